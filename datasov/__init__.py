@@ -1,0 +1,1 @@
+"""Data sovereignty in one library."""

@@ -1,0 +1,75 @@
+"""AES-256-GCM: one message, and long messages in chunks (STREAM; Hoang, Reyhanitabar, Rogaway and Vizár 2015)."""
+
+from __future__ import annotations
+
+import struct
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from datasov.errors import DecryptionError
+
+TAG = 16
+CHUNK = 1 << 20
+"""Plaintext bytes in a chunk of a stream."""
+
+_OPAQUE = "the data cannot be decrypted: a wrong key, or damaged or foreign bytes"
+
+
+def encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """Ciphertext and tag under a 12-byte nonce that is never used twice with this key."""
+    return AESGCM(key).encrypt(nonce, plaintext, aad)
+
+
+def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+    """The plaintext; DecryptionError where anything differs."""
+    try:
+        return AESGCM(key).decrypt(nonce, ciphertext, aad)
+    except (InvalidTag, ValueError):
+        raise DecryptionError(_OPAQUE) from None
+
+
+def _nonce(counter: int, last: bool) -> bytes:
+    return struct.pack(">7xIB", counter, last)
+
+
+def sealed_length(length: int) -> int:
+    """Bytes of the stream that holds `length` bytes of plaintext."""
+    return length + TAG * max(1, -(-length // CHUNK))
+
+
+def encrypt_stream(key: bytes, plaintext: bytes | memoryview, aad: bytes) -> bytearray:
+    """Chunks of at most 1 MiB, each with its tag; nonce = counter || last-chunk flag; every chunk binds the AAD.
+
+    The key must be fresh: nonces start at zero.
+    """
+    cipher, view = AESGCM(key), memoryview(plaintext)
+    chunks = max(1, -(-len(view) // CHUNK))
+    out = bytearray(sealed_length(len(view)))
+    target, at = memoryview(out), 0
+    for i in range(chunks):
+        piece = view[i * CHUNK : (i + 1) * CHUNK]
+        end = at + len(piece) + TAG
+        cipher.encrypt_into(_nonce(i, i == chunks - 1), piece, aad, target[at:end])
+        at = end
+    return out
+
+
+def decrypt_stream(key: bytes, sealed: bytes | memoryview, aad: bytes) -> bytearray:
+    """The plaintext of a stream; DecryptionError where a chunk is changed, missing, added or out of place."""
+    cipher, view = AESGCM(key), memoryview(sealed)
+    step = CHUNK + TAG
+    chunks = max(1, -(-len(view) // step))
+    length = len(view) - TAG * chunks
+    if length < 0 or sealed_length(length) != len(view):
+        raise DecryptionError(_OPAQUE)
+    out = bytearray(length)
+    target = memoryview(out)
+    try:
+        for i in range(chunks):
+            piece = view[i * step : (i + 1) * step]
+            at = i * CHUNK
+            cipher.decrypt_into(_nonce(i, i == chunks - 1), piece, aad, target[at : at + len(piece) - TAG])
+    except (InvalidTag, ValueError):
+        raise DecryptionError(_OPAQUE) from None
+    return out

@@ -1,0 +1,44 @@
+"""Ed25519 (RFC 8032), by PyNaCl, with keys checked where they enter.
+
+libsodium refuses small-order and non-canonical points; cryptography accepts a signature with R = identity and S = 0
+under the identity key on any message, so it does not verify here.
+"""
+
+from __future__ import annotations
+
+import nacl.bindings
+import nacl.exceptions
+import nacl.signing
+
+from datasov.errors import SignatureError
+
+
+class SigningKey:
+    """An Ed25519 signing key from a 32-byte seed. Its repr shows the public half alone."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = nacl.signing.SigningKey(seed)
+        self.public = bytes(self._key.verify_key)
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature, 64 bytes."""
+        return bytes(self._key.sign(message).signature)
+
+    def __repr__(self) -> str:
+        return f"SigningKey(public={self.public.hex()})"
+
+
+def verify(public: bytes, message: bytes, signature: bytes) -> None:
+    """Raise SignatureError unless the signature is the key's over the message."""
+    try:
+        nacl.bindings.crypto_sign_open(signature + message, public)
+    except (nacl.exceptions.CryptoError, ValueError, TypeError):
+        raise SignatureError("the signature does not verify: ask its sender for the original bytes") from None
+
+
+def check_public(public: bytes) -> None:
+    """Raise SignatureError unless the bytes are a point of the prime-order group, in canonical form."""
+    if len(public) != 32 or not nacl.bindings.crypto_core_ed25519_is_valid_point(public):
+        raise SignatureError("not an Ed25519 public key: ask its holder for it again")

@@ -1,0 +1,1 @@
+"""Frozen values without I/O: schemas, questions, losses, consents and releases."""

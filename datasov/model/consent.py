@@ -1,0 +1,85 @@
+"""What a resident signs: the claims of a consent, as values."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from datasov.errors import InvalidQueryError
+from datasov.model.privacy import Loss, Trust
+
+
+@dataclass(frozen=True, slots=True)
+class CityId:
+    """A city by its keys: what a consent is addressed to.
+
+    Attributes:
+        name: for people; it proves nothing.
+        verify_key: Ed25519 public key, 32 bytes: signs checkpoints of the log.
+        seal_key: X25519 public key, 32 bytes: contributions are encrypted to it.
+    """
+
+    name: str
+    verify_key: bytes
+    seal_key: bytes
+
+    def __str__(self) -> str:
+        keys = base64.urlsafe_b64encode(self.verify_key + self.seal_key).rstrip(b"=").decode()
+        return f"{self.name}+{keys}"
+
+    @staticmethod
+    def parse(text: str) -> CityId:
+        """The id whose text this is; InvalidQueryError where it is none."""
+        name, plus, keys = text.rpartition("+")
+        try:
+            raw = base64.urlsafe_b64decode(keys + "=" * (-len(keys) % 4))
+        except ValueError:
+            raw = b""
+        if not plus or len(raw) != 64:
+            raise InvalidQueryError("not a city's id: copy the whole text that `print(city.id)` shows")
+        return CityId(name, raw[:32], raw[32:])
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """One table and the columns of it that a consent covers."""
+
+    table: str
+    schema_digest: bytes
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims of a consent token; times are Unix seconds.
+
+    Attributes:
+        issuer: the resident's Ed25519 public key for this domain and this controller, 32 bytes.
+        audience: the text of the city's id.
+        token_id: 16 random bytes.
+        coverage: the event table first, then the attribute tables that the vault joins to it.
+        loss: the most that all answers under this purpose may ever cost this resident.
+        status: index in the city's status lists, 32 bits, random.
+    """
+
+    issuer: bytes
+    audience: str
+    token_id: bytes
+    issued: int
+    not_before: int
+    expires: int
+    coverage: tuple[Coverage, ...]
+    purpose: str
+    trust: Trust
+    loss: Loss
+    jurisdiction: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """A signed consent: its bytes, its claims, and the hash of what was signed (its identity, 32 bytes)."""
+
+    token: bytes
+    claims: Claims
+    digest: bytes

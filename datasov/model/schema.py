@@ -1,0 +1,213 @@
+"""Schemas and key expressions: the public shape of a table, and the public cells that questions group by."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+from datasov.errors import InvalidQueryError
+from datasov.model.columns import Boolean, Category, Column, Timestamp, column_from_document
+from datasov.model.document import digest
+
+DOMAINS = (
+    "mobility", "logistics", "payments", "administration", "health",
+    "education", "energy", "environment", "crime-prevention", "disaster",
+)  # fmt: skip
+"""The ten areas of city life (移動, 物流, 支払い, 行政, 医療・介護, 教育, エネルギー・水, 環境・ごみ, 防犯, 防災)."""
+
+KeyKind: TypeAlias = Literal["value", "bin", "hour", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key expression: a column's value, its bin, or the local hour or day of a timestamp.
+
+    `column` is a name of the table, or `table.name` for a column of a joined attribute table. `cuts` are the inner
+    edges of a bin in logical units: cuts (5, 10) part [low, high] into [low, 5), [5, 10), [10, high].
+    """
+
+    column: str
+    kind: KeyKind = "value"
+    cuts: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the key's column in a release."""
+        return self.column if self.kind == "value" else f"{self.column}_{self.kind}"
+
+    @property
+    def profile(self) -> bool:
+        """Whether the key is a column of a joined attribute table, and so constant within a resident."""
+        return "." in self.column
+
+    def document(self) -> dict[str, Any]:
+        return {"column": self.column, "kind": self.kind, "cuts": list(self.cuts)}
+
+    @staticmethod
+    def from_document(doc: Mapping[str, Any]) -> Key:
+        return Key(doc["column"], doc["kind"], tuple(doc["cuts"]))
+
+
+def bin(column: str, cuts: Iterable[object]) -> Key:
+    """A key: which bin of `column` a row falls in, the bins parted at `cuts` (ascending, within the bounds)."""
+    return Key(column, "bin", tuple(str(c) for c in cuts))
+
+
+def hour(column: str) -> Key:
+    """A key: the local hour of day of a Timestamp, 0 to 23, in the column's zone."""
+    return Key(column, "hour")
+
+
+def day(column: str) -> Key:
+    """A key: the local calendar day of a Timestamp, in the column's zone, every day between its bounds."""
+    return Key(column, "day")
+
+
+def as_key(key: str | Key) -> Key:
+    if isinstance(key, Key):
+        return key
+    if isinstance(key, str):
+        return Key(key)
+    raise InvalidQueryError(f"a {type(key).__name__} is no key: give a column's name, ds.bin, ds.hour or ds.day")
+
+
+def cell_labels(key: Key, column: Column) -> tuple[object, ...]:
+    """The public values of a key, in order, null last where the column is nullable or joined.
+
+    A joined column always has the null cell: a resident without a profile row is counted there.
+    """
+    labels: tuple[object, ...]
+    if key.kind == "value":
+        if isinstance(column, Category):
+            labels = column.values
+        elif isinstance(column, Boolean):
+            labels = (False, True)
+        else:
+            raise InvalidQueryError(
+                f"column {key.column!r} has too many values for a key: use ds.bin, or ds.hour or ds.day for a time"
+            )
+    elif key.kind == "bin":
+        edges = [column.range[0], *bin_cuts(key, column)]
+        decoded = [column.decode(e) for e in edges]
+        ends = [f"{b})" for b in decoded[1:]] + [f"{column.decode(column.range[1])}]"]
+        labels = tuple(f"[{a}, {b}" for a, b in zip(decoded, ends, strict=True))
+    else:
+        if not isinstance(column, Timestamp):
+            raise InvalidQueryError(f"column {key.column!r} is no Timestamp: {key.kind} needs one")
+        labels = tuple(range(24)) if key.kind == "hour" else tuple(_days(column))
+    return (*labels, None) if column.nullable or key.profile else labels
+
+
+def _days(column: Timestamp) -> list[dt.date]:
+    zone = ZoneInfo(column.zone)
+    first, last = column.low.astimezone(zone).date(), column.high.astimezone(zone).date()
+    return [first + dt.timedelta(days=i) for i in range((last - first).days + 1)]
+
+
+def bin_cuts(key: Key, column: Column) -> tuple[int, ...]:
+    """The inner edges of a bin as codes, ascending."""
+    if isinstance(column, Category | Boolean):
+        raise InvalidQueryError(f"column {key.column!r} has listed values: use it as a key without ds.bin")
+    cuts = tuple(column.encode(c) for c in key.cuts)
+    low, high = column.range
+    if not cuts or any(b <= a for a, b in zip((low, *cuts), cuts, strict=False)) or cuts[-1] > high:
+        raise InvalidQueryError(f"cuts of {key.column!r} must ascend strictly within its bounds, above the low bound")
+    return cuts
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A table's public shape.
+
+    Args:
+        name: an identifier, unique in a city.
+        domain: one of :data:`DOMAINS`; a vault keeps one key per domain.
+        columns: name to column type.
+        kind: "events" (any number of rows a resident) or "attributes" (at most one row a resident).
+        keys: key sets that questions are expected to group by; the pool keeps a rank index for each.
+
+    Raises:
+        InvalidQueryError: what is wrong, and what to write instead.
+    """
+
+    name: str
+    domain: str
+    items: tuple[tuple[str, Column], ...]
+    kind: Literal["events", "attributes"]
+    key_sets: tuple[tuple[Key, ...], ...]
+    digest: bytes
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        domain: str,
+        columns: Mapping[str, Column],
+        kind: Literal["events", "attributes"] = "events",
+        keys: Iterable[Iterable[str | Key]] = (),
+    ) -> None:
+        _check_name(name, "table")
+        if domain not in DOMAINS:
+            raise InvalidQueryError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
+        if kind not in ("events", "attributes"):
+            raise InvalidQueryError("kind is 'events' or 'attributes'")
+        if not columns:
+            raise InvalidQueryError("a schema needs at least one column")
+        for column, type_ in columns.items():
+            _check_name(column, "column")
+            if not isinstance(type_, Category | Boolean | Timestamp) and not hasattr(type_, "range"):
+                raise InvalidQueryError(f"column {column!r}: give ds.Category, Integer, Decimal, Timestamp or Boolean")
+            if type_.legal == "forbidden":
+                raise InvalidQueryError(f"column {column!r} is of a forbidden legal class: leave it out")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "domain", domain)
+        object.__setattr__(self, "items", tuple(columns.items()))
+        object.__setattr__(self, "kind", kind)
+        sets = tuple(tuple(as_key(k) for k in ([key_set] if isinstance(key_set, str) else key_set)) for key_set in keys)
+        for key_set in sets:
+            for key in key_set:
+                if key.profile:
+                    raise InvalidQueryError(
+                        f"key {key.column!r}: leave joined columns out of `keys`, an index serves them anyway"
+                    )
+                cell_labels(key, self.column(key.column))
+        object.__setattr__(self, "key_sets", sets)
+        object.__setattr__(self, "digest", digest(self.document()))
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        return MappingProxyType(dict(self.items))
+
+    def column(self, name: str) -> Column:
+        """The type of a column; InvalidQueryError, naming those that exist, where there is none."""
+        for known, type_ in self.items:
+            if known == name:
+                return type_
+        names = ", ".join(known for known, _ in self.items)
+        raise InvalidQueryError(f"table {self.name!r} has no column {name!r}: it has {names}")
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "domain": self.domain, "kind": self.kind,
+            "columns": [[n, c.document()] for n, c in self.items],
+            "keys": [[k.document() for k in ks] for ks in self.key_sets],
+        }  # fmt: skip
+
+    @staticmethod
+    def from_document(doc: Mapping[str, Any]) -> Schema:
+        return Schema(
+            doc["name"], domain=doc["domain"], kind=doc["kind"],
+            columns={n: column_from_document(c) for n, c in doc["columns"]},
+            keys=[[Key.from_document(k) for k in ks] for ks in doc["keys"]],
+        )  # fmt: skip
+
+
+def _check_name(name: object, what: str) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_") or len(name) > 64:
+        raise InvalidQueryError(
+            f"a {what}'s name is a word of letters, digits and underscores that starts with a letter, at most 64 long"
+        )

@@ -1,0 +1,54 @@
+"""Deterministic CBOR (RFC 8949, section 4.2.1), read strictly: one value has one encoding, and no other is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+
+from datasov.errors import SignatureError, VerificationError
+
+_MAX_DEPTH = 32
+
+
+def _check(value: object, depth: int = 0) -> None:
+    """Refuse what the formats here never hold: floats, tags, undefined, simple values, deep nesting."""
+    if depth > _MAX_DEPTH:
+        raise VerificationError("nested too deeply: these bytes are not of this format")
+    if value is None or isinstance(value, bool | bytes | str):
+        return
+    if isinstance(value, int):
+        if not -(2**64) <= value < 2**64:
+            raise VerificationError("an integer of more than 64 bits: these bytes are not of this format")
+        return
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check(item, depth + 1)
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check(key, depth + 1)
+            _check(item, depth + 1)
+        return
+    raise VerificationError(f"a {type(value).__name__} is not of this format")
+
+
+def encode(value: object) -> bytes:
+    """The one encoding of None, bools, 64-bit integers, bytes, texts, lists and maps of these."""
+    _check(value)
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes) -> Any:
+    """The value of an encoding that :func:`encode` would give; VerificationError for any other bytes."""
+    try:
+        value = cbor2.loads(data)
+        _check(value)
+        again = cbor2.dumps(value, canonical=True)
+    except VerificationError:
+        raise
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError, EOFError):
+        raise VerificationError("not deterministic CBOR: ask the sender for the original bytes") from None
+    if again != data:
+        raise SignatureError("not the canonical encoding: ask the sender for the original bytes")
+    return value
