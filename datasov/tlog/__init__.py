@@ -1,1 +1,1 @@
-"""."""
+"""The transparency log: Merkle tree, signed checkpoints, leaves and receipts."""

@@ -1,0 +1,140 @@
+"""A receipt: one release, with the proof that the log holds it, in a form to keep and to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datasov.errors import ProofError
+from datasov.model.privacy import Loss
+from datasov.tlog.leaves import MAX_LEAF, ReleaseLeaf, decode_leaf
+from datasov.tlog.log import LogReader
+from datasov.tlog.note import (
+    Checkpoint,
+    Proof,
+    b64,
+    encode_proof,
+    number,
+    open_checkpoint,
+    parse_vkey,
+    path_lines,
+    read_path,
+    unb64,
+    vkey,
+)
+from datasov.tlog.tree import leaf_hash, verify_inclusion
+
+MAX_RECEIPT = 2 * MAX_LEAF
+"""Bytes in a receipt."""
+_HEAD = "datasov/receipt@v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A release's leaf and its place in the log.
+
+    Attributes:
+        leaf: the bytes of the leaf.
+        index: of the leaf, 0-based.
+        proof: the audit path, from the leaf's sibling upwards.
+        size: of the tree that the path leads to.
+        public: the log's Ed25519 key, 32 bytes. Take it from the city's id, never from the log's answer.
+        origin: the log's name.
+    """
+
+    leaf: bytes
+    index: int
+    proof: tuple[bytes, ...]
+    size: int
+    public: bytes
+    origin: str
+
+    @property
+    def release(self) -> ReleaseLeaf:
+        """What the leaf says; ProofError where it is no release."""
+        found = decode_leaf(self.leaf)
+        if not isinstance(found, ReleaseLeaf):
+            raise ProofError("this leaf records no release: ask for a receipt of one that does")
+        return found
+
+    @property
+    def purpose(self) -> str:
+        return self.release.purpose
+
+    @property
+    def loss(self) -> Loss:
+        """What the release cost a resident who took part, at most."""
+        return self.release.loss
+
+    @property
+    def question(self) -> str:
+        """The question as canonical JSON."""
+        return self.release.question.decode()
+
+    @property
+    def time(self) -> int:
+        """When the release was made, in Unix seconds, as the city says."""
+        return self.release.time
+
+    def verify(self, checkpoint: Checkpoint | bytes) -> None:
+        """Raise ProofError unless the log's checkpoint, signed by this receipt's key, holds this leaf at this index.
+
+        Only the signed note of a :class:`Checkpoint` counts. A checkpoint of another size needs another proof: fetch
+        the receipt again.
+        """
+        note = checkpoint.note if isinstance(checkpoint, Checkpoint) else checkpoint
+        signed = open_checkpoint(note, self.origin, self.public)
+        _ = self.release
+        if signed.size != self.size:
+            raise ProofError("the checkpoint is of another size than the receipt: fetch the receipt again")
+        verify_inclusion(leaf_hash(self.leaf), self.index, self.size, self.proof, signed.root)
+
+    def tlog_proof(self, checkpoint: Checkpoint) -> bytes:
+        """A C2SP tlog-proof with the leaf as its extra data, once the receipt verifies; ProofError otherwise."""
+        self.verify(checkpoint)
+        return encode_proof(Proof(self.index, self.proof, checkpoint.note, self.leaf))
+
+    def to_bytes(self) -> bytes:
+        """The receipt as a text, in the form of a tlog-proof without its checkpoint (docs/spec/log.md)."""
+        lines = [_HEAD, f"extra {b64(self.leaf)}", f"index {self.index}", *path_lines(self.proof), ""]
+        return "\n".join([*lines, self.origin, str(self.size), vkey(self.origin, self.public), ""]).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Receipt:
+        """The receipt of a text from :meth:`to_bytes`, unverified; ProofError where it is none."""
+        malformed = ProofError("not a receipt: fetch it again")
+        try:
+            lines = data.decode().split("\n") if len(data) <= MAX_RECEIPT else []
+        except UnicodeDecodeError:
+            raise malformed from None
+        if len(lines) < 8 or lines[0] != _HEAD:
+            raise malformed
+        if not lines[1].startswith("extra ") or not lines[2].startswith("index "):
+            raise malformed
+        blank, origin, size, key, end = lines[-5:]
+        name, public = parse_vkey(key)
+        if blank or end or name != origin:
+            raise malformed
+        receipt = Receipt(
+            unb64(lines[1].removeprefix("extra ")), number(lines[2].removeprefix("index ")),
+            read_path(lines[3:-5]), number(size), public, origin,
+        )  # fmt: skip
+        if receipt.to_bytes() != data:
+            raise malformed
+        return receipt
+
+
+def receipt(log: LogReader, index: int, checkpoint: Checkpoint, public: bytes, origin: str) -> Receipt:
+    """The verified receipt of the release at `index`, at the checkpoint's size.
+
+    Raises:
+        ProofError: the checkpoint is not the log's, the leaf is no release, or the proof does not hold.
+    """
+    signed = open_checkpoint(checkpoint.note, origin, public)
+    if not 0 <= index < signed.size:
+        raise ProofError("no such leaf at that size: give an index below the checkpoint's size")
+    leaf = log.leaves(index, index + 1)
+    found = Receipt(
+        leaf[0] if leaf else b"", index, tuple(log.inclusion(index, signed.size)), signed.size, public, origin
+    )
+    found.verify(signed)
+    return found
