@@ -1,0 +1,196 @@
+"""What a resident signs beside the consent, with the same key: contributions and revocations. docs/spec/consent.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasov.crypto.kdf import sha256
+from datasov.crypto.seal import OpeningKey, seal
+from datasov.crypto.sign import SigningKey
+from datasov.errors import ConsentError, InvalidDataError, VerificationError
+from datasov.model.consent import CityId, Consent
+from datasov.wire import cbor, cose, fields
+
+CONTRIBUTION, REVOCATION = "datasov contribution v1", "datasov revocation v1"
+MAX_MESSAGE = 64 * 1024 * 1024
+"""Bytes in a sealed contribution."""
+MAX_REVOCATION = 1024
+"""Bytes in a revocation."""
+_SALTED = b"datasov salted v1"
+_VERSION = 1
+_MAX_SEQUENCE = 2**63 - 1
+_MAX_PROFILES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """The rows that a resident sends under one consent.
+
+    Attributes:
+        consent_digest: identity of the consent, 32 bytes.
+        sequence: above zero, and above that of every earlier contribution under the consent.
+        commitment: the salted hash that enters the log's padded batch, 32 bytes.
+        rows: Arrow IPC of integer codes, of the event table.
+        profiles: table name and Arrow IPC of integer codes, for each attribute table.
+    """
+
+    consent_digest: bytes
+    sequence: int
+    commitment: bytes
+    rows: bytes
+    profiles: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """The end of a consent: its identity (32 bytes), Unix seconds, and the salted hash for the log (32 bytes)."""
+
+    consent_digest: bytes
+    time: int
+    commitment: bytes
+
+
+def salted(salt: bytes, record: bytes) -> bytes:
+    """SHA-256("datasov salted v1" || salt || record): 32 bytes. Who has lost the 32-byte salt cannot link it.
+
+    Raises:
+        VerificationError: the salt is not 32 bytes.
+    """
+    return sha256(_SALTED, fields.octets(salt, 32), record)
+
+
+def admission_record(consent_digest: bytes, sequence: int) -> bytes:
+    """The record whose salted hash enters the log when a contribution is admitted."""
+    return cbor.encode(["admission", consent_digest, sequence])
+
+
+def revocation_record(consent_digest: bytes, time: int) -> bytes:
+    """The record whose salted hash enters the log when a consent is revoked."""
+    return cbor.encode(["revocation", consent_digest, time])
+
+
+def sign_contribution(contribution: Contribution, key: SigningKey, seal_to: CityId) -> bytes:
+    """The contribution signed by the consent's key and sealed to the city: what travels.
+
+    Raises:
+        InvalidDataError: more than 64 MiB.
+        VerificationError: a field of a wrong type or size.
+    """
+    payload = cbor.encode(
+        {
+            1: contribution.consent_digest, 2: contribution.sequence, 3: contribution.commitment,
+            4: contribution.rows, 5: [[name, data] for name, data in contribution.profiles],
+        }
+    )  # fmt: skip
+    if _read_contribution(payload) != contribution:
+        raise VerificationError("the contribution does not read back as it was written: give the declared types")
+    signed = cose.sign1(payload, key, CONTRIBUTION)
+    sealed = seal(seal_to.seal_key, signed, _info(seal_to, contribution.consent_digest))
+    data = cbor.encode({1: _VERSION, 2: contribution.consent_digest, 3: sealed})
+    if len(data) > MAX_MESSAGE:
+        raise InvalidDataError("a contribution holds at most 64 MiB: send the rows in several")
+    return data
+
+
+def envelope_digest(data: bytes) -> bytes:
+    """The identity of the consent that an envelope names, before anything is opened or verified (32 bytes).
+
+    Raises:
+        VerificationError: not an envelope, or larger than 64 MiB.
+    """
+    return _envelope(data)[0]
+
+
+def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consent: Consent) -> Contribution:
+    """The contribution of an envelope, opened and verified under the consent, which :func:`token.read` has verified.
+
+    The sequence is not compared with earlier ones here: that is for whoever keeps them.
+
+    Raises:
+        ConsentError: the consent is for another city, another consent is meant, or a table is not covered.
+        DecryptionError: not sealed to this city for this consent.
+        SignatureError: not signed by the consent's key as a contribution.
+        VerificationError: the bytes are not of this format.
+    """
+    named, sealed = _envelope(data)
+    if consent.claims.audience != str(city):
+        raise ConsentError("the consent is for another city: send the contribution there")
+    if named != consent.digest:
+        raise ConsentError("the contribution is for another consent: send it with its own")
+    signed = opening_key.open(sealed, _info(city, named))
+    contribution = _read_contribution(cose.open1(signed, consent.claims.issuer, CONTRIBUTION))
+    if contribution.consent_digest != consent.digest:
+        raise ConsentError("the contribution is for another consent: send it with its own")
+    covered = {c.table for c in consent.claims.coverage[1:]}
+    if not {name for name, _ in contribution.profiles} <= covered:
+        raise ConsentError("the contribution holds a table that the consent does not cover: grant it first")
+    return contribution
+
+
+def sign_revocation(revocation: Revocation, key: SigningKey) -> bytes:
+    """The revocation signed by the consent's key; VerificationError where a field is of a wrong type or size."""
+    payload = cbor.encode({1: revocation.consent_digest, 2: revocation.time, 3: revocation.commitment})
+    if _read_revocation(payload) != revocation:
+        raise VerificationError("the revocation does not read back as it was written: give the declared types")
+    return cose.sign1(payload, key, REVOCATION)
+
+
+def revocation_digest(data: bytes) -> bytes:
+    """The identity of the consent that a revocation names, before its signature is verified (32 bytes)."""
+    _check_size(data, MAX_REVOCATION)
+    return _read_revocation(cose.peek1(data)).consent_digest
+
+
+def read_revocation(data: bytes, consent: Consent) -> Revocation:
+    """The revocation of a consent, verified under the consent's key.
+
+    Raises:
+        SignatureError: not signed by the consent's key as a revocation.
+        ConsentError: it revokes another consent.
+        VerificationError: the bytes are not of this format.
+    """
+    _check_size(data, MAX_REVOCATION)
+    revocation = _read_revocation(cose.open1(data, consent.claims.issuer, REVOCATION))
+    if revocation.consent_digest != consent.digest:
+        raise ConsentError("the revocation is of another consent: send it with its own")
+    return revocation
+
+
+def _info(city: CityId, consent_digest: bytes) -> bytes:
+    return CONTRIBUTION.encode() + sha256(str(city).encode()) + consent_digest
+
+
+def _check_size(data: bytes, most: int) -> None:
+    if not isinstance(data, bytes) or len(data) > most:
+        raise VerificationError("not a message, or longer than this kind may be: ask its sender for it again")
+
+
+def _envelope(data: bytes) -> tuple[bytes, bytes]:
+    _check_size(data, MAX_MESSAGE)
+    found = fields.labelled(cbor.decode(data), (1, 2, 3))
+    fields.integer(found[1], _VERSION, _VERSION)
+    return fields.octets(found[2], 32), fields.blob(found[3], MAX_MESSAGE)
+
+
+def _read_contribution(payload: bytes) -> Contribution:
+    found = fields.labelled(cbor.decode(payload), range(1, 6))
+    profiles = tuple(_profile(item) for item in fields.items(found[5], 0, _MAX_PROFILES))
+    fields.distinct([name for name, _ in profiles])
+    return Contribution(
+        fields.octets(found[1], 32), fields.integer(found[2], 1, _MAX_SEQUENCE), fields.octets(found[3], 32),
+        fields.blob(found[4], MAX_MESSAGE), profiles,
+    )  # fmt: skip
+
+
+def _profile(value: object) -> tuple[str, bytes]:
+    parts: Sequence[Any] = fields.items(value, 2, 2)
+    return fields.name(parts[0]), fields.blob(parts[1], MAX_MESSAGE)
+
+
+def _read_revocation(payload: bytes) -> Revocation:
+    found = fields.labelled(cbor.decode(payload), (1, 2, 3))
+    return Revocation(
+        fields.octets(found[1], 32), fields.integer(found[2], 0, fields.MAX_TIME), fields.octets(found[3], 32)
+    )
