@@ -1,1 +1,76 @@
-"""Data sovereignty in one library."""
+"""Data sovereignty in one library.
+
+Each resident keeps their data in a vault that only they can open; a city learns aggregates, only through differential
+privacy, only under a consent that the resident signed, and every use leaves a receipt that the resident can verify.
+"""
+
+from datasov.city import City
+from datasov.errors import (
+    BudgetExceededError,
+    ConsentError,
+    DatasovError,
+    DecryptionError,
+    DeniedError,
+    InternalError,
+    InvalidDataError,
+    InvalidQueryError,
+    PeerError,
+    ProgrammeError,
+    ProofError,
+    SignatureError,
+    StoreError,
+    VerificationError,
+)
+from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
+from datasov.model.consent import CityId, Consent
+from datasov.model.predicate import Predicate, col
+from datasov.model.privacy import Loss, Trust, central, zcdp
+from datasov.model.query import Query, query
+from datasov.model.release import Preview, Release
+from datasov.model.schema import Key, Schema, bin, day, hour
+from datasov.resident import Resident
+from datasov.tlog.receipt import Receipt
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Boolean",
+    "BudgetExceededError",
+    "Category",
+    "City",
+    "CityId",
+    "Consent",
+    "ConsentError",
+    "DatasovError",
+    "Decimal",
+    "DecryptionError",
+    "DeniedError",
+    "Integer",
+    "InternalError",
+    "InvalidDataError",
+    "InvalidQueryError",
+    "Key",
+    "Loss",
+    "PeerError",
+    "Predicate",
+    "Preview",
+    "ProgrammeError",
+    "ProofError",
+    "Query",
+    "Receipt",
+    "Release",
+    "Resident",
+    "Schema",
+    "SignatureError",
+    "StoreError",
+    "Timestamp",
+    "Trust",
+    "VerificationError",
+    "bin",
+    "central",
+    "col",
+    "day",
+    "hour",
+    "query",
+    "zcdp",
+]

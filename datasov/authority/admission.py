@@ -1,0 +1,107 @@
+"""What a resident sends and a city admits: a consent with the covered columns, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from datasov.authority import messages, token
+from datasov.crypto.seal import OpeningKey
+from datasov.errors import ConsentError, DatasovError, InvalidDataError, InvalidQueryError, VerificationError
+from datasov.model.consent import CityId, Consent, Coverage
+from datasov.model.document import canonical
+from datasov.model.frames import check_codes
+from datasov.model.schema import Schema
+from datasov.wire import cbor, columns, fields
+
+MAX_SCHEMA = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A consent and a contribution that passed every check that needs no registry.
+
+    Attributes:
+        rows: codes of the covered columns of the base table.
+        profiles: table name to codes of the covered columns, at most one row.
+        schemas: the base table's schema, then those of the joined tables.
+    """
+
+    consent: Consent
+    sequence: int
+    commitment: bytes
+    rows: pl.DataFrame
+    profiles: dict[str, pl.DataFrame]
+    schemas: tuple[Schema, ...]
+
+
+def pack_table(schema: Schema, codes: pl.DataFrame) -> bytes:
+    """A table as it travels: [the schema's canonical text, its packed codes]."""
+    return cbor.encode([canonical(schema.document()), columns.pack(codes)])
+
+
+def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame]:
+    text, packed = fields.items(cbor.decode(data), 2, 2)
+    raw = fields.blob(text, MAX_SCHEMA)
+    try:
+        schema = Schema.from_document(json.loads(raw))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidQueryError):
+        raise VerificationError("a contribution's schema cannot be read: contribute again") from None
+    if schema.name != coverage.table or schema.digest != coverage.schema_digest or canonical(schema.document()) != raw:
+        raise ConsentError("a contributed table is not the one that the consent names: contribute again")
+    codes = columns.unpack(fields.blob(packed, messages.MAX_MESSAGE))
+    if tuple(codes.columns) != coverage.columns:
+        raise ConsentError("the contributed columns are not the covered ones: contribute again")
+    check_codes(schema, codes)
+    if schema.kind == "attributes" and codes.height > 1:
+        raise InvalidDataError("an attribute table holds one row a resident: contribute again")
+    return schema, codes
+
+
+def check_consent(consent: Consent, city: CityId, purposes: Collection[str], trusts: Collection[str], now: int) -> None:
+    """Raise ConsentError unless the consent is for this city, a declared purpose and trust model, and not expired."""
+    claims = consent.claims
+    if claims.audience != str(city):
+        raise ConsentError("the consent is for another city: grant one to city.id")
+    if claims.purpose not in purposes:
+        raise ConsentError("the consent is for a purpose that this city does not declare: see city.purposes")
+    if claims.trust.name not in trusts:
+        raise ConsentError("the consent asks for another trust model than this city runs: grant one for city.trust")
+    if claims.expires <= now:
+        raise ConsentError("the consent has expired: grant a new one")
+
+
+def admit(
+    signed: bytes, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
+    trusts: Collection[str], now: int,
+) -> Admission:  # fmt: skip
+    """Verify a consent token and the contribution sealed under it.
+
+    Raises:
+        ConsentError: for another city, purpose or trust; expired; rows or columns that the consent does not cover.
+        VerificationError: (or its subclasses) bytes that do not verify, decrypt or parse.
+        InvalidDataError: a value outside its schema's bounds.
+    """
+    consent = token.read(signed)
+    check_consent(consent, city, purposes, trusts, now)
+    sent = messages.open_contribution(sealed, key, city, consent)
+    base, *joined = consent.claims.coverage
+    if [name for name, _ in sent.profiles] != [c.table for c in joined]:
+        raise ConsentError("the contributed tables are not the covered ones: contribute again")
+    try:
+        schema, rows = _unpack_table(sent.rows, base)
+        profiles, schemas = {}, [schema]
+        for coverage, (name, data) in zip(joined, sent.profiles, strict=True):
+            profile, codes = _unpack_table(data, coverage)
+            if profile.kind != "attributes":
+                raise ConsentError("only attribute tables are joined: contribute again")
+            profiles[name] = codes
+            schemas.append(profile)
+    except DatasovError:
+        raise
+    except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):
+        raise VerificationError("the contribution cannot be read: contribute again") from None
+    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas))

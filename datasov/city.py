@@ -1,0 +1,421 @@
+"""What a city does: it admits consents, answers bounded questions with noise, and keeps the public log."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from datasov.authority import messages
+from datasov.authority.admission import Admission, admit
+from datasov.authority.registry import Registry
+from datasov.crypto.kdf import hkdf
+from datasov.crypto.seal import OpeningKey
+from datasov.crypto.sign import SigningKey
+from datasov.engine.local import threads
+from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
+from datasov.kernel import monitor
+from datasov.kernel.ledger import Ledger
+from datasov.kernel.plan import MECHANISM, compile
+from datasov.model.consent import CityId, Consent
+from datasov.model.document import canonical
+from datasov.model.privacy import Loss, Trust, central
+from datasov.model.query import Query
+from datasov.model.release import Preview, Release, preview
+from datasov.model.schema import Schema
+from datasov.pool.draft import Draft, commitment
+from datasov.pool.pool import Pool
+from datasov.store import anchor, place
+from datasov.store.sqlite import SQLiteStore
+from datasov.tlog.leaves import BatchKind, batch_leaves, encode_leaf
+from datasov.tlog.log import Log
+from datasov.tlog.note import origin_of
+from datasov.tlog.record import leaf_of, pack_release, unpack_release
+from datasov.wire import cbor
+
+_BATCHES: tuple[tuple[bytes, BatchKind], ...] = ((b"A", "admissions"), (b"R", "revocations"))
+_ADMIT_AT_ONCE = 512
+DAY, HOUR = 86_400, 3_600
+
+
+class _Asking:
+    """A lock for one question: its second asker waits and gets the first one's answer."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class City:
+    """A city's side. Open it with :meth:`open`; it is a context manager, and any number of threads may use it."""
+
+    def __init__(
+        self, path: Path, store: SQLiteStore, key: bytes, clock: Callable[[], float], engine: monitor.Engine
+    ) -> None:
+        """Use :meth:`open`."""
+        self._path, self._store, self._clock, self._engine = path, store, clock, engine
+        self._settings: dict[str, Any] = json.loads(store.read("city", 0, 1)[0])
+        self._key = SigningKey(hkdf(key, salt=b"", info=b"datasov city signing key v1"))
+        self._opening = OpeningKey(hkdf(key, salt=b"", info=b"datasov city opening key v1"))
+        self.id = CityId(self._settings["name"], self._key.public, self._opening.public)
+        if str(self.id) != self._settings["id"]:
+            raise StoreError("the operator's key is not this city's: bring the right one back")
+        self.trust = Trust(self._settings["trust"])
+        self.log = Log(lambda after: store.read("log", after), self._key, origin_of(self._key.public))
+        self._registry = Registry(store)
+        self._ledger = Ledger(store)
+        self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()))
+        self._guard = threading.RLock()
+        self._asking: weakref.WeakValueDictionary[bytes, _Asking] = weakref.WeakValueDictionary()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        budget: Loss | None = None,
+        purposes: Sequence[str] | None = None,
+        trust: Trust | None = None,
+        name: str | None = None,
+        epoch: int = DAY,
+        tick: int = HOUR,
+        operator_key: bytes | None = None,
+        reanchor: bool = False,
+        clock: Callable[[], float] = time.time,
+        engine: monitor.Engine | None = None,
+    ) -> City:
+        """Open the city at a path, or found it where there is nothing.
+
+        Args:
+            path: the city's folder. Its key and its anchor lie beside it, as `PATH.key` and `PATH.anchor`.
+            budget: the loss that all answers may ever cost together; fixed when the city is founded.
+            purposes: what may be asked for; fixed then too.
+            trust: the trust model; :func:`datasov.central` is the only one so far.
+            epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
+            operator_key: 32 bytes, for instance from a key manager, instead of the key file.
+            reanchor: accept this copy as the newest, where the anchor was lost for good.
+            clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
+
+        Raises:
+            StoreError: no city, another budget or other purposes than it was founded with, the wrong key, or a copy
+                that lies behind its anchor.
+            InvalidQueryError: a new city without purposes.
+        """
+        path = Path(path)
+        new = not path.exists()
+        key = place.operator_key(path, operator_key, create=new)
+        if new:
+            _found(path, key, budget, purposes, trust or central(), name or path.stem, epoch, tick)
+        store = place.open_store(path)
+        try:
+            city = cls(path, store, key, clock, engine or threads())
+            if not new:
+                city._check_same(budget, purposes, trust)
+            city._check_anchor(new or reanchor)
+        except BaseException:
+            store.close()
+            raise
+        return city
+
+    def _check_same(self, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust | None) -> None:
+        if budget is not None and budget != self.budget:
+            raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
+        if purposes is not None and sorted(set(purposes)) != list(self.purposes):
+            raise StoreError("the city keeps the purposes that it was founded with: open it without naming any")
+        if trust is not None and trust != self.trust:
+            raise StoreError("the city keeps the trust model that it was founded with: open it without naming one")
+
+    def _check_anchor(self, fresh: bool) -> None:
+        file = place.anchor_path(self._path)
+        if not fresh:
+            position, head = anchor.read(file, self._key.public)
+            if self._store.head(position)[1] != head:
+                raise StoreError("this copy of the city is not the one that its anchor names: bring back the newest")
+        self._anchor()
+
+    def _anchor(self) -> None:
+        """Sign the store's position outside of it: done before any answer leaves."""
+        anchor.write(place.anchor_path(self._path), *self._store.head(), self._key)
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """The purposes that the city declares."""
+        return tuple(self._settings["purposes"])
+
+    @property
+    def budget(self) -> Loss:
+        """The whole budget."""
+        return self._ledger.budget
+
+    @property
+    def remaining(self) -> Loss:
+        """What is left of the budget, exactly."""
+        return self._ledger.remaining
+
+    @property
+    def epoch(self) -> int:
+        """The number of the present data epoch: it advances with the clock alone, never with admissions."""
+        return int(self._clock()) // int(self._settings["epoch"])
+
+    def admit(self, consent: Consent | bytes, contribution: bytes) -> None:
+        """Verify a consent and what was contributed under it, and pool the covered columns, durably.
+
+        Raises:
+            ConsentError: for another city or purpose, expired, revoked, superseded, replayed, not covering what came.
+            VerificationError, InvalidDataError: bytes or values that are not acceptable.
+        """
+        (refused,) = self.admit_many([(consent, contribution)])
+        if refused is not None:
+            raise refused
+
+    def admit_many(
+        self,
+        pairs: Iterable[tuple[Consent | bytes, bytes]],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[DatasovError | None]:
+        """Admit many; the result has, for each pair in order, None or why it was refused.
+
+        Args:
+            progress: called with the number of pairs done so far.
+        """
+        self.tick()
+        results: list[DatasovError | None] = []
+        batch: list[tuple[Consent | bytes, bytes]] = []
+        with ThreadPoolExecutor() as executor:
+            for pair in pairs:
+                batch.append(pair)
+                if len(batch) == _ADMIT_AT_ONCE:
+                    results += self._admit_batch(batch, executor)
+                    batch = []
+                    if progress:
+                        progress(len(results))
+            results += self._admit_batch(batch, executor)
+        if progress:
+            progress(len(results))
+        return results
+
+    def _verified(self, pair: tuple[Consent | bytes, bytes]) -> Admission | DatasovError:
+        consent, contribution = pair
+        try:
+            return admit(
+                consent.token if isinstance(consent, Consent) else consent, contribution,
+                city=self.id, key=self._opening, purposes=self.purposes, trusts=(self.trust.name,),
+                now=int(self._clock()),
+            )  # fmt: skip
+        except DatasovError as refused:
+            return refused
+
+    def _admit_batch(
+        self, batch: Sequence[tuple[Consent | bytes, bytes]], executor: ThreadPoolExecutor
+    ) -> list[DatasovError | None]:
+        verified = list(executor.map(self._verified, batch))
+        results: list[DatasovError | None] = [v if isinstance(v, DatasovError) else None for v in verified]
+        waiting = [i for i, v in enumerate(verified) if isinstance(v, Admission)]
+        while waiting:
+            with self._guard:
+                again: list[int] = []
+                draft = Draft(self._registry, self._store, self._pool, int(self._clock()))
+                for i in waiting:
+                    admission = verified[i]
+                    if not isinstance(admission, Admission):
+                        continue
+                    try:
+                        if not draft.add(admission):
+                            again.append(i)
+                    except DatasovError as refused:
+                        results[i] = refused
+                try:
+                    draft.write()
+                except ConflictError:
+                    continue
+                waiting = again
+        if batch:
+            self._anchor()
+        return results
+
+    def revoke(self, revocation: bytes) -> None:
+        """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.
+
+        Raises:
+            ConsentError: it fits no live consent that this city admitted.
+            SignatureError: it is not signed by the consent's key.
+        """
+        self.tick()
+        while True:
+            with self._guard:
+                at = self._registry.find(messages.revocation_digest(revocation))
+                member = at[0].members[at[1]] if at else None
+                if at is None or member is None or not member.live:
+                    raise ConsentError("the revocation fits no live consent here: send the one for your newest consent")
+                sent = messages.read_revocation(revocation, member.consent)
+                partition, number = at
+                batch = {
+                    partition.stream: (partition.version, [cbor.encode(["revoke", number])]),
+                    "commitments": (
+                        self._store.length("commitments"), [commitment(b"R", int(self._clock()), sent.commitment)],
+                    ),
+                }  # fmt: skip
+                try:
+                    self._store.append(batch, {member.blob: None} if member.blob else {})
+                except ConflictError:
+                    continue
+                break
+        self._anchor()
+
+    def preview(self, query: Query, *, loss: Loss, confidence: float = 0.95) -> Preview:
+        """The error to expect, before anything is spent. It touches no data.
+
+        Raises:
+            InvalidQueryError: the question is malformed or unbounded.
+        """
+        plan = compile(query)
+        notes: tuple[str, ...] = ()
+        if plan.blind:
+            notes = (
+                f"no rank index for these keys in schema {query.schema.name!r}: each resident counts with at most "
+                f"{plan.rows} rows in all; declare the key set in the schema's `keys` to bound it by key",
+            )
+        return preview(query, plan.parts, plan.sigmas(loss), plan.cells, loss, confidence, notes)
+
+    def release(
+        self, query: Query, *, loss: Loss, purpose: str, programme: str = "", as_of: int | None = None
+    ) -> Release:
+        """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.
+
+        Args:
+            loss: what the answer costs the city's budget and each resident who takes part.
+            as_of: a public data epoch. An earlier one only finds what was asked then.
+
+        Raises:
+            InvalidQueryError: malformed, unbounded, or for an epoch in which it was not asked.
+            ConsentError: a purpose that the city does not declare.
+            BudgetExceededError: the remaining budget does not cover the loss.
+        """
+        plan = compile(query)
+        if not isinstance(loss, Loss):
+            raise InvalidQueryError("a loss is made with ds.zcdp(rho=...)")
+        plan.losses(loss)
+        self.tick()
+        present = self.epoch
+        epoch = present if as_of is None else as_of
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= present:
+            raise InvalidQueryError(f"as_of is the number of a data epoch up to the present one, {present}")
+        request = monitor.Request(plan, loss, purpose, self.trust, epoch, programme)
+        if epoch < present:
+            self._authorise(request)
+            stored = self._ledger.stored(request.key)
+            if stored is None:
+                raise InvalidQueryError("not asked in that epoch, which is over: leave as_of out to ask now")
+            return unpack_release(stored)
+        with self._guard:
+            asking = self._asking.setdefault(request.key, _Asking())
+        with asking.lock:
+            data = monitor.release(
+                request, authorise=self._authorise, ledger=self._ledger, pool=self._pool, engine=self._engine,
+                record=self._record,
+            )  # fmt: skip
+        self._anchor()
+        return unpack_release(data)
+
+    def _authorise(self, request: monitor.Request) -> None:
+        if request.purpose not in self.purposes:
+            raise ConsentError("a purpose that this city does not declare: see city.purposes")
+
+    def _record(self, request: monitor.Request, noised: monitor.Noised) -> tuple[bytes, bytes]:
+        plan = request.plan
+        release = Release(
+            identifier=noised.identifier, city=str(self.id), query=plan.query, purpose=request.purpose,
+            programme=request.programme, loss=request.loss, trust=request.trust, mechanism=MECHANISM,
+            epoch=request.epoch, time=int(self._clock()), statistics=plan.statistics, parts=plan.parts,
+            values=noised.values, sigmas=plan.sigmas(request.loss),
+        )  # fmt: skip
+        return pack_release(release), encode_leaf(leaf_of(release))
+
+    def releases(self) -> list[Release]:
+        """All that was ever released, in order."""
+        return [unpack_release(body) for body in self._ledger.outputs()]
+
+    def compact(self, schema: Schema, purpose: str) -> None:
+        """Fold pending contributions into the pool's shards and erase the rows of revoked consents from them."""
+        self._pool.fold(schema, purpose, compact=True)
+
+    def tick(self) -> None:
+        """Publish the admissions and revocations of the ticks that are over, in padded batches.
+
+        Other calls do this too; a scheduler calls it where nothing else happens.
+        """
+        length = int(self._settings["tick"])
+        while True:
+            with self._guard:
+                present = int(self._clock()) // length
+                done = self._store.length("ticks")
+                first, start = cbor.decode(self._store.read("ticks", done - 1, 1)[0]) if done else (None, 0)
+                if first is None:
+                    first = int(self._settings["founded"]) // length
+                if present <= first:
+                    return
+                waiting = [
+                    body for body in self._store.read("commitments", start)
+                    if int.from_bytes(body[1:9], "big") < present * length
+                ]  # fmt: skip
+                leaves = [
+                    encode_leaf(leaf)
+                    for mark, kind in _BATCHES
+                    for leaf in batch_leaves(kind, first, present - 1, [b[9:] for b in waiting if b[:1] == mark])
+                ]
+                batch = {
+                    "log": (self._store.length("log"), leaves),
+                    "ticks": (done, [cbor.encode([present, start + len(waiting)])]),
+                }
+                try:
+                    self._store.append(batch)
+                except ConflictError:
+                    continue
+                self._anchor()
+                return
+
+    def close(self) -> None:
+        """Close the city's files."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<City {self.id.name}, {self.remaining} of {self.budget} left>"
+
+
+def _found(
+    path: Path, key: bytes, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust, name: str,
+    epoch: int, tick: int,
+) -> None:  # fmt: skip
+    if not isinstance(budget, Loss):
+        raise InvalidQueryError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
+    if not purposes or isinstance(purposes, str) or not all(isinstance(p, str) and p for p in purposes):
+        raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
+    if not all(isinstance(s, int) and s > 0 for s in (epoch, tick)):
+        raise InvalidQueryError("epoch and tick are whole numbers of seconds above zero")
+    signing = SigningKey(hkdf(key, salt=b"", info=b"datasov city signing key v1"))
+    opening = OpeningKey(hkdf(key, salt=b"", info=b"datasov city opening key v1"))
+    settings = {
+        "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
+        "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
+        "founded": int(time.time()),
+    }  # fmt: skip
+
+    def fill(store: SQLiteStore) -> None:
+        store.append({"city": (0, [canonical(settings)])})
+        Ledger(store, budget)
+
+    place.found(path, fill)

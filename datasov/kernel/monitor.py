@@ -1,0 +1,122 @@
+"""release(): the only door.
+
+Its order is the guarantee (docs/proofs/bounded-map.md, theorem 2): authorise; find the stored release; reserve the
+global loss, durably; fix the consents and charge each resident, durably; contribute; add; noise; commit the release
+with its log leaf; answer. A crash after the reservation wastes budget and leaks nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from datasov.errors import ConflictError
+from datasov.kernel.contribute import Exact, Shard, add, contribute
+from datasov.kernel.ledger import Ledger, Mask
+from datasov.kernel.noise import draw
+from datasov.kernel.plan import MECHANISM, Plan
+from datasov.model.document import digest
+from datasov.model.privacy import Loss, Trust
+
+Engine = Callable[[Callable[[Shard], Exact], Iterable[Shard]], Iterable[Exact]]
+"""map over shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A compiled question with all that makes it this question and no other."""
+
+    plan: Plan
+    loss: Loss
+    purpose: str
+    trust: Trust
+    epoch: int
+    programme: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """The key of its stored release: 32 bytes."""
+        return digest(self.document())
+
+    def document(self) -> dict[str, Any]:
+        """All that the key is made of."""
+        return {
+            "query": self.plan.query.document(), "rows": self.plan.rows, "bound_keys": self.plan.keys,
+            "index": self.plan.index, "blind": self.plan.blind, "mechanism": MECHANISM, "loss": self.loss.document(),
+            "trust": self.trust.document(), "purpose": self.purpose, "programme": self.programme, "epoch": self.epoch,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The consents as they stand, and the rows under them.
+
+    Attributes:
+        account: name of the list of residents.
+        fence: streams and the lengths at which all this was true.
+        eligible, caps: one entry a resident: whether their live consent covers the question; its most nano-rho in all.
+        shards: the pooled rows.
+    """
+
+    account: str
+    fence: Mapping[str, int]
+    eligible: Mask
+    caps: npt.NDArray[np.int64]
+    shards: Sequence[Shard]
+
+
+class Pool(Protocol):
+    def snapshot(self, request: Request) -> Snapshot:
+        """The consents and rows for a question as they stand now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noised:
+    """What noise left: one int64 vector of `cells` entries a statistic."""
+
+    identifier: bytes
+    values: tuple[npt.NDArray[np.int64], ...]
+
+
+def release(
+    request: Request,
+    *,
+    authorise: Callable[[Request], None],
+    ledger: Ledger,
+    pool: Pool,
+    engine: Engine,
+    record: Callable[[Request, Noised], tuple[bytes, bytes]],
+) -> bytes:
+    """The persisted, noised output of a question: the stored one where it was answered before, at no charge.
+
+    Args:
+        authorise: raises DeniedError unless the question may be asked.
+        record: the bytes to store and the public leaf, made from the noised values alone.
+
+    Raises:
+        DeniedError: from `authorise`.
+        BudgetExceededError: the global budget does not cover the loss.
+    """
+    authorise(request)
+    stored = ledger.stored(request.key)
+    if stored is not None:
+        return stored
+    reservation = ledger.reserve(request.loss)
+    while True:
+        try:
+            snapshot = pool.snapshot(request)
+            payers = ledger.charge(reservation, snapshot.account, snapshot.eligible, snapshot.caps, snapshot.fence)
+            break
+        except ConflictError:
+            continue
+
+    def part(shard: Shard) -> Exact:
+        return contribute(request.plan, shard, payers[shard.first : shard.first + shard.residents])
+
+    total = add(list(engine(part, snapshot.shards)), request.plan)
+    noised = Noised(reservation.identifier, draw(total, request.plan, reservation))
+    return ledger.commit(reservation, request.key, *record(request, noised))

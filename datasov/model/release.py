@@ -1,0 +1,200 @@
+"""Releases: noised vectors with their meaning, as frames with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from datasov.errors import InvalidQueryError
+from datasov.model.columns import Category, Decimal
+from datasov.model.document import Document, digest
+from datasov.model.privacy import Loss, Trust
+from datasov.model.query import Aggregate, Query, query_from_document
+from datasov.model.schema import Schema, cell_labels
+from datasov.model.statistics import Statistic, half_width, ratio_interval
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Release:
+    """The answer to one question, as it was drawn and stored.
+
+    Attributes:
+        identifier: 16 bytes.
+        city: text of the city's id.
+        statistics, values, sigmas: each noised vector (int64, one entry a cell) and the scale of its noise.
+        parts: for every aggregate, the indices of its statistics.
+        epoch: the public data epoch. time: Unix seconds.
+    """
+
+    identifier: bytes
+    city: str
+    query: Query
+    purpose: str
+    programme: str
+    loss: Loss
+    trust: Trust
+    mechanism: str
+    epoch: int
+    time: int
+    statistics: tuple[Statistic, ...]
+    parts: tuple[tuple[int, ...], ...]
+    values: tuple[npt.NDArray[np.int64], ...]
+    sigmas: tuple[float, ...]
+
+    def frame(self, confidence: float = 0.95) -> pl.DataFrame:
+        """A row a key, in the order of the public cells: the keys, then value, low and high of each aggregate.
+
+        Each interval covers the exact bounded statistic with probability `confidence` over the noise. What the bounds
+        leave out, no interval can know.
+        """
+        if not 0 < confidence < 1:
+            raise InvalidQueryError("a confidence lies strictly between 0 and 1: a usual choice is 0.95")
+        columns = self._keys()
+        for aggregate, part in zip(self.query.aggregates, self.parts, strict=True):
+            columns += self._columns(aggregate, part, confidence)
+        return pl.DataFrame(columns)
+
+    def sigma(self, name: str) -> float:
+        """The scale of the noise of an aggregate by its column's name, in the column's unit; of a mean, of its sum."""
+        for aggregate, part in zip(self.query.aggregates, self.parts, strict=True):
+            if aggregate.name == name:
+                return self.sigmas[part[-1]] / self._unit(aggregate)
+        raise InvalidQueryError(f"the release has no statistic {name!r}")
+
+    def _keys(self) -> list[pl.Series]:
+        labels = [cell_labels(k, self.query.column(k.column)) for k in self.query.key_list]
+        cells = math.prod(len(group) for group in labels)
+        columns, stride = [], cells
+        for key, group in zip(self.query.key_list, labels, strict=True):
+            stride //= len(group)
+            places = np.arange(cells) // stride % len(group)
+            column = self.query.column(key.column)
+            if key.kind == "value" and isinstance(column, Category):
+                texts = pl.Series(key.name, group, dtype=pl.Enum(column.values))
+            else:
+                texts = pl.Series(key.name, group)
+            columns.append(texts.gather(places))
+        return columns
+
+    def _unit(self, aggregate: Aggregate) -> int:
+        """Codes in one logical unit of an aggregate's column."""
+        column = self.query.column(aggregate.column) if aggregate.column else None
+        return 10**column.scale if isinstance(column, Decimal) else 1
+
+    def _columns(self, aggregate: Aggregate, part: tuple[int, ...], confidence: float) -> list[pl.Series]:
+        unit = self._unit(aggregate)
+        if aggregate.kind == "mean":
+            value, low, high = self._mean(aggregate, part, confidence)
+            numbers: list[npt.NDArray[Any]] = [value / unit, low / unit, high / unit]
+        else:
+            exact = self.values[part[0]]
+            width = half_width(self.sigmas[part[0]], confidence)
+            whole = [exact, exact - width, exact + width]
+            numbers = whole if unit == 1 else [n / unit for n in whole]
+        names = (aggregate.name, aggregate.name + "_low", aggregate.name + "_high")
+        return [pl.Series(n, v) for n, v in zip(names, numbers, strict=True)]
+
+    def _mean(self, aggregate: Aggregate, part: tuple[int, ...], confidence: float) -> list[npt.NDArray[np.float64]]:
+        counts, totals = (self.values[i].astype(np.float64) for i in part)
+        sigma_count, sigma_total = (self.sigmas[i] for i in part)
+        centre = self.statistics[part[1]].centre
+        low, high = aggregate.low - centre, aggregate.high - centre
+        value = np.clip(totals / np.maximum(counts, 1), low, high)
+        ends = [
+            ratio_interval(t, c, sigma_total, sigma_count, confidence, low, high)
+            for t, c in zip(totals.tolist(), counts.tolist(), strict=True)
+        ]
+        return [value + centre, *(np.array(side, dtype=np.float64) + centre for side in zip(*ends, strict=True))]
+
+    def document(self) -> dict[str, Any]:
+        """All but the values, as a document."""
+        return {
+            "id": self.identifier.hex(), "city": self.city, "query": self.query.document(),
+            "schemas": [s.document() for s in (self.query.schema, *self.query.profiles)],
+            "purpose": self.purpose, "programme": self.programme, "loss": self.loss.document(),
+            "trust": self.trust.document(), "mechanism": self.mechanism, "epoch": self.epoch, "time": self.time,
+            "statistics": [
+                [s.kind, s.column, s.low, s.high, s.centre, s.squared_sensitivity] for s in self.statistics
+            ],
+            "parts": [list(p) for p in self.parts], "sigmas": [s.hex() for s in self.sigmas],
+        }  # fmt: skip
+
+    @staticmethod
+    def from_document(doc: Document, values: Mapping[int, bytes]) -> Release:
+        """The release of a document and the little-endian words of each statistic."""
+        schemas = [Schema.from_document(s) for s in doc["schemas"]]
+        return Release(
+            identifier=bytes.fromhex(doc["id"]), city=doc["city"],
+            query=query_from_document(doc["query"], {s.digest: s for s in schemas}),
+            purpose=doc["purpose"], programme=doc["programme"], loss=Loss(doc["loss"]["nano_rho"]),
+            trust=Trust(doc["trust"]["model"]), mechanism=doc["mechanism"], epoch=doc["epoch"], time=doc["time"],
+            statistics=tuple(Statistic(*s) for s in doc["statistics"]),
+            parts=tuple(tuple(p) for p in doc["parts"]),
+            values=tuple(np.frombuffer(values[i], dtype="<i8") for i in range(len(doc["statistics"]))),
+            sigmas=tuple(float.fromhex(s) for s in doc["sigmas"]),
+        )  # fmt: skip
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 that the log's leaf carries: of the document and the values, 32 bytes."""
+        return digest({**self.document(), "values": [v.astype("<i8").tobytes().hex() for v in self.values]})
+
+    def __repr__(self) -> str:
+        names = ", ".join(a.name for a in self.query.aggregates)
+        return f"<Release of {names} from {self.query.schema.name}, {self.loss}, epoch {self.epoch}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The error to expect of a question, from its plan alone: no data was touched and nothing was spent.
+
+    Attributes:
+        frame: a row a statistic: its name, `sigma` (scale of the noise in one cell) and `margin` (half the width of the
+            interval) in the column's unit. For a mean they are those of a cell that holds `mean_rows` rows.
+        notes: what to know before asking.
+    """
+
+    loss: Loss
+    confidence: float
+    cells: int
+    frame: pl.DataFrame
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.loss} over {self.cells} cells; {self.confidence:.0%} intervals are the value ± margin"]
+        lines += [f"  {r['statistic']}: ± {r['margin']:,.6g} (sigma {r['sigma']:,.6g})" for r in self.frame.to_dicts()]
+        return "\n".join([*lines, *(f"  note: {n}" for n in self.notes)])
+
+
+MEAN_ROWS = 1000
+"""Rows in a cell for which a preview states the error of a mean."""
+
+
+def preview(
+    query: Query, parts: tuple[tuple[int, ...], ...], sigmas: tuple[float, ...],
+    cells: int, loss: Loss, confidence: float, notes: tuple[str, ...],
+) -> Preview:  # fmt: skip
+    """The preview of a compiled question."""
+    rows = []
+    for aggregate, part in zip(query.aggregates, parts, strict=True):
+        column = query.column(aggregate.column) if aggregate.column else None
+        unit = 10**column.scale if isinstance(column, Decimal) else 1
+        sigma = sigmas[part[-1]]
+        margin: float = half_width(sigma, confidence)
+        if aggregate.kind == "mean":
+            reach = (aggregate.high - aggregate.low) / 2
+            spread = math.hypot(sigma, reach * sigmas[part[0]])
+            sigma, margin = spread / MEAN_ROWS, min(half_width(spread, confidence) / MEAN_ROWS, 2 * reach)
+        rows.append({"statistic": aggregate.name, "sigma": sigma / unit, "margin": margin / unit})
+    if any(a.kind == "mean" for a in query.aggregates):
+        notes = (
+            *notes,
+            f"the error of a mean is at most that of a cell with {MEAN_ROWS} rows, and falls with more rows",
+        )
+    return Preview(loss, confidence, cells, pl.DataFrame(rows), notes)

@@ -1,0 +1,87 @@
+"""Admissions of one batch, checked against the registry and each other, for one transaction."""
+
+from __future__ import annotations
+
+from datasov.authority.admission import Admission
+from datasov.authority.registry import Member, Partition, Registry, partition_name
+from datasov.errors import ConsentError, StoreError
+from datasov.kernel.plan import MAX_RESIDENTS
+from datasov.pool.pool import Contributed, Pool
+from datasov.store.sqlite import SQLiteStore
+from datasov.wire import cbor
+
+
+def commitment(mark: bytes, now: int, salted: bytes) -> bytes:
+    """An entry of the stream `commitments`: what waits for the next tick of the log."""
+    return mark + now.to_bytes(8, "big") + salted
+
+
+class Draft:
+    """What one transaction will admit. Make a new one when `write` loses a compare-and-append."""
+
+    def __init__(self, registry: Registry, store: SQLiteStore, pool: Pool, now: int) -> None:
+        registry.refresh()
+        self._registry, self._store, self._pool, self._now = registry, store, pool, now
+        self._partitions: dict[str, Partition] = {}
+        self._events: dict[str, list[bytes]] = {}
+        self._issuers: set[tuple[str, bytes]] = set()
+        self._fresh: dict[str, int] = {}
+        self._statuses: set[int] = set()
+        self._blobs: dict[str, bytes | None] = {}
+        self._commitments: list[bytes] = []
+
+    def add(self, admission: Admission) -> bool:
+        """Take in an admission; False where it must wait for the next draft: one change a resident in each.
+
+        Raises:
+            ConsentError: replayed, superseded, revoked, or a status index that another consent uses.
+        """
+        claims = admission.consent.claims
+        name = partition_name(admission.schemas[0], claims.purpose)
+        partition = self._partitions.setdefault(name, self._registry.partition(name))
+        if (name, claims.issuer) in self._issuers or claims.status in self._statuses:
+            return False
+        place = partition.places.get(claims.issuer)
+        if place is not None:
+            _check_newer(partition.members[place], admission)
+        if self._registry.holder(claims.status) not in (None, admission.consent.digest):
+            raise ConsentError("the consent's status index is taken: grant a new consent")
+        if place is None:
+            place = len(partition) + self._fresh.get(name, 0)
+            if place >= MAX_RESIDENTS:
+                raise StoreError("the pool is full: found a second city for further residents")
+            self._fresh[name] = self._fresh.get(name, 0) + 1
+        elif (waiting := partition.members[place].blob) is not None:
+            self._blobs[waiting] = None
+        blob = f"pool/{name}/{place}/{admission.sequence}"
+        self._blobs[blob] = self._pool.seal(blob, Contributed(admission.rows, admission.profiles))
+        event = cbor.encode(["admit", place, admission.consent.token, admission.sequence, blob])
+        self._events.setdefault(name, []).append(event)
+        self._commitments.append(commitment(b"A", self._now, admission.commitment))
+        self._issuers.add((name, claims.issuer))
+        self._statuses.add(claims.status)
+        return True
+
+    def write(self) -> None:
+        """Admit all of them, durably and together. ConflictError where the registry moved on meanwhile."""
+        if not self._events:
+            return
+        new = [n.encode() for n in self._events if self._partitions[n].version == 0]
+        self._store.append(
+            {
+                **{self._partitions[n].stream: (self._partitions[n].version, e) for n, e in self._events.items()},
+                "partitions": (self._registry.listed, new),
+                "commitments": (self._store.length("commitments"), self._commitments),
+            },
+            self._blobs,
+        )
+
+
+def _check_newer(member: Member, admission: Admission) -> None:
+    old, new = member.consent, admission.consent
+    if new.digest == old.digest and not member.live:
+        raise ConsentError("the consent was revoked: grant a new one")
+    if new.digest != old.digest and new.claims.issued <= old.claims.issued:
+        raise ConsentError("a newer consent was admitted already: contribute under that one")
+    if admission.sequence <= member.sequence:
+        raise ConsentError("the contribution was admitted already, or a newer one was: contribute again")

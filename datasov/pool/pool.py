@@ -1,0 +1,225 @@
+"""Partitions of the pool in shards of residents: contributions are folded in, and a question takes a snapshot."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from datasov.authority.registry import Partition, Registry, partition_name
+from datasov.crypto.kdf import hkdf, sha256
+from datasov.errors import ConflictError, StoreError
+from datasov.kernel.contribute import RESIDENT, Shard
+from datasov.kernel.monitor import Request, Snapshot
+from datasov.model.schema import Schema
+from datasov.pool.ranks import physical_order, ranked
+from datasov.pool.sealed import open_blob, open_shard, seal_blob, seal_shard, write_durably
+from datasov.wire import cbor, columns
+
+RESIDENTS_PER_SHARD = 8192
+_CONTENT = struct.Struct("<QQ")
+Mask = npt.NDArray[np.bool_]
+
+
+class Store(Protocol):
+    """Where the registry's streams and the pending contributions are."""
+
+    def append(
+        self, batch: Mapping[str, tuple[int, Sequence[bytes]]], blobs: Mapping[str, bytes | None] | None = None
+    ) -> None: ...
+    def blob(self, name: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Contributed:
+    """One resident's rows under one consent: codes of the covered columns, and at most one row of each profile."""
+
+    rows: pl.DataFrame
+    profiles: Mapping[str, pl.DataFrame]
+
+
+class Pool:
+    """The pool of one city.
+
+    Args:
+        folder: holds the shards' files.
+        key: the pool's key, 32 bytes: shards and contributions are sealed under keys derived from it, and the rank
+            secret is one of them.
+        now: the time in Unix seconds.
+    """
+
+    def __init__(
+        self, folder: Path, store: Store, registry: Registry, key: bytes, now: Callable[[], int],
+        residents_per_shard: int = RESIDENTS_PER_SHARD,
+    ) -> None:  # fmt: skip
+        self._folder, self._store, self._registry, self._now = folder, store, registry, now
+        self._key = hkdf(key, salt=b"", info=b"datasov pool key v1")
+        self._secret = hkdf(key, salt=b"", info=b"datasov pool rank secret v1")
+        self._per_shard = residents_per_shard
+        self._lock = threading.RLock()
+        self._cache: dict[tuple[str, int], tuple[int, Shard]] = {}
+
+    def seal(self, name: str, contributed: Contributed) -> bytes:
+        """A contribution as a sealed blob, to be stored with the event that admits it."""
+        profiles = [[table, columns.pack(frame)] for table, frame in sorted(contributed.profiles.items())]
+        return seal_blob(self._key, name, cbor.encode([columns.pack(contributed.rows), profiles]))
+
+    def snapshot(self, request: Request) -> Snapshot:
+        """The consents and rows for a question, after folding in what is pending."""
+        query = request.plan.query
+        tables = {t.name: t.digest for t in (query.schema, *query.profiles)}
+        with self._lock:
+            partition = self.fold(query.schema, request.purpose)
+            return Snapshot(
+                account=partition.name,
+                fence={partition.stream: partition.version},
+                eligible=partition.eligible(query.columns(), tables, request.trust.name, self._now()),
+                caps=partition.caps(),
+                shards=[self._shard(query.schema, partition, n) for n in sorted(partition.shards)],
+            )
+
+    def fold(self, schema: Schema, purpose: str, *, compact: bool = False) -> Partition:
+        """Move pending contributions into their shards. With `compact`, rows that must leave are erased too.
+
+        Replaced rows leave with any fold of their shard; those of revoked consents never enter a question again from
+        the moment of the revocation, and are erased here at the next fold of their shard.
+        """
+        with self._lock:
+            while True:
+                partition = self._registry.partition(partition_name(schema, purpose))
+                touched = {place // self._per_shard for place in partition.pending()}
+                if compact:
+                    touched |= {place // self._per_shard for place in partition.leaving()}
+                try:
+                    for shard in sorted(touched):
+                        self._fold_shard(schema, partition, shard)
+                        partition = self._registry.partition(partition.name)
+                except ConflictError:
+                    continue
+                return partition
+
+    def _fold_shard(self, schema: Schema, partition: Partition, number: int) -> None:
+        first = number * self._per_shard
+        residents = min(self._per_shard, len(partition) - first)
+        members = partition.members[first : first + residents]
+        pending = {i: m.blob for i, m in enumerate(members) if m.blob is not None}
+        old = self._shard(schema, partition, number) if number in partition.shards else None
+        keep = np.array([m.live and m.blob is None and m.folded for m in members], dtype=np.bool_)
+        added = {i: self._open(name) for i, name in pending.items()}
+        secret = hkdf(self._secret, salt=b"", info=bytes.fromhex(partition.name))
+        rows = self._merge_rows(schema, secret, old, keep, added, first)
+        profiles = _merge_profiles(old, keep, {i: c.profiles for i, c in added.items()}, residents)
+        generation = partition.shards[number][0] + 1 if number in partition.shards else 1
+        shard = Shard(first, residents, rows, profiles, schema_order(schema))
+        sealed = seal_shard(self._key, partition.name, number, generation, _to_bytes(shard))
+        fingerprint = sha256(sealed)
+        path = self._path(partition.name, number, generation, fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, sealed)
+        folded = sorted({first + i for i in pending} | {first + i for i, m in enumerate(members) if m.folded})
+        event = cbor.encode(["fold", number, generation, fingerprint, folded])
+        blobs: dict[str, bytes | None] = dict.fromkeys(pending.values())
+        self._store.append({partition.stream: (partition.version, [event])}, blobs)
+        self._cache[partition.name, number] = generation, shard
+        if number in partition.shards:
+            self._path(partition.name, number, *partition.shards[number]).unlink(missing_ok=True)
+
+    def _merge_rows(
+        self, schema: Schema, secret: bytes, old: Shard | None, keep: Mask, added: Mapping[int, Contributed], first: int
+    ) -> pl.DataFrame:
+        """The rows that stay and the ranked rows that come, clustered by resident."""
+        frames = []
+        if old is not None:
+            here = old.rows[RESIDENT].to_numpy()
+            frames.append(old.rows.filter(pl.Series(keep[here])) if len(here) else old.rows)
+        by_columns: dict[tuple[str, ...], list[pl.DataFrame]] = {}
+        for place, contributed in sorted(added.items()):
+            frame = contributed.rows.with_columns(pl.lit(place, dtype=pl.UInt32).alias(RESIDENT))
+            by_columns.setdefault(tuple(frame.columns), []).append(frame)
+        for group in by_columns.values():
+            rows = pl.concat(group)
+            numbers = rows[RESIDENT].to_numpy().astype(np.uint64) + np.uint64(first)
+            frames.append(ranked(rows, schema, secret, numbers))
+        together = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+        return together if len(frames) == 1 else together.sort(RESIDENT, maintain_order=True).rechunk()
+
+    def _open(self, name: str) -> Contributed:
+        content = cbor.decode(open_blob(self._key, name, self._store.blob(name)))
+        return Contributed(columns.unpack(content[0]), {table: columns.unpack(frame) for table, frame in content[1]})
+
+    def _path(self, partition: str, number: int, generation: int, fingerprint: bytes) -> Path:
+        return self._folder / partition / f"{number}-{generation}-{fingerprint.hex()[:16]}.shard"
+
+    def _shard(self, schema: Schema, partition: Partition, number: int) -> Shard:
+        generation, fingerprint = partition.shards[number]
+        cached = self._cache.get((partition.name, number))
+        if cached is not None and cached[0] == generation:
+            return cached[1]
+        try:
+            data = self._path(partition.name, number, generation, fingerprint).read_bytes()
+        except FileNotFoundError:
+            if self._registry.partition(partition.name).shards[number][0] == generation:
+                raise StoreError("a shard of the pool is missing: restore the city from a backup") from None
+            raise ConflictError("a shard was folded meanwhile: read the registry again") from None
+        content = open_shard(self._key, partition.name, number, generation, data)
+        shard = _from_bytes(content, number * self._per_shard, schema_order(schema))
+        self._cache[partition.name, number] = generation, shard
+        return shard
+
+
+def schema_order(schema: Schema) -> str:
+    """The index by which the rows of every resident lie whose consent covers that index's columns."""
+    return physical_order(schema, [name for name, _ in schema.items])
+
+
+def _merge_profiles(
+    old: Shard | None, keep: Mask, added: Mapping[int, Mapping[str, pl.DataFrame]], residents: int
+) -> pl.DataFrame | None:
+    """One row a resident: joined columns as `table.column`, null where a resident has none. None without columns."""
+    frames = [pl.DataFrame({RESIDENT: np.arange(residents, dtype=np.uint32)})]
+    if old is not None and old.profiles is not None:
+        kept = old.profiles.with_columns(pl.Series(RESIDENT, np.arange(old.residents, dtype=np.uint32)))
+        frames.append(kept.filter(pl.Series(keep[: old.residents])))
+    for place, profiles in added.items():
+        row = {
+            f"{table}.{name}": frame[name]
+            for table, frame in profiles.items()
+            if frame.height
+            for name in frame.columns
+        }
+        if row:
+            frames.append(pl.DataFrame(row).with_columns(pl.lit(place, dtype=pl.UInt32).alias(RESIDENT)))
+    if len(frames) == 1:
+        return None
+    given = pl.concat(frames[1:], how="diagonal")
+    joined = frames[0].join(given, on=RESIDENT, how="left", validate="1:1", maintain_order="left").drop(RESIDENT)
+    return joined if joined.width else None
+
+
+def _to_bytes(shard: Shard) -> bytes:
+    """residents, length of the rows' part, rows and profiles as Arrow IPC."""
+    parts = []
+    for frame in (shard.rows, shard.profiles):
+        buffer = io.BytesIO()
+        if frame is not None:
+            frame.rechunk().write_ipc(buffer, compression="uncompressed")
+        parts.append(buffer.getvalue())
+    return _CONTENT.pack(shard.residents, len(parts[0])) + b"".join(parts)
+
+
+def _from_bytes(content: bytearray, first: int, order: str) -> Shard:
+    view = memoryview(content)
+    residents, length = _CONTENT.unpack_from(view)
+    rows, profiles = view[_CONTENT.size : _CONTENT.size + length], view[_CONTENT.size + length :]
+    return Shard(
+        first, residents, pl.read_ipc(bytes(rows)),
+        pl.read_ipc(bytes(profiles)) if len(profiles) else None, order,
+    )  # fmt: skip

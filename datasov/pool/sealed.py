@@ -1,0 +1,75 @@
+"""Sealed bytes of the pool: one file a shard, one blob a contribution, under keys of the operator's.
+
+A file is a header (magic, version, partition, shard, generation, salt, key commitment) and a stream of AES-256-GCM
+chunks that bind the header, so that a file cannot stand in for another shard, generation or partition.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from datasov.crypto.aead import decrypt, decrypt_stream, encrypt, encrypt_stream
+from datasov.crypto.kdf import derive_committed, random, same
+from datasov.errors import DecryptionError, StoreError
+
+_MAGIC = b"DSPOOL\x00\x01"
+_PREFIX = struct.Struct("<8s16sQQ32s")
+_HEADER = _PREFIX.size + 32
+_BLOB_INFO = b"datasov pool blob v1 "
+
+
+def _prefix(partition: str, shard: int, generation: int, salt: bytes) -> bytes:
+    return _PREFIX.pack(_MAGIC, bytes.fromhex(partition), shard, generation, salt)
+
+
+def seal_shard(key: bytes, partition: str, shard: int, generation: int, content: bytes) -> bytes:
+    """The bytes of a shard's file."""
+    prefix = _prefix(partition, shard, generation, random(32))
+    aead, commitment = derive_committed(key, salt=prefix[-32:], info=b"datasov pool shard v1" + prefix[:-32])
+    header = prefix + commitment
+    return header + bytes(encrypt_stream(aead, content, header))
+
+
+def open_shard(key: bytes, partition: str, shard: int, generation: int, data: bytes) -> bytearray:
+    """The content of a shard's file; DecryptionError where it is not that shard's in that generation."""
+    header = data[:_HEADER]
+    prefix = _prefix(partition, shard, generation, header[_PREFIX.size - 32 : _PREFIX.size].ljust(32, b"\x00"))
+    aead, commitment = derive_committed(key, salt=prefix[-32:], info=b"datasov pool shard v1" + prefix[:-32])
+    if not same(header, prefix + commitment):
+        raise DecryptionError("a shard of the pool cannot be opened: restore the city from a backup")
+    return decrypt_stream(aead, memoryview(data)[_HEADER:], header)
+
+
+def seal_blob(key: bytes, name: str, content: bytes) -> bytes:
+    """salt || commitment || ciphertext and tag, under a key of this blob alone."""
+    salt = random(32)
+    aead, commitment = derive_committed(key, salt=salt, info=_BLOB_INFO + name.encode())
+    return salt + commitment + encrypt(aead, bytes(12), content, name.encode())
+
+
+def open_blob(key: bytes, name: str, data: bytes) -> bytes:
+    """What was sealed under this name; DecryptionError otherwise."""
+    aead, commitment = derive_committed(key, salt=data[:32].ljust(32, b"\x00"), info=_BLOB_INFO + name.encode())
+    if not same(data[32:64], commitment):
+        raise DecryptionError("a contribution in the pool cannot be opened: restore the city from a backup")
+    return decrypt(aead, bytes(12), data[64:], name.encode())
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a new file, and flush it and its folder. StoreError where the disk refuses; no half file is left."""
+    part = path.with_suffix(".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as fault:
+        raise StoreError("the pool cannot be written: check the disk and its free space") from fault

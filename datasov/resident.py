@@ -1,0 +1,373 @@
+"""What a resident does, on their own device: keep, grant, contribute, revoke, and check what was done."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from datasov.authority import messages, token
+from datasov.authority.admission import pack_table
+from datasov.authority.registry import covered_columns, covered_tables
+from datasov.crypto.kdf import random, sha256
+from datasov.crypto.sign import SigningKey
+from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError
+from datasov.model import frames
+from datasov.model.consent import CityId, Claims, Consent, Coverage
+from datasov.model.privacy import Loss, Trust, central
+from datasov.model.schema import Schema
+from datasov.tlog.leaves import ReleaseLeaf, decode_leaf
+from datasov.tlog.log import LogReader
+from datasov.tlog.note import open_checkpoint, origin_of
+from datasov.tlog.receipt import Receipt, receipt
+from datasov.tlog.tree import verify_consistency
+from datasov.vault import Vault
+from datasov.wire import cbor, fields
+
+_CONSENTS, _LIFETIME, _SEQUENCE = "consents", "lifetime", "sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A consent as the vault keeps it, with the salt that links the log's hashes to it."""
+
+    consent: Consent
+    salt: bytes
+    domain: str
+    revoked: bool = False
+
+    def value(self) -> list[object]:
+        return [self.consent.token, self.salt, self.domain, self.revoked]
+
+    @staticmethod
+    def read(value: object) -> _Record:
+        signed, salt, domain, revoked = fields.items(value, 4, 4)
+        return _Record(token.reread(signed), salt, domain, revoked)
+
+
+class Resident:
+    """A resident with their vault. Make one with :meth:`create` or :meth:`open`; it is a context manager."""
+
+    def __init__(self, vault: Vault, clock: Callable[[], float]) -> None:
+        """Use :meth:`create` or :meth:`open`."""
+        self._vault, self._clock = vault, clock
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Resident:
+        """Make a vault, opened by a passphrase (Argon2id), a 32-byte device key, or either.
+
+        Args:
+            path: a folder that does not exist yet.
+            device_secret: 32 bytes that the passphrase needs beside it, kept on the device.
+
+        Raises:
+            StoreError: the path exists, or the disk refuses.
+        """
+        vault = Vault.create(path, passphrase=passphrase, device_key=device_key, device_secret=device_secret)
+        return cls(vault, clock)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Resident:
+        """Open a vault for reading and writing: one writer at a time.
+
+        Raises:
+            StoreError: no vault, or another process writes to it.
+            DecryptionError: a wrong key, or damaged files: it does not say which.
+        """
+        return cls(Vault.open(path, passphrase=passphrase, device_key=device_key, device_secret=device_secret), clock)
+
+    def put(self, schema: Schema, data: frames.Rows) -> int:
+        """Validate rows and keep them, durably: all, or none. Returns how many.
+
+        In an attribute table the one row put replaces the one before.
+
+        Raises:
+            InvalidDataError: by row and column, what does not fit the schema.
+        """
+        return self.put_all([(schema, data)])
+
+    def put_all(self, tables: Iterable[tuple[Schema, frames.Rows]]) -> int:
+        """Like :meth:`put`, for several tables at once: all of them, or none."""
+        encoded = [(schema, frames.encode(schema, data)) for schema, data in tables]
+        self._vault.put(encoded)
+        return sum(codes.height for _, codes in encoded)
+
+    def scan(self, schema: Schema, columns: Iterable[str] | None = None) -> pl.DataFrame:
+        """The rows of a table, as a Polars frame; no rows where none were put."""
+        names = list(columns) if columns is not None else [n for n, _ in schema.items]
+        return frames.decode(schema, self._codes(schema, names))
+
+    def _codes(self, schema: Schema, names: list[str]) -> pl.DataFrame:
+        for name in names:
+            schema.column(name)
+        known = self._vault.tables().get(schema.name)
+        if known is None:
+            return frames.empty_codes(schema).select(names)
+        if known.digest != schema.digest:
+            raise InvalidDataError(f"table {schema.name!r} is kept under another schema: give the one it was put with")
+        return self._vault.scan(schema.name, names)
+
+    def grant(
+        self,
+        city: CityId | str,
+        schema: Schema,
+        *,
+        purpose: str,
+        loss: Loss,
+        until: str | dt.date | dt.datetime,
+        columns: Iterable[str] | None = None,
+        join: Iterable[Schema] | Mapping[Schema, Iterable[str]] = (),
+        trust: Trust | None = None,
+        jurisdiction: str = "JP",
+        zone: str = "Asia/Tokyo",
+    ) -> Consent:
+        """Sign a consent, and reserve its whole loss in the vault's lifetime account.
+
+        Args:
+            city: to whom: `city.id`.
+            schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A column of
+                the special class (要配慮個人情報) is covered only where it is named.
+            purpose: for what, as the city declares it.
+            loss: the most that all answers under this purpose may ever cost you, over every consent for it.
+            until: the last day, to its end in `zone`, or the very instant.
+            join: attribute tables whose columns the vault adds, or a mapping of each to its columns.
+
+        Raises:
+            ConsentError: the lifetime account does not hold the loss, or the times are past.
+        """
+        parsed = city if isinstance(city, CityId) else CityId.parse(city)
+        if not isinstance(loss, Loss):
+            raise InvalidQueryError("a loss is made with ds.zcdp(rho=...)")
+        now = int(self._clock())
+        expires = _instant(until, zone)
+        if expires <= now:
+            raise ConsentError("that day is over: grant until a later one")
+        joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
+        coverage = [_coverage(schema, columns), *(_coverage(s, c) for s, c in joined)]
+        key = self._signing_key(schema.domain, parsed)
+        records = self._records()
+        issued = max(
+            [now, *(int(r.consent.claims.issued) + 1 for r in records if r.consent.claims.issuer == key.public)]
+        )
+        claims = Claims(
+            issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
+            expires=expires, coverage=tuple(coverage), purpose=purpose, trust=trust or central(), loss=loss,
+            jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
+        )  # fmt: skip
+        consent = token.issue(claims, key)
+        held = [*records, _Record(consent, random(32), schema.domain)]
+        lifetime = self.lifetime
+        if lifetime is not None and _granted(held) > lifetime:
+            raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
+        self._save(held)
+        return consent
+
+    def contribute(self, consent: Consent) -> bytes:
+        """What the consent covers, as it stands now: signed, and sealed to the city. It replaces what was sent before.
+
+        Raises:
+            ConsentError: the consent is not one of this vault's, or was revoked.
+        """
+        record = self._record(consent)
+        if record.revoked:
+            raise ConsentError("you revoked this consent: grant a new one")
+        city = CityId.parse(consent.claims.audience)
+        sequence = max(int.from_bytes(self._vault.state(_SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        self._vault.set_state({_SEQUENCE: sequence.to_bytes(8, "big")})
+        base, *joined = consent.claims.coverage
+        contribution = messages.Contribution(
+            consent_digest=consent.digest, sequence=sequence,
+            commitment=messages.salted(record.salt, messages.admission_record(consent.digest, sequence)),
+            rows=self._table(base), profiles=tuple((c.table, self._table(c)) for c in joined),
+        )  # fmt: skip
+        return messages.sign_contribution(contribution, self._signing_key(record.domain, city), city)
+
+    def revoke(self, consent: Consent) -> bytes:
+        """End a consent: a signed revocation, to hand to the city. What was answered already stays answered."""
+        record = self._record(consent)
+        now = int(self._clock())
+        city = CityId.parse(consent.claims.audience)
+        revocation = messages.Revocation(
+            consent.digest, now, messages.salted(record.salt, messages.revocation_record(consent.digest, now))
+        )
+        signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
+        self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
+        return signed
+
+    @property
+    def consents(self) -> list[Consent]:
+        """The consents granted and not revoked, oldest first."""
+        return [r.consent for r in self._records() if not r.revoked]
+
+    @property
+    def granted(self) -> Loss:
+        """The loss reserved over all controllers, for life: for each city, table and purpose its largest consent.
+
+        It does not shrink when a consent is revoked or expires, because what was answered stays answered.
+        """
+        return _granted(self._records())
+
+    @property
+    def lifetime(self) -> Loss | None:
+        """The most that `granted` may ever be; None where no limit was set."""
+        held = self._vault.state(_LIFETIME)
+        return None if held is None else Loss(int.from_bytes(held, "big"))
+
+    @lifetime.setter
+    def lifetime(self, limit: Loss) -> None:
+        self._vault.set_state({_LIFETIME: limit.nano.to_bytes(16, "big")})
+
+    def receipts(self, log: LogReader) -> list[Receipt]:
+        """Every released question that one of this vault's consents covered when it was asked, from the whole log.
+
+        All leaves are read and filtered here, so that the log never learns which ones matter to whom. The checkpoint
+        is compared with the one remembered from before, for each city: a log that forgot or rewrote anything is a
+        ProofError.
+        """
+        found: dict[int, Receipt] = {}
+        for audience in dict.fromkeys(r.consent.claims.audience for r in self._records()):
+            city = CityId.parse(audience)
+            origin = origin_of(city.verify_key)
+            note = log.checkpoint()
+            if note.origin != origin:
+                continue
+            checkpoint = open_checkpoint(note.note, origin, city.verify_key)
+            self._remember(log, city, origin, checkpoint.note)
+            if checkpoint.size == 0:
+                continue
+            leaves = log.leaves(0, checkpoint.size)
+            consents = [r.consent for r in self._records() if r.consent.claims.audience == audience]
+            for index, data in enumerate(leaves):
+                leaf = decode_leaf(data)
+                if isinstance(leaf, ReleaseLeaf) and any(_covered(c.claims, leaf) for c in consents):
+                    found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
+        return [found[i] for i in sorted(found)]
+
+    def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
+        """Check that the log only grew since it was last seen, and keep the new checkpoint."""
+        name = "log/" + sha256(str(city).encode()).hex()[:32]
+        new = open_checkpoint(note, origin, city.verify_key)
+        held = self._vault.state(name)
+        if held is not None:
+            old = open_checkpoint(held, origin, city.verify_key)
+            if new.size < old.size:
+                raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
+            if old.size > 0:
+                proof = log.consistency(old.size, new.size)
+                verify_consistency(old.size, new.size, old.root, new.root, proof)
+        if note != held:
+            self._vault.set_state({name: note})
+
+    def _table(self, coverage: Coverage) -> bytes:
+        schema = self._vault.tables().get(coverage.table)
+        if schema is None or schema.digest != coverage.schema_digest:
+            raise ConsentError(f"put rows of table {coverage.table!r} first, under the schema that the consent names")
+        return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+
+    def _signing_key(self, domain: str, city: CityId) -> SigningKey:
+        """A key of its own for each domain and controller: no two of them can be linked by it."""
+        return SigningKey(self._vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(str(city).encode())))
+
+    def _record(self, consent: Consent) -> _Record:
+        for record in self._records():
+            if record.consent.digest == consent.digest:
+                return record
+        raise ConsentError("not a consent of this vault: grant one first")
+
+    def _records(self) -> list[_Record]:
+        held = self._vault.state(_CONSENTS)
+        if held is None:
+            return []
+        return [_Record.read(item) for item in fields.items(cbor.decode(held), 0, 1_000_000)]
+
+    def _save(self, records: list[_Record]) -> None:
+        self._vault.set_state({_CONSENTS: cbor.encode([r.value() for r in records])})
+
+    def compact(self) -> None:
+        """Gather the vault's small appends into segments."""
+        self._vault.compact()
+
+    def close(self) -> None:
+        """Close the vault and let another writer in."""
+        self._vault.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<Resident>"
+
+
+def _granted(records: Iterable[_Record]) -> Loss:
+    largest: dict[tuple[str, str, bytes], int] = {}
+    for record in records:
+        claims = record.consent.claims
+        account = claims.audience, claims.purpose, claims.coverage[0].schema_digest
+        largest[account] = max(largest.get(account, 0), claims.loss.nano)
+    return Loss(sum(largest.values()))
+
+
+def _covered(claims: Claims, leaf: ReleaseLeaf) -> bool:
+    """Whether a question could have drawn on what the consent covers."""
+    if leaf.purpose != claims.purpose or not claims.not_before <= leaf.time < claims.expires:
+        return False
+    tables, columns = covered_tables(claims), covered_columns(claims)
+    for place, (name, schema, read) in enumerate(leaf.tables):
+        if tables.get(name) != schema or not {f"{name}.{c}" if place else c for c in read} <= columns:
+            return False
+    return leaf.tables[0][0] == claims.coverage[0].table
+
+
+def _coverage(schema: Schema, columns: Iterable[str] | None) -> Coverage:
+    if columns is None:
+        names = tuple(n for n, c in schema.items if c.legal == "ordinary")
+    else:
+        wanted = set(columns)
+        for name in sorted(wanted):
+            schema.column(name)
+        names = tuple(n for n, _ in schema.items if n in wanted)
+    if not names:
+        raise ConsentError(f"the consent covers no column of table {schema.name!r}: name those that it should")
+    return Coverage(schema.name, schema.digest, names)
+
+
+def _instant(until: str | dt.date | dt.datetime, zone: str) -> int:
+    """Unix seconds of an instant, or of the end of a day."""
+    if isinstance(until, str):
+        try:
+            until = dt.date.fromisoformat(until) if len(until) == 10 else dt.datetime.fromisoformat(until)
+        except ValueError:
+            raise InvalidQueryError(
+                "until is a day like '2027-12-31' or a time like '2027-12-31T18:00+09:00'"
+            ) from None
+    if isinstance(until, dt.datetime):
+        return int((until if until.tzinfo else until.replace(tzinfo=ZoneInfo(zone))).timestamp())
+    return int(dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), ZoneInfo(zone)).timestamp())

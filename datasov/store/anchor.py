@@ -1,0 +1,47 @@
+"""Anchors: a signed (position, hash) of a store's chain, kept outside of what a backup brings back.
+
+A store that does not contain its anchor's position, with that hash, is behind or was rewritten.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from datasov.crypto.sign import SigningKey
+from datasov.errors import SignatureError, StoreError, VerificationError
+from datasov.wire import cbor, cose, fields
+
+KIND = "datasov anchor v1"
+
+
+def write(path: Path, position: int, head: bytes, key: SigningKey) -> None:
+    """Replace the anchor, durably. StoreError where the disk refuses."""
+    data = cose.sign1(cbor.encode([position, head]), key, KIND)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as fault:
+        raise StoreError("the anchor cannot be written: check the disk and its free space") from fault
+
+
+def read(path: Path, public: bytes) -> tuple[int, bytes]:
+    """Position and hash of the anchor; StoreError where it is missing or not signed by this key."""
+    try:
+        position, head = fields.items(cbor.decode(cose.open1(path.read_bytes(), public, KIND)), 2, 2)
+        return fields.integer(position, 0, 2**62), fields.octets(head, 32)
+    except OSError:
+        raise StoreError(
+            f"{path.name} is missing: bring it back, or pass reanchor=True if it is lost and this copy is the newest"
+        ) from None
+    except (SignatureError, VerificationError):
+        raise StoreError(f"{path.name} is not this city's anchor: bring the right one back") from None

@@ -1,0 +1,80 @@
+"""A city's place on disk: a folder with the database and the pool, and beside it the operator's key and the anchor.
+
+The key and the anchor lie outside of the folder, so that a copy of the folder opens nothing, and bringing an old copy
+back is noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from datasov.crypto.kdf import random
+from datasov.errors import StoreError
+from datasov.store.sqlite import SQLiteStore
+
+KEY = 32
+
+
+def key_path(path: Path) -> Path:
+    """Where the operator's key is, unless one is handed in."""
+    return path.with_name(path.name + ".key")
+
+
+def anchor_path(path: Path) -> Path:
+    """Where the anchor is."""
+    return path.with_name(path.name + ".anchor")
+
+
+def operator_key(path: Path, given: bytes | None, *, create: bool) -> bytes:
+    """The 32-byte key: the given one, or that of the key file, made anew (readable by its owner alone) on `create`.
+
+    Raises:
+        StoreError: missing, unreadable, or not 32 bytes.
+    """
+    if given is not None:
+        if not isinstance(given, bytes) or len(given) != KEY:
+            raise StoreError("an operator's key is 32 bytes")
+        return given
+    file = key_path(path)
+    try:
+        if create and not file.exists():
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.write(handle, random(KEY))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        key = file.read_bytes()
+    except OSError as fault:
+        raise StoreError(f"{file.name} cannot be read: bring it back, or pass operator_key=") from fault
+    if len(key) != KEY:
+        raise StoreError(f"{file.name} is not an operator's key of 32 bytes: bring the right one back")
+    return key
+
+
+def found(path: Path, fill: Callable[[SQLiteStore], None]) -> None:
+    """Make the folder of a new city: whole, or not at all."""
+    part = path.with_name(f".{path.name}.{random(4).hex()}.part")
+    try:
+        part.mkdir(parents=True)
+        (part / "pool").mkdir()
+        store = SQLiteStore(part / "city.db", create=True)
+        try:
+            fill(store)
+        finally:
+            store.close()
+        os.rename(part, path)
+    except OSError as fault:
+        raise StoreError(f"{path.name} cannot be made: check the folder and its free space") from fault
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def open_store(path: Path) -> SQLiteStore:
+    """The database of a city's folder; StoreError where the path holds no city."""
+    if not path.is_dir() or not (path / "city.db").is_file():
+        raise StoreError(f"{path.name} is no city: name the folder that City.open made")
+    return SQLiteStore(path / "city.db")

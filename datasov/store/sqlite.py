@@ -1,0 +1,150 @@
+"""Streams and blobs in one SQLite file.
+
+A stream is a numbered list of byte strings. `append` adds to several streams in one durable transaction, and only if
+each still has the length that the caller last saw. Every append extends a hash chain, so that a copy of the file that
+lies behind, or was changed, is told by one (position, hash) pair kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from datasov.errors import ConflictError, StoreError
+
+_SCHEMA = """
+CREATE TABLE entries (stream TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (stream, seq))
+    WITHOUT ROWID;
+CREATE TABLE blobs (name TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE heads (position INTEGER NOT NULL PRIMARY KEY, hash BLOB NOT NULL);
+"""
+_APPLICATION_ID = 0x64736F76  # "dsov"
+_VERSION = 1
+
+Batch = Mapping[str, tuple[int, Sequence[bytes]]]
+"""Stream to (the length it must have, bodies to append); no bodies means only that the length is compared."""
+
+
+class SQLiteStore:
+    """One SQLite file, used by any number of threads and processes.
+
+    Raises:
+        StoreError: the file is missing, is not such a file, or the disk or a lock failed. Nothing is half-written.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self._lock = threading.RLock()
+        if not create and not path.is_file():
+            raise StoreError(f"{path.name} is missing: restore it from a backup")
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            if create:
+                self._db.executescript(
+                    f"PRAGMA journal_mode=WAL; PRAGMA application_id={_APPLICATION_ID};"
+                    f"PRAGMA user_version={_VERSION}; BEGIN IMMEDIATE; {_SCHEMA} COMMIT;"
+                )
+            if self._db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+                raise StoreError(f"{path.name} is not a datasov store: name another file")
+            if self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                raise StoreError(f"{path.name} was written by another version of datasov: update datasov")
+            self._db.execute("PRAGMA synchronous=FULL")
+        except sqlite3.Error as fault:
+            raise StoreError(f"{path.name} cannot be used as a datasov store: check the file and the disk") from fault
+
+    def read(self, stream: str, after: int = 0, limit: int = -1) -> list[bytes]:
+        """The bodies of a stream from index `after` on, at most `limit` of them (all where negative)."""
+        with self._lock, _store_errors():
+            rows = self._db.execute(
+                "SELECT body FROM entries WHERE stream = ? AND seq >= ? ORDER BY seq LIMIT ?", (stream, after, limit)
+            )
+            return [body for (body,) in rows]
+
+    def append(self, batch: Batch, blobs: Mapping[str, bytes | None] | None = None) -> None:
+        """Append to several streams and write (or with None delete) blobs, all or nothing, durably.
+
+        Raises:
+            ConflictError: a stream has another length than expected: read again.
+        """
+        with self._lock, _store_errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._append(batch, blobs or {})
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _append(self, batch: Batch, blobs: Mapping[str, bytes | None]) -> None:
+        chain = hashlib.sha256(self._head()[1])
+        for stream, (expected, bodies) in sorted(batch.items()):
+            if self._length(stream) != expected:
+                raise ConflictError(f"stream {stream} moved on: read it again")
+            chain.update(hashlib.sha256(stream.encode()).digest() + expected.to_bytes(8, "big"))
+            for body in bodies:
+                chain.update(hashlib.sha256(body).digest())
+            self._db.executemany(
+                "INSERT INTO entries VALUES (?, ?, ?)", [(stream, expected + i, b) for i, b in enumerate(bodies)]
+            )
+        for name, blob in sorted(blobs.items()):
+            chain.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(blob or b"").digest())
+            if blob is None:
+                self._db.execute("DELETE FROM blobs WHERE name = ?", (name,))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (name, blob))
+        self._db.execute("INSERT INTO heads VALUES (?, ?)", (self._head()[0] + 1, chain.digest()))
+
+    def blob(self, name: str) -> bytes:
+        """A blob's bytes; StoreError where there is none."""
+        with self._lock, _store_errors():
+            row = self._db.execute("SELECT body FROM blobs WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise StoreError("a blob that the registry names is missing: restore the city from a backup")
+        return bytes(row[0])
+
+    def length(self, stream: str) -> int:
+        """How many bodies a stream holds."""
+        with self._lock, _store_errors():
+            return self._length(stream)
+
+    def _length(self, stream: str) -> int:
+        row = self._db.execute("SELECT max(seq) FROM entries WHERE stream = ?", (stream,)).fetchone()
+        return 0 if row[0] is None else int(row[0]) + 1
+
+    def head(self, position: int | None = None) -> tuple[int, bytes]:
+        """The newest (position, hash) of the chain, or the one at `position`; StoreError where there is none."""
+        with self._lock, _store_errors():
+            return self._head(position)
+
+    def _head(self, position: int | None = None) -> tuple[int, bytes]:
+        if position is None:
+            row = self._db.execute("SELECT position, hash FROM heads ORDER BY position DESC LIMIT 1").fetchone()
+            return (0, bytes(32)) if row is None else (int(row[0]), bytes(row[1]))
+        if position == 0:
+            return 0, bytes(32)
+        row = self._db.execute("SELECT position, hash FROM heads WHERE position = ?", (position,)).fetchone()
+        if row is None:
+            raise StoreError("the store lies behind its anchor: bring back the newest copy")
+        return int(row[0]), bytes(row[1])
+
+    def close(self) -> None:
+        """Close the file; using the store afterwards is a StoreError."""
+        with self._lock:
+            self._db.close()
+
+
+class _store_errors:  # noqa: N801
+    """Turn SQLite's errors into StoreError."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(fault, sqlite3.Error):
+            raise StoreError("the city's database failed: check the disk and its free space, then try again") from fault
