@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -73,3 +75,39 @@ def decrypt_stream(key: bytes, sealed: bytes | memoryview, aad: bytes) -> bytear
     except (InvalidTag, ValueError):
         raise DecryptionError(_OPAQUE) from None
     return out
+
+
+def decrypt_stream_from(
+    key: bytes, read: Callable[[memoryview, int], None], sealed_size: int, aad: bytes, out: memoryview
+) -> None:
+    """Decrypt a stream of `sealed_size` bytes, chunk by chunk, into `out`, which is exactly as long as the plaintext.
+
+    `read(buffer, offset)` fills the buffer from that offset of the stream. Ciphertext passes through buffers of one
+    chunk, on two threads where the stream is long. `out` holds bytes that nobody vouches for if this raises.
+
+    Raises:
+        DecryptionError: a chunk is changed, missing, added or out of place.
+    """
+    step = CHUNK + TAG
+    chunks = max(1, -(-len(out) // CHUNK))
+    if sealed_length(len(out)) != sealed_size:
+        raise DecryptionError(_OPAQUE)
+    cipher = AESGCM(key)
+
+    def lane(first: int, stride: int) -> None:
+        buffer = memoryview(bytearray(min(step, sealed_size)))
+        for i in range(first, chunks, stride):
+            piece = buffer[: min(step, sealed_size - i * step)]
+            read(piece, i * step)
+            at = i * CHUNK
+            cipher.decrypt_into(_nonce(i, i == chunks - 1), piece, aad, out[at : at + len(piece) - TAG])
+
+    try:
+        if chunks < 4:
+            lane(0, 1)
+        else:
+            with ThreadPoolExecutor(2) as pool:
+                for _ in pool.map(lane, (0, 1), (2, 2)):
+                    pass
+    except (InvalidTag, ValueError):
+        raise DecryptionError(_OPAQUE) from None

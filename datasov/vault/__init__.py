@@ -1,1 +1,5 @@
-"""."""
+"""A vault on disk, format v1: keys, manifests, logs and segments (docs/spec/vault.md)."""
+
+from datasov.vault.vault import Vault
+
+__all__ = ["Vault"]

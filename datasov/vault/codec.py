@@ -1,0 +1,61 @@
+"""Frames of codes as bytes and back: Arrow IPC streams for small ones, Parquet (zstd level 1) for large ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import polars as pl
+
+from datasov.errors import InvalidDataError
+from datasov.model.frames import code_dtype
+from datasov.model.schema import Schema
+from datasov.vault import format as fmt
+
+IPC, PARQUET = 1, 2
+SMALL_ROWS = 8192
+"""Up to this many rows a segment is an Arrow IPC stream, which is read in microseconds."""
+
+
+def check(schema: Schema, codes: pl.DataFrame) -> None:
+    """InvalidDataError unless the frame has the schema's columns, in its order and with its types of codes."""
+    if not isinstance(codes, pl.DataFrame):
+        raise InvalidDataError("a vault stores a Polars frame of codes: encode the rows first")
+    if codes.columns != [name for name, _ in schema.items]:
+        raise InvalidDataError(f"the columns are not those of table {schema.name!r}: encode the rows first")
+    for (name, column), dtype in zip(schema.items, codes.dtypes, strict=True):
+        if dtype != code_dtype(column):
+            raise InvalidDataError("the column does not hold codes of its type: encode the rows first", column=name)
+    if schema.kind == "attributes" and codes.height > 1:
+        raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone", row=1)
+
+
+def to_ipc(codes: pl.DataFrame) -> bytes:
+    """An Arrow IPC stream of the frame."""
+    out = io.BytesIO()
+    codes.write_ipc_stream(out)
+    return out.getvalue()
+
+
+def write(codes: pl.DataFrame) -> tuple[int, bytes]:
+    """(codec, bytes) of a frame."""
+    if codes.height <= SMALL_ROWS:
+        return IPC, to_ipc(codes)
+    out = io.BytesIO()
+    codes.write_parquet(out, compression="zstd", compression_level=1)
+    return PARQUET, out.getvalue()
+
+
+def read(codec: int, data: bytes | io.BytesIO, columns: Sequence[str] | None) -> pl.DataFrame:
+    """The frame that :func:`write` wrote; DecryptionError where it is none. The frame never refers to a BytesIO."""
+    wanted = None if columns is None else list(columns)
+    try:
+        if codec == IPC:
+            frame = pl.read_ipc_stream(data if isinstance(data, bytes) else data.getvalue(), columns=wanted)
+        elif codec == PARQUET:
+            frame = pl.read_parquet(data, columns=wanted)
+        else:
+            raise fmt.damaged()
+        return frame if wanted is None or frame.columns == wanted else frame.select(wanted)
+    except pl.exceptions.PolarsError:
+        raise fmt.damaged() from None

@@ -1,0 +1,81 @@
+"""Logs into segments, and small segments into larger ones, so that reading stays fast after years of small puts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from datasov.model.schema import Schema
+from datasov.vault import rows, segment
+from datasov.vault.manifest import SegmentEntry
+from datasov.vault.rows import Folded, Snapshot
+
+GROWTH = 2
+"""A segment is merged with the newer rows once they are at least 1/GROWTH as many: each row moves O(log n) times."""
+
+
+def merge(
+    view: Snapshot, schemas: Mapping[str, Schema], written: list[SegmentEntry], *, all_small: bool
+) -> tuple[SegmentEntry, ...]:
+    """The segments as they stand once the logs are folded in; those that are new are written, and added to `written`.
+
+    At most the rows of one full segment and those of the logs are in memory at a time. Rows in logs are newer than any
+    in segments: a large put folds the logs before it.
+
+    Raises:
+        OSError, DecryptionError: nothing of the vault has changed, and `written` names what to remove.
+    """
+    folded, kept = rows.from_logs(view, schemas.values()), list(view.segments)
+    for name in {s.table for s in view.segments} | folded.keys():
+        schema, held = schemas[name], [s for s in kept if s.table == name]
+        if schema.kind == "attributes":
+            chosen = _attributes(held, folded.get(name))
+        else:
+            chosen = _events(schema, held, folded.get(name), all_small)
+        if name not in folded and len(chosen) < 2:
+            continue
+        made = _write(view, schema, chosen, folded.get(name), written)
+        kept = [s for s in kept if s not in chosen] + made
+    return tuple(sorted(kept, key=lambda s: s.first))
+
+
+def _attributes(held: list[SegmentEntry], new: Folded | None) -> list[SegmentEntry]:
+    """All of them: only the newest row survives. (A lone segment is left as it is.)"""
+    return held if new is not None or len(held) > 1 else []
+
+
+def _events(schema: Schema, held: list[SegmentEntry], new: Folded | None, all_small: bool) -> list[SegmentEntry]:
+    """The newest segments, oldest of them first, that become one segment with the new rows."""
+    chosen: list[SegmentEntry] = []
+    total = 0 if new is None else new.codes.height
+    for entry in reversed(held):
+        if total + entry.rows > segment.max_rows(schema) or not (all_small or entry.rows <= GROWTH * total):
+            break
+        chosen.append(entry)
+        total += entry.rows
+    return chosen[::-1]
+
+
+def _write(
+    view: Snapshot, schema: Schema, old: list[SegmentEntry], new: Folded | None, written: list[SegmentEntry]
+) -> list[SegmentEntry]:
+    first = old[0].first if old or new is None else new.first
+    last = old[-1].last if new is None else new.last
+    if schema.kind == "attributes":
+        frames = [] if new else [segment.read(view.directory, view.secrets, old[-1], None, view.scratch)]
+    else:
+        frames = [segment.read(view.directory, view.secrets, s, None, view.scratch) for s in old]
+    codes = rows.joined(schema, [*frames, *([new.codes] if new else [])])
+    return write_rows(view, schema, codes, first, last, written)
+
+
+def write_rows(
+    view: Snapshot, schema: Schema, codes: pl.DataFrame, first: int, last: int, written: list[SegmentEntry]
+) -> list[SegmentEntry]:
+    """Segments of bounded size, durable but not yet part of the vault; each is added to `written` once it is there."""
+    domain, made = view.secrets.domain(schema.domain), []
+    for piece in codes.iter_slices(segment.max_rows(schema)):
+        made.append(segment.write(view.directory, view.secrets, schema.name, domain, piece, first, last))
+        written.append(made[-1])
+    return made

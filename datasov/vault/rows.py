@@ -1,0 +1,95 @@
+"""The rows of a table, gathered from the segments and logs of one state of the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from datasov.model.frames import code_dtype
+from datasov.model.schema import Schema
+from datasov.vault import log, segment
+from datasov.vault.keys import Secrets
+from datasov.vault.manifest import LogEntry, SegmentEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Which files make up the vault, and what is needed to read them.
+
+    Attributes:
+        missing_ok: a log of which no record is known yet may be missing. A reader first makes sure that it was not
+            folded away by a newer manifest.
+    """
+
+    directory: Path
+    secrets: Secrets
+    segments: tuple[SegmentEntry, ...]
+    logs: tuple[LogEntry, ...]
+    scratch: segment.Scratch
+    missing_ok: bool
+
+
+def _parts(view: Snapshot) -> Iterator[tuple[log.Reader, log.Part]]:
+    for entry in view.logs:
+        reader = log.Reader(view.directory, view.secrets, entry, missing_ok=view.missing_ok)
+        for part in reader.parts():
+            yield reader, part
+
+
+def scan(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> pl.DataFrame:
+    """The rows of a table in the order of their puts; of an attribute table the newest one.
+
+    Raises:
+        DecryptionError: a file that holds them is not what it was, or a log is.
+        FileNotFoundError: such a file is gone.
+    """
+    held = [s for s in view.segments if s.table == schema.name]
+    parts = [(reader, part) for reader, part in _parts(view) if part.table == schema.name]
+    if schema.kind == "attributes":
+        newest = max((s.last for s in held), default=-1)
+        parts = [p for p in parts[-1:] if p[1].sequence > newest]
+        held = [] if parts else [s for s in held if s.last == newest]
+    domain_id = view.secrets.domain(schema.domain).id
+    found = [(s.first, segment.read(view.directory, view.secrets, s, columns, view.scratch)) for s in held]
+    found += [(part.sequence, reader.frame(part, domain_id, columns)) for reader, part in parts]
+    found.sort(key=lambda item: item[0])
+    return joined(schema, [frame for _, frame in found], columns)
+
+
+def joined(schema: Schema, frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """One frame of many, with the schema's types where there is none."""
+    if len(frames) == 1:
+        return frames[0]
+    if frames:
+        return pl.concat(frames)
+    names = [name for name, _ in schema.items] if columns is None else columns
+    return pl.DataFrame(schema={name: code_dtype(schema.column(name)) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The rows of one table in the logs, and the range of sequence numbers that put them."""
+
+    codes: pl.DataFrame
+    first: int
+    last: int
+
+
+def from_logs(view: Snapshot, schemas: Iterable[Schema]) -> dict[str, Folded]:
+    """What the logs hold of each table."""
+    found: dict[str, list[tuple[int, pl.DataFrame]]] = {}
+    known = {schema.name: schema for schema in schemas}
+    for reader, part in _parts(view):
+        schema = known[part.table]
+        frame = reader.frame(part, view.secrets.domain(schema.domain).id, None)
+        kept = found.setdefault(part.table, [])
+        if schema.kind == "attributes":
+            kept.clear()
+        kept.append((part.sequence, frame))
+    return {
+        name: Folded(joined(known[name], [frame for _, frame in items]).rechunk(), items[0][0], items[-1][0])
+        for name, items in found.items()
+    }

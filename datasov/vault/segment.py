@@ -1,0 +1,137 @@
+"""seg/<id>: rows of one table, sealed once and never changed (STREAM over one Parquet or Arrow payload)."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from datasov.crypto import aead, kdf
+from datasov.model.schema import Schema
+from datasov.vault import codec, files
+from datasov.vault import format as fmt
+from datasov.vault.keys import DomainKey, Secrets
+from datasov.vault.manifest import SegmentEntry
+
+MAX_CELLS, MIN_ROWS = 8_000_000, 65_536
+_HEAD = struct.Struct(">16sQ32s32s")
+_HEAD_SIZE = fmt.PREAMBLE + _HEAD.size
+_IN_MEMORY = 64 << 20
+
+
+def max_rows(schema: Schema) -> int:
+    """Most rows of a segment: what bounds the memory that one takes."""
+    return max(MIN_ROWS, MAX_CELLS // len(schema.items))
+
+
+def _info(vault_id: bytes, segment_id: bytes, domain: DomainKey) -> bytes:
+    return fmt.context(b"segment", vault_id, segment_id, domain.id, struct.pack(">I", domain.epoch))
+
+
+def write(
+    directory: Path, secrets: Secrets, table: str, domain: DomainKey, codes: pl.DataFrame, first: int, last: int
+) -> SegmentEntry:
+    """A new segment, durable but not yet part of the vault; OSError where it cannot be written."""
+    kind, payload = codec.write(codes)
+    segment_id, salt = kdf.random(fmt.ID), kdf.random(32)
+    key, commitment = kdf.derive_committed(domain.key, salt=salt, info=_info(secrets.vault_id, segment_id, domain))
+    head = fmt.preamble(fmt.MAGIC_SEGMENT, secrets.vault_id) + _HEAD.pack(segment_id, len(payload), salt, commitment)
+    sealed = aead.encrypt_stream(key, payload, head)
+    digest = _digest(head, [bytes(sealed[end - aead.TAG : end]) for end in _chunk_ends(len(sealed))])
+    data = bytearray(head)
+    data += sealed
+    files.create(directory / files.SEGMENTS / segment_id.hex(), data)
+    return SegmentEntry(
+        segment_id, table, domain.id, domain.epoch, secrets.device_id, first, last, codes.height, kind, len(payload),
+        len(data), digest,
+    )  # fmt: skip
+
+
+def _chunk_ends(sealed: int) -> list[int]:
+    step = aead.CHUNK + aead.TAG
+    return [*range(step, sealed, step), sealed]
+
+
+def _digest(head: bytes, tags: Sequence[bytes]) -> bytes:
+    return kdf.sha256(head, *tags)
+
+
+class Scratch:
+    """One plaintext buffer, kept from one read to the next: to allocate it anew costs more than to decrypt into it."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = io.BytesIO()
+
+    def sized(self, length: int) -> io.BytesIO:
+        buffer = self._buffer
+        if buffer.getbuffer().nbytes < length:
+            buffer.seek(length - 1)
+            buffer.write(b"\0")
+        buffer.truncate(length)
+        buffer.seek(0)
+        return buffer
+
+    def drop(self) -> None:
+        """Forget a buffer too large to keep."""
+        if self._buffer.getbuffer().nbytes > _IN_MEMORY:
+            self._buffer = io.BytesIO()
+
+
+def read(
+    directory: Path, secrets: Secrets, entry: SegmentEntry, columns: Sequence[str] | None, scratch: Scratch
+) -> pl.DataFrame:
+    """The rows of a segment, or some of its columns.
+
+    Raises:
+        DecryptionError: the file is not the one that the manifest names, or a byte of it differs.
+        FileNotFoundError: it is not there.
+    """
+    domain = secrets.domain_at(entry.domain_id, entry.epoch)
+    fd = os.open(directory / files.SEGMENTS / entry.id.hex(), os.O_RDONLY)
+    try:
+        if os.fstat(fd).st_size != entry.size or entry.size < _HEAD_SIZE:
+            raise fmt.damaged()
+        head = bytearray(_HEAD_SIZE)
+        files.fill(fd, memoryview(head), 0)
+        tags = _Tags(entry.size - _HEAD_SIZE, fd)
+        key, stream = _key(bytes(head), secrets, entry, domain)
+        plain = scratch.sized(stream)
+        with plain.getbuffer() as out:
+            aead.decrypt_stream_from(key, tags.read, entry.size - _HEAD_SIZE, bytes(head), out)
+        if _digest(bytes(head), tags.found) != entry.digest:
+            raise fmt.damaged()
+        plain.truncate(entry.payload)
+        return codec.read(entry.codec, plain, columns)
+    except EOFError:
+        raise fmt.damaged() from None
+    finally:
+        os.close(fd)
+        scratch.drop()
+
+
+def _key(head: bytes, secrets: Secrets, entry: SegmentEntry, domain: DomainKey) -> tuple[bytes, int]:
+    """The AEAD key and the length of the plaintext stream."""
+    fmt.check_preamble(head, fmt.MAGIC_SEGMENT, secrets.vault_id)
+    segment_id, stream, salt, commitment = _HEAD.unpack_from(head, fmt.PREAMBLE)
+    if segment_id != entry.id or aead.sealed_length(stream) != entry.size - _HEAD_SIZE or stream < entry.payload:
+        raise fmt.damaged()
+    return fmt.committed_key(domain.key, salt, commitment, _info(secrets.vault_id, segment_id, domain)), stream
+
+
+class _Tags:
+    """Reads chunks of a stream and keeps their tags, in order."""
+
+    __slots__ = ("_fd", "found")
+
+    def __init__(self, sealed: int, fd: int) -> None:
+        self._fd, self.found = fd, [b""] * len(_chunk_ends(sealed))
+
+    def read(self, buffer: memoryview, offset: int) -> None:
+        files.fill(self._fd, buffer, _HEAD_SIZE + offset)
+        self.found[offset // (aead.CHUNK + aead.TAG)] = bytes(buffer[-aead.TAG :])

@@ -1,0 +1,217 @@
+"""The state of one open vault, and the order of its durable steps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from datasov.crypto import kdf
+from datasov.errors import StoreError
+from datasov.model.schema import Schema
+from datasov.vault import compact, files, log, manifest, rows, segment
+from datasov.vault import format as fmt
+from datasov.vault.keys import Secrets
+from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry
+
+FOLD_RECORDS, FOLD_BYTES, FOLD_LOGS = 4096, 32 << 20, 32
+"""A put into a vault whose logs hold this much folds them into segments first."""
+
+Tables = Mapping[str, tuple[bytes, bytes]]
+Filled = Sequence[tuple[Schema, pl.DataFrame]]
+
+
+def load(directory: Path, secrets: Secrets) -> Manifest:
+    """The newest manifest, no log beside it that it does not know.
+
+    A log enters a manifest before its first record is written, and leaves it with its name among the doomed: one that
+    holds records and is not named shows that the manifest is stale or that the log was put back.
+    """
+    while True:
+        found = manifest.load(directory, secrets)
+        named = {entry.id for entry in found.logs} | found.doomed
+        present = files.ids(directory / files.LOGS)
+        if all(name in named or size <= log.START for name, size in present.items()):
+            return found
+        if manifest.load(directory, secrets).counter == found.counter:
+            raise fmt.damaged()
+
+
+class Session:
+    """A manifest and what happened since. Not for several threads: the vault sees to that.
+
+    Attributes:
+        unsealed: rows were acknowledged whose place no manifest names yet.
+    """
+
+    __slots__ = (
+        "_broken", "_directory", "_doomed", "_live", "_logs", "_schemas", "_scratch", "_secrets", "_sequence",
+        "_settled", "manifest", "unsealed",
+    )  # fmt: skip
+
+    def __init__(self, directory: Path, secrets: Secrets, found: Manifest) -> None:
+        self._directory, self._secrets = directory, secrets
+        self._live: log.Writer | None = None
+        self._scratch, self._schemas = segment.Scratch(), dict[str, Schema]()
+        self._broken = self._settled = self.unsealed = False
+        self._adopt(found)
+
+    def _adopt(self, found: Manifest) -> None:
+        self.manifest = found
+        self._logs, self._sequence, self._doomed = found.logs, found.sequence, found.doomed
+
+    def move_on(self) -> bool:
+        """For a reader one of whose files is gone: take the manifest that dropped it; False where there is no newer."""
+        found = load(self._directory, self._secrets)
+        if found.counter == self.manifest.counter:
+            return False
+        self._adopt(found)
+        return True
+
+    def schema(self, name: str) -> Schema:
+        """The schema of a table that the manifest knows."""
+        digest, document = self.manifest.tables[name]
+        if name not in self._schemas or self._schemas[name].digest != digest:
+            self._schemas[name] = Schema.from_document(json.loads(document))
+        return self._schemas[name]
+
+    def view(self, *, missing_ok: bool) -> rows.Snapshot:
+        """What there is to read: `missing_ok` as in :class:`datasov.vault.rows.Snapshot`."""
+        live = () if self._live is None else (replace(self._live.entry, closed=True),)
+        logs = (*self._logs, *live)
+        return rows.Snapshot(
+            self._directory, self._secrets, self.manifest.segments, logs, self._scratch, missing_ok=missing_ok
+        )
+
+    def commit(
+        self,
+        *,
+        tables: Tables | None = None,
+        state: Mapping[str, bytes] | None = None,
+        folded: tuple[tuple[SegmentEntry, ...], int] | None = None,
+    ) -> None:
+        """One manifest with everything acknowledged so far, and the changes given.
+
+        Args:
+            folded: all segments and the next sequence number, where the logs are folded away.
+
+        Raises:
+            OSError: nothing is changed; after :class:`datasov.vault.files.Unsynced` no more is written.
+        """
+        if self._broken:
+            raise StoreError("an earlier write failed half-way: close the vault and open it again")
+        before = self.manifest
+        live = () if self._live is None else (self._live.entry,)
+        new = replace(
+            before,
+            counter=before.counter + 1,
+            previous=before.digest,
+            sequence=self._sequence if folded is None else folded[1],
+            tables=before.tables if tables is None else {**before.tables, **tables},
+            state=before.state if state is None else state,
+            segments=before.segments if folded is None else folded[0],
+            logs=(*self._logs, *live) if folded is None else (),
+            doomed=self._doomed if folded is None else frozenset(entry.id for entry in self._logs),
+        )
+        try:
+            self.manifest = manifest.commit(self._directory, self._secrets, new)
+        except files.Unsynced:
+            self._broken = True
+            raise
+        self.unsealed = False
+
+    def settle(self) -> None:
+        """Before the first put: find where earlier writers' logs end, and remove what a crash kept from being."""
+        if self._settled:
+            return
+        ended = []
+        for entry in self._logs:
+            if not entry.closed:
+                reader = log.Reader(self._directory, self._secrets, entry, missing_ok=True)
+                for part in reader.parts():
+                    self._sequence = max(self._sequence, part.sequence + 1)
+                ended.append(reader.end)
+            else:
+                ended.append(entry)
+        files.remove(self._directory / files.LOGS, self._doomed)
+        self._logs, self._doomed, self._settled = tuple(ended), frozenset(), True
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the logs hold so much that reading them is slow."""
+        entries = self.view(missing_ok=True).logs
+        return (
+            len(entries) > FOLD_LOGS
+            or sum(entry.records for entry in entries) >= FOLD_RECORDS
+            or sum(entry.size for entry in entries) >= FOLD_BYTES
+        )
+
+    def append(self, new: Tables, filled: Filled) -> None:
+        """One record. A new log, or a new table, is first made known by a manifest."""
+        if self._live is None or new or self._broken:
+            fresh = self._live is None
+            if fresh:
+                self._live = log.Writer(self._directory, self._secrets, kdf.random(fmt.ID))
+            try:
+                self.commit(tables=new)
+            except BaseException:
+                self._live = None if fresh else self._live
+                raise
+        live = self._live
+        assert live is not None
+        try:
+            live.append(self._sequence, [(s.name, self._secrets.domain(s.domain), codes) for s, codes in filled])
+        except OSError:
+            self.end()
+            with contextlib.suppress(OSError, StoreError):
+                self.commit()
+            raise
+        self._sequence += 1
+        self.unsealed = True
+
+    def end(self) -> None:
+        """Close the live log: the next put starts another."""
+        if self._live is not None:
+            self._logs, self._live = (*self._logs, self._live.end()), None
+
+    def fold(self, new: Tables, large: Filled, *, all_small: bool) -> None:
+        """Logs into segments, and after them the rows of a large put, in one commit; then the old files go."""
+        self.end()
+        view, before = self.view(missing_ok=True), self.manifest
+        written: list[SegmentEntry] = []
+        try:
+            kept = compact.merge(
+                view, {name: self.schema(name) for name in before.tables}, written, all_small=all_small
+            )
+            direct = [
+                entry
+                for schema, codes in large
+                for entry in compact.write_rows(view, schema, codes, self._sequence, self._sequence, written)
+            ]
+            if not (self._logs or written or new):
+                return
+            self.commit(tables=new, folded=((*kept, *direct), self._sequence + len(large[:1])))
+        except files.Unsynced:
+            raise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove(self._directory / files.SEGMENTS, {entry.id for entry in written})
+            raise
+        current = {entry.id for entry in self.manifest.segments}
+        self._sequence, self._logs, self._doomed = self.manifest.sequence, tuple[LogEntry, ...](), self.manifest.doomed
+        with contextlib.suppress(OSError):
+            files.remove(self._directory / files.SEGMENTS, {s.id for s in before.segments} - current)
+            files.remove(self._directory / files.LOGS, self._doomed)
+            self._doomed = frozenset()
+
+    def sweep(self) -> None:
+        """Remove files that crashes left behind, once the newest manifest is sure to be on the medium."""
+        files.sync_directory(self._directory / files.MANIFESTS)
+        segments = self._directory / files.SEGMENTS
+        files.remove(segments, files.ids(segments).keys() - {entry.id for entry in self.manifest.segments})
+        for name in (files.MANIFESTS, files.SEGMENTS, "."):
+            files.remove_temporaries(self._directory / name)

@@ -1,0 +1,274 @@
+"""A vault: one resident's tables, readable with one of its keys and by nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import polars as pl
+
+from datasov.crypto import kdf
+from datasov.errors import InvalidDataError, StoreError
+from datasov.model.document import canonical
+from datasov.model.schema import Schema
+from datasov.vault import codec, files, keys, manifest, rows, session
+from datasov.vault import format as fmt
+
+LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
+"""A put above either goes straight into segments."""
+
+
+class Vault:
+    """One resident's vault, open. Use :meth:`create` or :meth:`open`, and close it or use it in a `with`.
+
+    Format: docs/spec/vault.md. One Vault may be used by several threads; one at a time may write, over all processes.
+
+    Attributes:
+        id: 16 bytes, random, made at creation.
+    """
+
+    def __init__(
+        self, directory: Path, secrets: keys.Secrets, found: manifest.Manifest, lock: files.WriterLock | None
+    ) -> None:
+        self._directory, self._secrets, self._lock = directory, secrets, lock
+        self._session = session.Session(directory, secrets, found)
+        self._mutex, self._pid, self._closed = threading.RLock(), os.getpid(), False
+        self.id = secrets.vault_id
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+    ) -> Vault:
+        """A new vault in a new directory, open for writing.
+
+        Args:
+            passphrase: opens the vault (Argon2id, RFC 9106; 64 MiB and three passes).
+            device_key: 32 random bytes that open the vault at once, kept by the device.
+            device_secret: 32 random bytes that the passphrase is worth nothing without, kept by the device.
+
+        Raises:
+            InvalidDataError: neither a passphrase nor a device key, or one of the wrong shape.
+            StoreError: the path exists, or cannot be written.
+        """
+        opening, directory = keys.access(passphrase, device_key, device_secret), Path(path)
+        header, secrets = keys.create(opening)
+        with files.storing("the vault cannot be created"):
+            try:
+                os.mkdir(directory, 0o700)
+            except FileExistsError:
+                raise StoreError("the path exists already: open the vault there, or choose another path") from None
+            try:
+                for name in (files.MANIFESTS, files.SEGMENTS, files.LOGS):
+                    os.mkdir(directory / name, 0o700)
+                lock = files.WriterLock(directory)
+                first = manifest.commit(directory, secrets, manifest.Manifest(1))
+                files.create(directory / files.HEADER, header)
+                files.sync_directory(directory.parent)
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
+        return cls(directory, secrets, first, lock)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+        write: bool = True,
+    ) -> Vault:
+        """The vault of a directory, for writing, or on a snapshot beside a writer with `write=False`.
+
+        Raises:
+            StoreError: there is no vault, or another writer has it.
+            DecryptionError: the key opens no slot, or a file is damaged, foreign or stale. It never says which.
+        """
+        opening, directory = keys.access(passphrase, device_key, device_secret), Path(path)
+        with files.storing("the vault cannot be opened"):
+            if not (directory / files.HEADER).is_file():
+                raise StoreError("no vault is there: check the path, or create one with Vault.create")
+            lock = files.WriterLock(directory) if write else None
+            try:
+                secrets = keys.open_header(files.read(directory / files.HEADER, keys.MAX_HEADER), opening)
+                return cls(directory, secrets, session.load(directory, secrets), lock)
+            except BaseException:
+                if lock is not None:
+                    lock.release()
+                raise
+
+    @property
+    def writable(self) -> bool:
+        """Whether this Vault is the vault's one writer."""
+        return self._lock is not None and not self._closed
+
+    def put(self, items: Iterable[tuple[Schema, pl.DataFrame]]) -> None:
+        """Add rows to tables, as codes (:func:`datasov.model.frames.encode`): all of them, or none.
+
+        The rows are on the medium when this returns.
+
+        Raises:
+            InvalidDataError: a frame does not fit its schema, the vault knows the table under another schema, or an
+                attribute table is given more than one row.
+            StoreError: the medium took nothing, or this is no writer. None of the rows is kept.
+        """
+        listed = list(items)
+        with self._writing("the rows were not stored"):
+            new = self._check(listed)
+            filled = [(schema, codes) for schema, codes in listed if codes.height]
+            self._session.settle()
+            size = sum(codes.estimated_size() for _, codes in filled)
+            if size > LARGE_BYTES or sum(codes.height for _, codes in filled) > LARGE_ROWS:
+                self._session.fold(new, filled, all_small=False)
+                return
+            if self._session.crowded:
+                self._session.fold({}, (), all_small=False)
+            if filled:
+                self._session.append(new, filled)
+            elif new:
+                self._session.commit(tables=new)
+
+    def scan(self, table: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows of a table as codes, in the order of their puts; of an attribute table the newest row, if any.
+
+        Raises:
+            InvalidDataError, InvalidQueryError: no such table, or no such column.
+            DecryptionError: a file that holds the rows is damaged, foreign or gone.
+        """
+        with self._reading():
+            if table not in self._session.manifest.tables:
+                raise InvalidDataError(f"the vault has no table {table!r}: put rows into it first")
+            schema = self._session.schema(table)
+            if columns is not None:
+                if isinstance(columns, str) or not columns or len(set(columns)) != len(columns):
+                    raise InvalidDataError("columns is a list of different names, at least one")
+                for name in columns:
+                    schema.column(name)
+            while self._lock is None:
+                try:
+                    return rows.scan(self._session.view(missing_ok=False), schema, columns)
+                except FileNotFoundError:
+                    if not self._session.move_on():
+                        break
+            try:
+                return rows.scan(self._session.view(missing_ok=True), schema, columns)
+            except FileNotFoundError:
+                raise fmt.damaged() from None
+
+    def tables(self) -> dict[str, Schema]:
+        """The tables that the vault knows, by name."""
+        with self._reading():
+            return {name: self._session.schema(name) for name in self._session.manifest.tables}
+
+    def derive(self, info: bytes) -> bytes:
+        """32 bytes from the vault's identity seed (HKDF-SHA-256, RFC 5869): the same for the same info, for ever."""
+        with self._reading():
+            return kdf.hkdf(self._secrets.identity_seed, salt=fmt.context(b"identity"), info=info)
+
+    def state(self, name: str) -> bytes | None:
+        """A small value that was kept under a name, or None."""
+        with self._reading():
+            return self._session.manifest.state.get(name)
+
+    def set_state(self, values: Mapping[str, bytes | None]) -> None:
+        """Keep small values under their names, all at once and durably; None forgets one.
+
+        Raises:
+            InvalidDataError: a name is no text or a value no bytes.
+            StoreError: nothing was kept.
+        """
+        for name, value in values.items():
+            if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
+                raise InvalidDataError("state maps texts to bytes, or to None to forget")
+        with self._writing("the values were not stored"):
+            before = self._session.manifest.state
+            kept = {name: value for name, value in {**before, **values}.items() if value is not None}
+            if kept != before:
+                self._session.commit(state=kept)
+
+    def compact(self) -> None:
+        """Fold the logs into segments, merge small segments, and remove what crashes left behind.
+
+        Raises:
+            StoreError: nothing changed but for files that are no part of the vault.
+        """
+        with self._writing("the vault was not compacted"):
+            self._session.settle()
+            self._session.fold({}, (), all_small=True)
+            self._session.sweep()
+
+    def close(self) -> None:
+        """Seal the end of the log into a manifest, and let the next writer in. To close again does nothing.
+
+        Raises:
+            StoreError: the end was not sealed. The rows are stored all the same.
+        """
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if self._session.unsealed and self._pid == os.getpid():
+                    with files.storing("the rows are stored, but the end of the log was not sealed"):
+                        self._session.commit()
+            finally:
+                self._session.end()
+                if self._lock is not None:
+                    self._lock.release()
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Vault({str(self._directory)!r}, writable={self.writable})"
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._mutex, files.storing("the vault cannot be read"):
+            if self._closed:
+                raise StoreError("the vault is closed: open it again")
+            yield
+
+    @contextlib.contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        with self._mutex, files.storing(what):
+            if self._closed:
+                raise StoreError("the vault is closed: open it again")
+            if self._lock is None:
+                raise StoreError("the vault is open for reading: open it with write=True")
+            if self._pid != os.getpid():
+                raise StoreError("the vault was opened before a fork: two copies of a writer must not write")
+            yield
+
+    def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, tuple[bytes, bytes]]:
+        """The tables that the vault does not know yet, once every frame fits its schema."""
+        new: dict[str, tuple[bytes, bytes]] = {}
+        single = set[str]()
+        for schema, codes in listed:
+            codec.check(schema, codes)
+            known = self._session.manifest.tables.get(schema.name) or new.get(schema.name)
+            if known is not None and known[0] != schema.digest:
+                raise InvalidDataError(
+                    f"the vault knows table {schema.name!r} under another schema: use that one, or another name"
+                )
+            if known is None:
+                new[schema.name] = (schema.digest, canonical(schema.document()))
+            if schema.kind == "attributes" and codes.height:
+                if schema.name in single:
+                    raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone")
+                single.add(schema.name)
+        return new
