@@ -114,13 +114,10 @@ class Receipt:
         name, public = parse_vkey(key)
         if blank or end or name != origin:
             raise malformed
-        receipt = Receipt(
+        return Receipt(
             unb64(lines[1].removeprefix("extra ")), number(lines[2].removeprefix("index ")),
             read_path(lines[3:-5]), number(size), public, origin,
         )  # fmt: skip
-        if receipt.to_bytes() != data:
-            raise malformed
-        return receipt
 
 
 def receipt(log: LogReader, index: int, checkpoint: Checkpoint, public: bytes, origin: str) -> Receipt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import replace
 
@@ -12,8 +13,9 @@ from datasov.authority import messages, token
 from datasov.authority.messages import Contribution, Revocation
 from datasov.crypto.seal import OpeningKey, seal
 from datasov.crypto.sign import SigningKey, verify
-from datasov.errors import ConsentError, DecryptionError, SignatureError, VerificationError
+from datasov.errors import ConsentError, DecryptionError, ProofError, SignatureError, VerificationError
 from datasov.model.consent import CityId
+from datasov.tlog.note import key_id, open_checkpoint
 from datasov.wire import cbor, cose
 from tests.unit.test_token import CITY, CITY_KEY, CLAIMS, CONSENT, KEY, OPENING, OTHER
 
@@ -64,14 +66,11 @@ def test_a_small_order_key_consents_for_nobody(public):
             token.read(forged)
 
 
-def test_a_mixed_order_key_is_refused_though_its_signatures_verify():
-    """Claim: one holder has one key. Added to a point of order two it gives a second, whose signatures pass."""
-    mixed = sodium.crypto_core_ed25519_add(KEY.public, SMALL_ORDER[2])
-    payload = claims_of(mixed)
-    message = to_be_signed(payload)
+def signed_by_second_key(mixed: bytes, message: bytes) -> bytes:
+    """A signature of the holder of KEY that verifies under KEY's point plus a point of order two."""
     secret = bytearray(hashlib.sha512(b"\x01" * 32).digest()[:32])
     secret[0], secret[31] = secret[0] & 248, secret[31] & 127 | 64
-    for nonce in range(1, 100):
+    for nonce in range(1, 200):
         point = sodium.crypto_scalarmult_ed25519_base_noclamp(nonce.to_bytes(32, "little"))
         challenge = int.from_bytes(hashlib.sha512(point + mixed + message).digest(), "little") % ORDER
         if challenge % 2 == 0:
@@ -79,8 +78,20 @@ def test_a_mixed_order_key_is_refused_though_its_signatures_verify():
             break
     signature = point + s.to_bytes(32, "little")
     verify(mixed, message, signature)
+    return signature
+
+
+def test_a_mixed_order_key_is_refused_though_its_signatures_verify():
+    """Claim: one holder has one key. Added to a point of order two it gives a second, whose signatures pass."""
+    mixed = sodium.crypto_core_ed25519_add(KEY.public, SMALL_ORDER[2])
+    payload = claims_of(mixed)
+    signature = signed_by_second_key(mixed, to_be_signed(payload))
     with pytest.raises(SignatureError, match="public key"):
         token.read(cbor.encode([parts()[0], {}, payload, signature]))
+    text = f"log\n0\n{base64.b64encode(bytes(32)).decode()}\n"
+    line = base64.b64encode(key_id("log", mixed) + signed_by_second_key(mixed, text.encode())).decode()
+    with pytest.raises(ProofError):
+        open_checkpoint(f"{text}\n— log {line}\n".encode(), "log", mixed)
 
 
 def test_a_signature_is_not_malleable():

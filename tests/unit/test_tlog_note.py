@@ -136,6 +136,13 @@ def test_malformed_notes_are_refused():
             open_note(bad, NAME, KEY.public)
 
 
+@pytest.mark.parametrize("text", ["a\tb\n", "a\r\n", "a\0\n"])
+def test_a_signed_text_with_control_characters_is_refused(text):
+    signature = base64.b64encode(key_id(NAME, KEY.public) + KEY.sign(text.encode())).decode()
+    with pytest.raises(ProofError, match="not a signed note"):
+        open_note(f"{text}\n— {NAME} {signature}\n".encode(), NAME, KEY.public)
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u00a0b", "a\u3000b", "a\nb", "a\tb"])
 def test_names_that_the_format_forbids_sign_nothing(name):
     with pytest.raises(ProofError):

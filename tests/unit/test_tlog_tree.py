@@ -107,6 +107,17 @@ def test_a_leaf_is_never_taken_for_a_node():
         verify_inclusion(leaf_hash(HASHES[0] + HASHES[1]), 0, 1, [], inner)
 
 
+def test_a_proof_deeper_than_the_tree_is_refused_though_its_hashes_meet():
+    """A log signs any size and root it likes: a leaf below the depth of a tree of that size is not in it."""
+    a, b, c, x = HASHES[:4]
+    with pytest.raises(ProofError, match="too long"):
+        verify_inclusion(b, 0, 1, [a], node_hash(a, b))
+    left = node_hash(a, b)
+    old, new = node_hash(x, node_hash(left, c)), node_hash(x, node_hash(left, node_hash(c, x)))
+    with pytest.raises(ProofError, match="too long"):
+        verify_consistency(3, 4, old, new, [c, x, left, x])
+
+
 def test_two_roots_of_one_size_are_a_fork():
     with pytest.raises(ProofError, match="different trees"):
         verify_consistency(3, 3, Tree(HASHES[:3]).root(), Tree(HASHES[1:4]).root(), [])
