@@ -283,9 +283,7 @@ class City:
             )
         return preview(query, plan.parts, plan.sigmas(loss), plan.cells, loss, confidence, notes)
 
-    def release(
-        self, query: Query, *, loss: Loss, purpose: str, programme: str = "", as_of: int | None = None
-    ) -> Release:
+    def release(self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None) -> Release:
         """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.
 
         Args:
@@ -306,7 +304,7 @@ class City:
         epoch = present if as_of is None else as_of
         if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= present:
             raise InvalidQueryError(f"as_of is the number of a data epoch up to the present one, {present}")
-        request = monitor.Request(plan, loss, purpose, self.trust, epoch, programme)
+        request = monitor.Request(plan, loss, purpose, self.trust, epoch)
         if epoch < present:
             self._authorise(request)
             stored = self._ledger.stored(request.key)
@@ -367,7 +365,7 @@ class City:
                 leaves = [
                     encode_leaf(leaf)
                     for mark, kind in _BATCHES
-                    for leaf in batch_leaves(kind, first, present - 1, [b[9:] for b in waiting if b[:1] == mark])
+                    for leaf in batch_leaves(kind, first, present - 1, {b[9:] for b in waiting if b[:1] == mark})
                 ]
                 batch = {
                     "log": (self._store.length("log"), leaves),
@@ -404,6 +402,8 @@ def _found(
         raise InvalidQueryError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
     if not purposes or isinstance(purposes, str) or not all(isinstance(p, str) and p for p in purposes):
         raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
+    if not name or not name.isprintable() or len(name) > 64:
+        raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick)):
         raise InvalidQueryError("epoch and tick are whole numbers of seconds above zero")
     signing = SigningKey(hkdf(key, salt=b"", info=b"datasov city signing key v1"))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasov.authority import token
-from datasov.errors import ConsentError
+from datasov.errors import StoreError
 from datasov.model.consent import Claims, Consent
 from datasov.model.document import digest
 from datasov.model.schema import Schema
@@ -59,6 +59,10 @@ class Member:
     live: bool = True
     folded: bool = False
 
+    def lasting(self, now: int) -> bool:
+        """Whether the consent is neither revoked nor expired."""
+        return self.live and now < self.consent.claims.expires
+
 
 class Partition:
     """The residents of one (schema, purpose), by their places 0, 1, 2 ... in order of first admission."""
@@ -100,13 +104,12 @@ class Partition:
         """Places and blob names of contributions that are not in a shard yet."""
         return {i: m.blob for i, m in enumerate(self.members) if m.blob is not None}
 
-    def leaving(self) -> list[int]:
-        """Places of residents whose rows must leave their shard: revoked, or replaced."""
-        return [i for i, m in enumerate(self.members) if m.folded and (not m.live or m.blob is not None)]
+    def leaving(self, now: int) -> list[int]:
+        """Places of residents whose rows must leave their shard: revoked, expired or replaced."""
+        return [i for i, m in enumerate(self.members) if m.folded and (m.blob is not None or not m.lasting(now))]
 
     def apply(self, event: bytes) -> None:
         """Take in one event of the stream."""
-        self.version += 1
         match cbor.decode(event):
             case ["admit", place, bytes(signed), sequence, blob]:
                 self._admit(place, token.reread(signed), sequence, blob)
@@ -114,13 +117,12 @@ class Partition:
                 member = self.members[place]
                 member.live, member.blob = False, None
                 self._numbers[0, place] = 0
-            case ["fold", shard, generation, fingerprint, places]:
+            case ["fold", shard, generation, fingerprint, [first, last], places]:
                 self.shards[shard] = generation, fingerprint
-                for place in places:
-                    member = self.members[place]
-                    member.folded, member.blob = member.live, None
+                self._folded(first, last, set(places))
             case _:
-                raise ConsentError("an unknown event in the registry: update datasov")
+                raise StoreError("an unknown event in the registry: update datasov")
+        self.version += 1
 
     def _admit(self, place: int, consent: Consent, sequence: int, blob: str) -> None:
         claims = consent.claims
@@ -140,6 +142,13 @@ class Partition:
                 self._covers[name] = np.zeros(self._numbers.shape[1], dtype=np.bool_)
             self._covers[name][place] = True
 
+    def _folded(self, first: int, last: int, places: set[int]) -> None:
+        """From now on the rows of exactly these places, among first .. last - 1, lie in their shard."""
+        for place in range(first, min(last, len(self.members))):
+            member = self.members[place]
+            member.folded = place in places
+            member.blob = None if member.folded else member.blob
+
     def _grow(self, size: int) -> None:
         self._size = size
         held = self._numbers.shape[1]
@@ -150,18 +159,20 @@ class Partition:
 
 
 class Registry:
-    """All partitions of a city, read from its store and kept up to date."""
+    """All partitions of a city, read from its store and kept up to date.
+
+    `lock` is held where several looks at a partition must agree.
+    """
 
     def __init__(self, store: Reader) -> None:
-        self._store, self._lock = store, threading.RLock()
+        self._store, self.lock = store, threading.RLock()
         self._partitions: dict[str, Partition] = {}
         self._listed = 0
         self._tokens: dict[bytes, tuple[str, int]] = {}
-        self._statuses: dict[int, bytes] = {}
 
     def partition(self, name: str) -> Partition:
         """The partition, up to date; an empty one where nobody was admitted yet."""
-        with self._lock:
+        with self.lock:
             found = self._partitions.setdefault(name, Partition(name))
             for event in self._store.read(found.stream, found.version):
                 found.apply(event)
@@ -170,7 +181,7 @@ class Registry:
 
     def refresh(self) -> Sequence[Partition]:
         """All partitions, up to date."""
-        with self._lock:
+        with self.lock:
             for body in self._store.read("partitions", self._listed):
                 self._listed += 1
                 self._partitions.setdefault(body.decode(), Partition(body.decode()))
@@ -183,18 +194,13 @@ class Registry:
 
     def find(self, consent: bytes) -> tuple[Partition, int] | None:
         """Where the consent with this digest was admitted, superseded ones included."""
-        with self._lock:
+        with self.lock:
             self.refresh()
             at = self._tokens.get(consent)
             return None if at is None else (self._partitions[at[0]], at[1])
-
-    def holder(self, status: int) -> bytes | None:
-        """The digest of the consent that uses this status index."""
-        return self._statuses.get(status)
 
     def _note(self, partition: Partition, event: bytes) -> None:
         match cbor.decode(event):
             case ["admit", place, *_]:
                 consent = partition.members[place].consent
                 self._tokens[consent.digest] = partition.name, place
-                self._statuses[consent.claims.status] = consent.digest

@@ -63,7 +63,7 @@ class Ledger:
 
     def __init__(self, store: Store, budget: Loss | None = None) -> None:
         self._store, self._lock = store, threading.RLock()
-        self._read = {"ledger": 0, "releases": 0}
+        self._read = 0
         self._budget: Loss | None = None
         self._spent = Loss(0)
         self._open: set[str] = set()
@@ -97,7 +97,12 @@ class Ledger:
         with self._lock:
             self._refresh()
             at = self._releases.get(key)
-            return None if at is None else self._store.read("releases", at, 1)[0][KEY:]
+            if at is None:
+                return None
+            body = self._store.read("releases", at, 1)[0]
+            if body[:KEY] != key:
+                raise InternalError("the stored releases do not match the ledger")
+            return bytes(body[KEY:])
 
     def outputs(self) -> list[bytes]:
         """All persisted outputs, in order."""
@@ -121,7 +126,7 @@ class Ledger:
                         "the city's remaining budget does not cover this loss: see city.remaining"
                     )
                 try:
-                    self._store.append({"ledger": (self._read["ledger"], [entry])})
+                    self._store.append({"ledger": (self._read, [entry])})
                 except ConflictError:
                     continue
                 self._refresh()
@@ -184,8 +189,8 @@ class Ledger:
                 if reservation.identifier.hex() not in self._open:
                     raise InternalError("this reservation is not open")
                 batch = {
-                    "ledger": (self._read["ledger"], [entry]),
-                    "releases": (self._read["releases"], [key + body]),
+                    "ledger": (self._read, [entry]),
+                    "releases": (len(self._releases), [key + body]),
                     "log": (self._store.length("log"), [leaf]),
                 }
                 try:
@@ -194,7 +199,7 @@ class Ledger:
                     continue
 
     def _refresh(self) -> None:
-        for body in self._store.read("ledger", self._read["ledger"]):
+        for body in self._store.read("ledger", self._read):
             entry = _decode(body)
             match entry["op"]:
                 case "open":
@@ -204,10 +209,8 @@ class Ledger:
                     self._open.add(entry["id"])
                 case "commit":
                     self._open.discard(entry["id"])
-            self._read["ledger"] += 1
-        for body in self._store.read("releases", self._read["releases"]):
-            self._releases.setdefault(bytes(body[:KEY]), self._read["releases"])
-            self._read["releases"] += 1
+                    self._releases[bytes.fromhex(entry["key"])] = len(self._releases)
+            self._read += 1
 
 
 def _decode(body: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from datasov.errors import ConflictError
+from datasov.errors import ConflictError, DatasovError, InternalError
 from datasov.kernel.contribute import Exact, Shard, add, contribute
 from datasov.kernel.ledger import Ledger, Mask
 from datasov.kernel.noise import draw
@@ -117,6 +117,11 @@ def release(
     def part(shard: Shard) -> Exact:
         return contribute(request.plan, shard, payers[shard.first : shard.first + shard.residents])
 
-    total = add(list(engine(part, snapshot.shards)), request.plan)
-    noised = Noised(reservation.identifier, draw(total, request.plan, reservation))
+    try:
+        total = add(list(engine(part, snapshot.shards)), request.plan)
+        noised = Noised(reservation.identifier, draw(total, request.plan, reservation))
+    except DatasovError:
+        raise
+    except Exception:
+        raise InternalError("the question could not be answered; its loss stays spent: please report it") from None
     return ledger.commit(reservation, request.key, *record(request, noised))

@@ -121,7 +121,7 @@ def compile(query: Query) -> Plan:
     own = math.prod(a.size for a in axes if not a.key.profile)
     index = index_name(query.key_list)
     blind = index not in indexes(query.schema)
-    rows, keys = _bounds(query, own)
+    rows, keys = _bounds(query, own, blind)
     aggregates = query.aggregates
     wanted = [_statistics(a, query, rows, rows if blind else keys, blind) for a in aggregates]
     statistics = tuple(dict.fromkeys(s for group in wanted for s in group))
@@ -138,14 +138,17 @@ def compile(query: Query) -> Plan:
     )
 
 
-def _bounds(query: Query, own: int) -> tuple[int, int]:
+def _bounds(query: Query, own: int, blind: bool) -> tuple[int, int]:
     rows, keys = query.rows, query.keys_bound
     single = query.schema.kind == "attributes"
     if rows is None and not single and any(a.kind != "distinct" for a in query.aggregates):
         raise InvalidQueryError("say how many rows of a resident count in each key: add .bound(rows=...)")
     if keys is None and own > 1 and not single:
         raise InvalidQueryError("say in how many keys a resident counts: add .bound(keys=...)")
-    return 1 if single or rows is None else rows, min(1 if single or keys is None else keys, own)
+    keys = min(1 if single or keys is None else keys, own)
+    if rows is None:
+        rows = keys if blind else 1
+    return 1 if single else rows, keys
 
 
 def _axis(key: Key, query: Query) -> Axis:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from datasov.errors import InvalidQueryError
-from datasov.model.columns import Boolean, Category, Column, Timestamp
+from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, Timestamp
 from datasov.model.document import digest
 from datasov.model.predicate import Predicate
 from datasov.model.schema import Key, Schema, as_key, cell_labels
@@ -175,19 +175,28 @@ def query(schema: Schema) -> Query:
 def query_from_document(doc: Mapping[str, Any], schemas: Mapping[bytes, Schema]) -> Query:
     """The question that `document()` described, given the schemas by digest."""
     try:
-        found = Query(
-            schemas[bytes.fromhex(doc["schema"])],
-            tuple(schemas[bytes.fromhex(d)] for _, d in doc["profiles"]),
-            tuple(Key.from_document(k) for k in doc["keys"]),
-            Predicate.from_document(doc["where"]) if doc["where"] else None,
-            doc["rows"],
-            doc["bound_keys"],
-            tuple(Aggregate(a["kind"], a["column"], a["low"], a["high"]) for a in doc["aggregates"]),
-        )
-    except KeyError:
+        found = Query(schemas[bytes.fromhex(doc["schema"])])
+        for _, profile in doc["profiles"]:
+            found = found.join(schemas[bytes.fromhex(profile)])
+        found = found.keys(*(Key.from_document(k) for k in doc["keys"])).bound(rows=doc["rows"], keys=doc["bound_keys"])
+        if doc["where"] is not None:
+            found = found.where(Predicate.from_document(doc["where"]))
+        for item in doc["aggregates"]:
+            found = found._with(_aggregate(found, item))
+    except (KeyError, TypeError, ValueError) as fault:
+        if isinstance(fault, InvalidQueryError):
+            raise
         raise InvalidQueryError("the question's document is incomplete, or names a schema that is not given") from None
-    for key in found.key_list:
-        cell_labels(key, found.column(key.column))
-    if found.predicate is not None:
-        check_predicate(found.predicate, found)
     return found
+
+
+def _aggregate(query: Query, doc: Mapping[str, Any]) -> Aggregate:
+    aggregate = Aggregate(doc["kind"], doc["column"], doc["low"], doc["high"])
+    if aggregate in (Aggregate("count"), Aggregate("distinct")):
+        return aggregate
+    column = query.column(aggregate.column)
+    if aggregate.kind not in ("sum", "mean") or not isinstance(column, Integer | Decimal):
+        raise InvalidQueryError("the question's document names an aggregate that is not known")
+    if not column.range[0] <= aggregate.low <= aggregate.high <= column.range[1]:
+        raise InvalidQueryError(f"clip {aggregate.column!r} to a range within its declared bounds")
+    return aggregate

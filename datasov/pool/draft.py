@@ -26,7 +26,6 @@ class Draft:
         self._events: dict[str, list[bytes]] = {}
         self._issuers: set[tuple[str, bytes]] = set()
         self._fresh: dict[str, int] = {}
-        self._statuses: set[int] = set()
         self._blobs: dict[str, bytes | None] = {}
         self._commitments: list[bytes] = []
 
@@ -34,18 +33,16 @@ class Draft:
         """Take in an admission; False where it must wait for the next draft: one change a resident in each.
 
         Raises:
-            ConsentError: replayed, superseded, revoked, or a status index that another consent uses.
+            ConsentError: replayed, superseded or revoked.
         """
         claims = admission.consent.claims
         name = partition_name(admission.schemas[0], claims.purpose)
         partition = self._partitions.setdefault(name, self._registry.partition(name))
-        if (name, claims.issuer) in self._issuers or claims.status in self._statuses:
+        if (name, claims.issuer) in self._issuers:
             return False
         place = partition.places.get(claims.issuer)
         if place is not None:
             _check_newer(partition.members[place], admission)
-        if self._registry.holder(claims.status) not in (None, admission.consent.digest):
-            raise ConsentError("the consent's status index is taken: grant a new consent")
         if place is None:
             place = len(partition) + self._fresh.get(name, 0)
             if place >= MAX_RESIDENTS:
@@ -59,7 +56,6 @@ class Draft:
         self._events.setdefault(name, []).append(event)
         self._commitments.append(commitment(b"A", self._now, admission.commitment))
         self._issuers.add((name, claims.issuer))
-        self._statuses.add(claims.status)
         return True
 
     def write(self) -> None:

@@ -20,7 +20,7 @@ from datasov.errors import ConflictError, StoreError
 from datasov.kernel.contribute import RESIDENT, Shard
 from datasov.kernel.monitor import Request, Snapshot
 from datasov.model.schema import Schema
-from datasov.pool.ranks import physical_order, ranked
+from datasov.pool.ranks import Words, physical_order, ranked
 from datasov.pool.sealed import open_blob, open_shard, seal_blob, seal_shard, write_durably
 from datasov.wire import cbor, columns
 
@@ -76,7 +76,7 @@ class Pool:
         """The consents and rows for a question, after folding in what is pending."""
         query = request.plan.query
         tables = {t.name: t.digest for t in (query.schema, *query.profiles)}
-        with self._lock:
+        with self._lock, self._registry.lock:
             partition = self.fold(query.schema, request.purpose)
             return Snapshot(
                 account=partition.name,
@@ -89,15 +89,15 @@ class Pool:
     def fold(self, schema: Schema, purpose: str, *, compact: bool = False) -> Partition:
         """Move pending contributions into their shards. With `compact`, rows that must leave are erased too.
 
-        Replaced rows leave with any fold of their shard; those of revoked consents never enter a question again from
-        the moment of the revocation, and are erased here at the next fold of their shard.
+        Replaced rows leave with any fold of their shard. Those of revoked and expired consents enter no question from
+        that moment on, and are erased here at the next fold of their shard.
         """
         with self._lock:
             while True:
                 partition = self._registry.partition(partition_name(schema, purpose))
                 touched = {place // self._per_shard for place in partition.pending()}
                 if compact:
-                    touched |= {place // self._per_shard for place in partition.leaving()}
+                    touched |= {place // self._per_shard for place in partition.leaving(self._now())}
                 try:
                     for shard in sorted(touched):
                         self._fold_shard(schema, partition, shard)
@@ -112,10 +112,13 @@ class Pool:
         members = partition.members[first : first + residents]
         pending = {i: m.blob for i, m in enumerate(members) if m.blob is not None}
         old = self._shard(schema, partition, number) if number in partition.shards else None
-        keep = np.array([m.live and m.blob is None and m.folded for m in members], dtype=np.bool_)
+        now = self._now()
+        keep = np.array([m.folded and m.blob is None and m.lasting(now) for m in members], dtype=np.bool_)
         added = {i: self._open(name) for i, name in pending.items()}
         secret = hkdf(self._secret, salt=b"", info=bytes.fromhex(partition.name))
-        rows = self._merge_rows(schema, secret, old, keep, added, first)
+        digests = b"".join(sha256(m.consent.claims.issuer)[:8] for m in members)
+        identities = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+        rows = self._merge_rows(schema, secret, old, keep, added, identities)
         profiles = _merge_profiles(old, keep, {i: c.profiles for i, c in added.items()}, residents)
         generation = partition.shards[number][0] + 1 if number in partition.shards else 1
         shard = Shard(first, residents, rows, profiles, schema_order(schema))
@@ -124,8 +127,8 @@ class Pool:
         path = self._path(partition.name, number, generation, fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, sealed)
-        folded = sorted({first + i for i in pending} | {first + i for i, m in enumerate(members) if m.folded})
-        event = cbor.encode(["fold", number, generation, fingerprint, folded])
+        folded = sorted({first + i for i in pending} | {first + i for i in np.flatnonzero(keep).tolist()})
+        event = cbor.encode(["fold", number, generation, fingerprint, [first, first + residents], folded])
         blobs: dict[str, bytes | None] = dict.fromkeys(pending.values())
         self._store.append({partition.stream: (partition.version, [event])}, blobs)
         self._cache[partition.name, number] = generation, shard
@@ -133,7 +136,13 @@ class Pool:
             self._path(partition.name, number, *partition.shards[number]).unlink(missing_ok=True)
 
     def _merge_rows(
-        self, schema: Schema, secret: bytes, old: Shard | None, keep: Mask, added: Mapping[int, Contributed], first: int
+        self,
+        schema: Schema,
+        secret: bytes,
+        old: Shard | None,
+        keep: Mask,
+        added: Mapping[int, Contributed],
+        identities: Words,
     ) -> pl.DataFrame:
         """The rows that stay and the ranked rows that come, clustered by resident."""
         frames = []
@@ -146,8 +155,7 @@ class Pool:
             by_columns.setdefault(tuple(frame.columns), []).append(frame)
         for group in by_columns.values():
             rows = pl.concat(group)
-            numbers = rows[RESIDENT].to_numpy().astype(np.uint64) + np.uint64(first)
-            frames.append(ranked(rows, schema, secret, numbers))
+            frames.append(ranked(rows, schema, secret, identities))
         together = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
         return together if len(frames) == 1 else together.sort(RESIDENT, maintain_order=True).rechunk()
 

@@ -85,13 +85,14 @@ def own_cells(rows: pl.DataFrame, schema: Schema, keys: Sequence[Key]) -> npt.ND
     return rows.select(cell.alias("c"))["c"].to_numpy()
 
 
-def ranked(rows: pl.DataFrame, schema: Schema, secret: bytes, numbers: npt.NDArray[np.uint64]) -> pl.DataFrame:
+def ranked(rows: pl.DataFrame, schema: Schema, secret: bytes, identities: Words) -> pl.DataFrame:
     """Rows clustered by resident, in the order of the schema's first index, with two ranks for each index.
 
     Args:
         rows: codes of the schema's columns (some or all) and RESIDENT (ascending; UInt32).
         secret: the pool's rank secret, 32 bytes.
-        numbers: for each row, the permanent number of its resident (< 2^32).
+        identities: for each resident of RESIDENT's numbering, 64 bits that stand for them: of their key, never of
+            their place among others.
 
     An index whose columns the rows do not have is left out.
     """
@@ -102,7 +103,7 @@ def ranked(rows: pl.DataFrame, schema: Schema, secret: bytes, numbers: npt.NDArr
     for name, keys in indexes(schema).items():
         if not {k.column for k in keys} <= set(rows.columns):
             continue
-        pair, row, sorting = _rank(resident, own_cells(rows, schema, keys), within, numbers, secret, name)
+        pair, row, sorting = _rank(resident, own_cells(rows, schema, keys), within, identities, secret, name)
         ranks[PAIR + name], ranks[ROW + name] = _narrow(pair), _narrow(row)
         order = sorting if order is None else order
     with_ranks = rows.with_columns(s.alias(n) for n, s in ranks.items())
@@ -118,14 +119,15 @@ def _rank(
     resident: npt.NDArray[np.uint32],
     cells: npt.NDArray[np.uint32],
     within: npt.NDArray[np.uint32],
-    numbers: npt.NDArray[np.uint64],
+    identities: Words,
     secret: bytes,
     index: str,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Pair rank and row rank of each row, and the order that sorts by (resident, pair rank, row rank)."""
-    high = numbers << np.uint64(32)
-    pair_hash = siphash(hkdf(secret, salt=b"", info=b"datasov pair rank v1 " + index.encode(), length=16), high | cells)
-    row_hash = siphash(hkdf(secret, salt=b"", info=b"datasov row rank v1 " + index.encode(), length=16), high | within)
+    pair_hash, row_hash = (
+        _prf(secret, f"datasov {what} rank v1 {index}".encode(), identities, resident, items)
+        for what, items in (("pair", cells), ("row", within))
+    )
     order = _order(resident, pair_hash, cells, row_hash)
     r, c = resident[order], cells[order]
     new_resident = np.concatenate([[True], r[1:] != r[:-1]]) if len(r) else np.zeros(0, dtype=np.bool_)
@@ -140,6 +142,14 @@ def _rank(
     pair_rank[order] = np.repeat(pairs, lengths)
     row_rank[order] = np.arange(len(r)) - np.repeat(starts, lengths)
     return pair_rank, row_rank, order
+
+
+def _prf(
+    secret: bytes, info: bytes, identities: Words, resident: npt.NDArray[np.uint32], items: npt.NDArray[np.uint32]
+) -> Words:
+    """SipHash of (SipHash of the resident) xor item: 64 bits for each row. Items are below 2^32."""
+    outer, inner = (hkdf(secret, salt=b"", info=info + part, length=16) for part in (b" resident", b" item"))
+    return siphash(inner, siphash(outer, identities)[resident] ^ items)
 
 
 def _order(
