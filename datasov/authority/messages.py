@@ -32,8 +32,8 @@ class Contribution:
         consent_digest: identity of the consent, 32 bytes.
         sequence: above zero, and above that of every earlier contribution under the consent.
         commitment: the salted hash that enters the log's padded batch, 32 bytes.
-        rows: Arrow IPC of integer codes, of the event table.
-        profiles: table name and Arrow IPC of integer codes, for each attribute table.
+        rows: the base table as `authority.admission.pack_table` packs it.
+        profiles: name and packed table, for each attribute table.
     """
 
     consent_digest: bytes

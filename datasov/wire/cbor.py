@@ -1,4 +1,7 @@
-"""Deterministic CBOR (RFC 8949, section 4.2.1), read strictly: one value has one encoding, and no other is read."""
+"""Deterministic CBOR, read strictly: one value has one encoding, and no other is read.
+
+Map keys are ordered by length first (RFC 8949, section 4.2.3, the order of RFC 7049).
+"""
 
 from __future__ import annotations
 
