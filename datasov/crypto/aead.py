@@ -15,6 +15,9 @@ TAG = 16
 CHUNK = 1 << 20
 """Plaintext bytes in a chunk of a stream."""
 
+_kept: list[bytearray] = []
+"""Buffers of ciphertext, to be used again: to allocate one costs as much as to decrypt what is in it."""
+
 _OPAQUE = "the data cannot be decrypted: a wrong key, or damaged or foreign bytes"
 
 
@@ -95,19 +98,25 @@ def decrypt_stream_from(
     cipher = AESGCM(key)
 
     def lane(first: int, stride: int) -> None:
-        buffer = memoryview(bytearray(min(step, sealed_size)))
+        try:
+            kept = _kept.pop()
+        except IndexError:
+            kept = bytearray(step)
+        buffer = memoryview(kept)
         for i in range(first, chunks, stride):
             piece = buffer[: min(step, sealed_size - i * step)]
             read(piece, i * step)
             at = i * CHUNK
             cipher.decrypt_into(_nonce(i, i == chunks - 1), piece, aad, out[at : at + len(piece) - TAG])
+        _kept.append(kept)
 
     try:
         if chunks < 4:
             lane(0, 1)
         else:
-            with ThreadPoolExecutor(2) as pool:
-                for _ in pool.map(lane, (0, 1), (2, 2)):
-                    pass
+            with ThreadPoolExecutor(1) as pool:
+                other = pool.submit(lane, 1, 2)
+                lane(0, 2)
+                other.result()
     except (InvalidTag, ValueError):
         raise DecryptionError(_OPAQUE) from None

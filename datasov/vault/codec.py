@@ -17,15 +17,28 @@ SMALL_ROWS = 8192
 """Up to this many rows a segment is an Arrow IPC stream, which is read in microseconds."""
 
 
+_SHAPES: dict[bytes, tuple[list[str], list[type[pl.DataType]]]] = {}
+
+
+def _shape(schema: Schema) -> tuple[list[str], list[type[pl.DataType]]]:
+    """Names and types of a schema's codes; kept by its digest, for they are asked for at every put."""
+    if schema.digest not in _SHAPES:
+        if len(_SHAPES) > 1024:
+            _SHAPES.clear()
+        names, columns = zip(*schema.items, strict=True)
+        _SHAPES[schema.digest] = list(names), [code_dtype(column) for column in columns]
+    return _SHAPES[schema.digest]
+
+
 def check(schema: Schema, codes: pl.DataFrame) -> None:
     """InvalidDataError unless the frame has the schema's columns, in its order and with its types of codes."""
     if not isinstance(codes, pl.DataFrame):
         raise InvalidDataError("a vault stores a Polars frame of codes: encode the rows first")
-    if codes.columns != [name for name, _ in schema.items]:
+    names, dtypes = _shape(schema)
+    if codes.columns != names:
         raise InvalidDataError(f"the columns are not those of table {schema.name!r}: encode the rows first")
-    for (name, column), dtype in zip(schema.items, codes.dtypes, strict=True):
-        if dtype != code_dtype(column):
-            raise InvalidDataError("the column does not hold codes of its type: encode the rows first", column=name)
+    if codes.dtypes != dtypes:
+        raise InvalidDataError("the columns do not hold codes of their types: encode the rows first")
     if schema.kind == "attributes" and codes.height > 1:
         raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone", row=1)
 

@@ -8,6 +8,7 @@ domain's key erases its rows here too.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,8 @@ _PART_NONCE = struct.Struct(">QI")
 _RECORD = struct.Struct(">QH")
 _PART = struct.Struct(">HIII32s")
 _LIMIT = 1 << 31
+_ROOM, _MAX_ROOM = 1 << 16, 1 << 20
+_SECTOR = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def _info(secrets: Secrets, log_id: bytes) -> bytes:
 class Writer:
     """The one live log of a writer. After any OSError from `append` the log takes no more records."""
 
-    __slots__ = ("_directory", "_fd", "_keys", "_start", "entry")
+    __slots__ = ("_directory", "_fd", "_keys", "_room", "_start", "entry")
 
     def __init__(self, directory: Path, secrets: Secrets, log_id: bytes) -> None:
         salt, epoch = kdf.random(32), secrets.epoch
@@ -84,7 +87,7 @@ class Writer:
         head = fmt.preamble(fmt.MAGIC_LOG, secrets.vault_id) + _HEAD.pack(log_id, epoch, salt, commitment)
         self._start = head + aead.encrypt(key, _HEADER_NONCE, b"", head)
         self._keys = _Keys(secrets.vault_id, log_id, salt, key)
-        self._directory, self._fd = directory, -1
+        self._directory, self._fd, self._room = directory, -1, 0
         self.entry = LogEntry(log_id, 0, 0, self._start[-aead.TAG :])
 
     def append(self, sequence: int, parts: Sequence[tuple[str, DomainKey, pl.DataFrame]]) -> None:
@@ -109,7 +112,12 @@ class Writer:
         try:
             if first:
                 name = self._directory / files.LOGS / self.entry.id.hex()
-                self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+                self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            end = self.entry.size + len(data)
+            if end > self._room:
+                room = end + min(max(end, _ROOM), _MAX_ROOM)
+                files.allocate(self._fd, self._room, room - self._room)
+                self._room = room
             files.write_all(self._fd, data)
             files.flush(self._fd)
             if first:
@@ -120,8 +128,10 @@ class Writer:
             raise
 
     def end(self) -> LogEntry:
-        """Close the file; the entry of the log as it ends."""
+        """Close the file, cut where the log ends; the entry of the log as it ends."""
         if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.entry.size)
             os.close(self._fd)
             self._fd = -1
         return replace(self.entry, closed=True)
@@ -156,7 +166,7 @@ class Reader:
             if entry.records or not missing_ok:
                 raise
             return
-        if len(data) < START or not data.strip(b"\0"):
+        if len(data) < START or (not entry.records and _hole(data, 0, START)):
             if entry.records:
                 raise fmt.damaged()
             return
@@ -197,20 +207,28 @@ class Reader:
         self.end = LogEntry(entry.id, at if number else 0, number, tag, closed=True)
 
     def _record(self, key: bytes, at: int, number: int, tag: bytes) -> tuple[bytes | None, int]:
-        """(body, where the next record starts), or (None, at) where the record at `at` is torn."""
-        data = self._data
-        may_tear = not self._entry.closed and number >= self._entry.records
+        """(body, where the next record starts), or (None, at) where the records end at `at`.
+
+        Past what is known of an open log the last record may be torn: cut short by the end of the file, or holding a
+        sector of zeros that was never written. Anything else that does not verify is damage.
+        """
+        data, last = self._data, not self._entry.closed and number >= self._entry.records
         box = data[at : at + _BOX]
-        if may_tear and (len(box) < _BOX or not data[at:].strip(b"\0")):
+        if last and not box.strip(b"\0") and not data[at:].strip(b"\0"):
             return None, at
-        (length,) = _LENGTH.unpack(aead.decrypt(key, _NONCE.pack(2 * number), box, tag))
-        start, after = at + _BOX, at + _BOX + length + aead.TAG
-        sealed = data[start:after]
-        if may_tear and (
-            len(sealed) < length + aead.TAG or (after == len(data) and not sealed[-aead.TAG :].strip(b"\0"))
-        ):
-            return None, at
-        return aead.decrypt(key, _NONCE.pack(2 * number + 1), sealed, box[-aead.TAG :]), after
+        try:
+            (length,) = _LENGTH.unpack(aead.decrypt(key, _NONCE.pack(2 * number), box, tag))
+        except DecryptionError:
+            if last and (len(box) < _BOX or _hole(data, at, at + _BOX)):
+                return None, at
+            raise
+        after = at + _BOX + length + aead.TAG
+        try:
+            return aead.decrypt(key, _NONCE.pack(2 * number + 1), data[at + _BOX : after], box[-aead.TAG :]), after
+        except DecryptionError:
+            if last and (len(data) < after or (_hole(data, at, after) and not data[after:].strip(b"\0"))):
+                return None, at
+            raise
 
     def frame(self, part: Part, domain_id: bytes, columns: Sequence[str] | None) -> pl.DataFrame:
         """The rows of a part, or some of its columns."""
@@ -220,6 +238,12 @@ class Reader:
         if not kdf.same(commitment, part.commitment):
             raise fmt.damaged()
         return codec.read(codec.IPC, aead.decrypt(key, part.nonce, part.sealed, part.aad), columns)
+
+
+def _hole(data: bytes, start: int, end: int) -> bool:
+    """Whether some sector, as far as it lies between start and end, is all zeros."""
+    edges = [start, *range(start - start % _SECTOR + _SECTOR, end, _SECTOR), end]
+    return any(not data[a:b].strip(b"\0") for a, b in itertools.pairwise(edges))
 
 
 def _parts(body: bytes, number: int, tag: bytes) -> Iterator[Part]:

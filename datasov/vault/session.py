@@ -143,12 +143,10 @@ class Session:
     @property
     def crowded(self) -> bool:
         """Whether the logs hold so much that reading them is slow."""
-        entries = self.view(missing_ok=True).logs
-        return (
-            len(entries) > FOLD_LOGS
-            or sum(entry.records for entry in entries) >= FOLD_RECORDS
-            or sum(entry.size for entry in entries) >= FOLD_BYTES
-        )
+        count, size, records = len(self._logs), 0, 0
+        for entry in self._logs if self._live is None else (*self._logs, self._live.entry):
+            size, records = size + entry.size, records + entry.records
+        return count >= FOLD_LOGS or records >= FOLD_RECORDS or size >= FOLD_BYTES
 
     def append(self, new: Tables, filled: Filled) -> None:
         """One record. A new log, or a new table, is first made known by a manifest."""

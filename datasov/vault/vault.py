@@ -20,7 +20,7 @@ from datasov.vault import codec, files, keys, manifest, rows, session
 from datasov.vault import format as fmt
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
-"""A put above either goes straight into segments."""
+"""A put above either goes straight into segments; eight bytes are counted for each code."""
 
 
 class Vault:
@@ -128,8 +128,8 @@ class Vault:
             new = self._check(listed)
             filled = [(schema, codes) for schema, codes in listed if codes.height]
             self._session.settle()
-            size = sum(codes.estimated_size() for _, codes in filled)
-            if size > LARGE_BYTES or sum(codes.height for _, codes in filled) > LARGE_ROWS:
+            height = sum(codes.height for _, codes in filled)
+            if height > LARGE_ROWS or 8 * sum(codes.height * codes.width for _, codes in filled) > LARGE_BYTES:
                 self._session.fold(new, filled, all_small=False)
                 return
             if self._session.crowded:
@@ -245,14 +245,17 @@ class Vault:
 
     @contextlib.contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        with self._mutex, files.storing(what):
+        with self._mutex:
             if self._closed:
                 raise StoreError("the vault is closed: open it again")
             if self._lock is None:
                 raise StoreError("the vault is open for reading: open it with write=True")
             if self._pid != os.getpid():
                 raise StoreError("the vault was opened before a fork: two copies of a writer must not write")
-            yield
+            try:
+                yield
+            except OSError as fault:
+                raise files.failed(what, fault) from fault
 
     def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, tuple[bytes, bytes]]:
         """The tables that the vault does not know yet, once every frame fits its schema."""
