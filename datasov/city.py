@@ -60,8 +60,7 @@ class City:
         """Use :meth:`open`."""
         self._path, self._store, self._clock, self._engine = path, store, clock, engine
         self._settings: dict[str, Any] = json.loads(store.read("city", 0, 1)[0])
-        self._key = SigningKey(hkdf(key, salt=b"", info=b"datasov city signing key v1"))
-        self._opening = OpeningKey(hkdf(key, salt=b"", info=b"datasov city opening key v1"))
+        self._key, self._opening = _keys(key)
         self.id = CityId(self._settings["name"], self._key.public, self._opening.public)
         if str(self.id) != self._settings["id"]:
             raise StoreError("the operator's key is not this city's: bring the right one back")
@@ -108,12 +107,14 @@ class City:
         """
         path = Path(path)
         new = not path.exists()
-        key = place.operator_key(path, operator_key, create=new)
         if new:
-            _found(path, key, budget, purposes, trust or central(), name or path.stem, epoch, tick)
+            _found(
+                path, operator_key, budget, purposes, trust or central(), path.stem if name is None else name, epoch,
+                tick, int(clock()),
+            )  # fmt: skip
         store = place.open_store(path)
         try:
-            city = cls(path, store, key, clock, engine or threads())
+            city = cls(path, store, place.operator_key(path, operator_key, create=False), clock, engine or threads())
             if not new:
                 city._check_same(budget, purposes, trust)
             city._check_anchor(new or reanchor)
@@ -394,24 +395,31 @@ class City:
         return f"<City {self.id.name}, {self.remaining} of {self.budget} left>"
 
 
+def _keys(operator: bytes) -> tuple[SigningKey, OpeningKey]:
+    """The keys that sign the log's checkpoints and open contributions, from the operator's key."""
+    return (
+        SigningKey(hkdf(operator, salt=b"", info=b"datasov city signing key v1")),
+        OpeningKey(hkdf(operator, salt=b"", info=b"datasov city opening key v1")),
+    )
+
+
 def _found(
-    path: Path, key: bytes, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust, name: str,
-    epoch: int, tick: int,
+    path: Path, operator_key: bytes | None, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust,
+    name: str, epoch: int, tick: int, now: int,
 ) -> None:  # fmt: skip
     if not isinstance(budget, Loss):
         raise InvalidQueryError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
     if not purposes or isinstance(purposes, str) or not all(isinstance(p, str) and p for p in purposes):
         raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
-    if not name or not name.isprintable() or len(name) > 64:
-        raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters")
+    if not name or not name.isprintable() or len(name) > 64 or ":" in name:
+        raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick)):
         raise InvalidQueryError("epoch and tick are whole numbers of seconds above zero")
-    signing = SigningKey(hkdf(key, salt=b"", info=b"datasov city signing key v1"))
-    opening = OpeningKey(hkdf(key, salt=b"", info=b"datasov city opening key v1"))
+    signing, opening = _keys(place.operator_key(path, operator_key, create=True))
     settings = {
         "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
         "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
-        "founded": int(time.time()),
+        "founded": now,
     }  # fmt: skip
 
     def fill(store: SQLiteStore) -> None:
