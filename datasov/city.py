@@ -15,9 +15,6 @@ from typing import Any, Self
 from datasov.authority import messages
 from datasov.authority.admission import Admission, admit
 from datasov.authority.registry import Registry
-from datasov.crypto.kdf import hkdf
-from datasov.crypto.seal import OpeningKey
-from datasov.crypto.sign import SigningKey
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
 from datasov.kernel import monitor
@@ -29,17 +26,17 @@ from datasov.model.privacy import Loss, Trust, central
 from datasov.model.query import Query
 from datasov.model.release import Preview, Release, preview
 from datasov.model.schema import Schema
-from datasov.pool.draft import Draft, commitment
+from datasov.pool.draft import Draft
 from datasov.pool.pool import Pool
 from datasov.store import anchor, place
 from datasov.store.sqlite import SQLiteStore
-from datasov.tlog.leaves import BatchKind, batch_leaves, encode_leaf
+from datasov.tlog.leaves import encode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
 from datasov.tlog.record import leaf_of, pack_release, unpack_release
+from datasov.tlog.ticks import REVOCATION, commitment, publish
 from datasov.wire import cbor
 
-_BATCHES: tuple[tuple[bytes, BatchKind], ...] = ((b"A", "admissions"), (b"R", "revocations"))
 _ADMIT_AT_ONCE = 512
 DAY, HOUR = 86_400, 3_600
 
@@ -60,7 +57,7 @@ class City:
         """Use :meth:`open`."""
         self._path, self._store, self._clock, self._engine = path, store, clock, engine
         self._settings: dict[str, Any] = json.loads(store.read("city", 0, 1)[0])
-        self._key, self._opening = _keys(key)
+        self._key, self._opening = place.keys(key)
         self.id = CityId(self._settings["name"], self._key.public, self._opening.public)
         if str(self.id) != self._settings["id"]:
             raise StoreError("the operator's key is not this city's: bring the right one back")
@@ -256,12 +253,11 @@ class City:
                     raise ConsentError("the revocation fits no live consent here: send the one for your newest consent")
                 sent = messages.read_revocation(revocation, member.consent)
                 partition, number = at
+                waiting = commitment(REVOCATION, int(self._clock()), sent.commitment)
                 batch = {
                     partition.stream: (partition.version, [cbor.encode(["revoke", number])]),
-                    "commitments": (
-                        self._store.length("commitments"), [commitment(b"R", int(self._clock()), sent.commitment)],
-                    ),
-                }  # fmt: skip
+                    "commitments": (self._store.length("commitments"), [waiting]),
+                }
                 try:
                     self._store.append(batch, {member.blob: None} if member.blob else {})
                 except ConflictError:
@@ -349,35 +345,15 @@ class City:
 
         Other calls do this too; a scheduler calls it where nothing else happens.
         """
-        length = int(self._settings["tick"])
         while True:
-            with self._guard:
-                present = int(self._clock()) // length
-                done = self._store.length("ticks")
-                first, start = cbor.decode(self._store.read("ticks", done - 1, 1)[0]) if done else (None, 0)
-                if first is None:
-                    first = int(self._settings["founded"]) // length
-                if present <= first:
-                    return
-                waiting = [
-                    body for body in self._store.read("commitments", start)
-                    if int.from_bytes(body[1:9], "big") < present * length
-                ]  # fmt: skip
-                leaves = [
-                    encode_leaf(leaf)
-                    for mark, kind in _BATCHES
-                    for leaf in batch_leaves(kind, first, present - 1, {b[9:] for b in waiting if b[:1] == mark})
-                ]
-                batch = {
-                    "log": (self._store.length("log"), leaves),
-                    "ticks": (done, [cbor.encode([present, start + len(waiting)])]),
-                }
-                try:
-                    self._store.append(batch)
-                except ConflictError:
-                    continue
-                self._anchor()
-                return
+            try:
+                with self._guard:
+                    if not publish(self._store, self._settings["founded"], self._settings["tick"], int(self._clock())):
+                        return
+            except ConflictError:
+                continue
+            self._anchor()
+            return
 
     def close(self) -> None:
         """Close the city's files."""
@@ -395,14 +371,6 @@ class City:
         return f"<City {self.id.name}, {self.remaining} of {self.budget} left>"
 
 
-def _keys(operator: bytes) -> tuple[SigningKey, OpeningKey]:
-    """The keys that sign the log's checkpoints and open contributions, from the operator's key."""
-    return (
-        SigningKey(hkdf(operator, salt=b"", info=b"datasov city signing key v1")),
-        OpeningKey(hkdf(operator, salt=b"", info=b"datasov city opening key v1")),
-    )
-
-
 def _found(
     path: Path, operator_key: bytes | None, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust,
     name: str, epoch: int, tick: int, now: int,
@@ -415,7 +383,7 @@ def _found(
         raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick)):
         raise InvalidQueryError("epoch and tick are whole numbers of seconds above zero")
-    signing, opening = _keys(place.operator_key(path, operator_key, create=True))
+    signing, opening = place.keys(place.operator_key(path, operator_key, create=True))
     settings = {
         "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
         "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +15,7 @@ import polars as pl
 
 from datasov.authority import messages, token
 from datasov.authority.admission import pack_table
-from datasov.authority.registry import covered_columns, covered_tables
+from datasov.authority.held import Record, coverage_of, covers, granted
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError
@@ -32,24 +32,6 @@ from datasov.vault import Vault
 from datasov.wire import cbor, fields
 
 _CONSENTS, _LIFETIME, _SEQUENCE = "consents", "lifetime", "sequence"
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A consent as the vault keeps it, with the salt that links the log's hashes to it."""
-
-    consent: Consent
-    salt: bytes
-    domain: str
-    revoked: bool = False
-
-    def value(self) -> list[object]:
-        return [self.consent.token, self.salt, self.domain, self.revoked]
-
-    @staticmethod
-    def read(value: object) -> _Record:
-        signed, salt, domain, revoked = fields.items(value, 4, 4)
-        return _Record(token.reread(signed), salt, domain, revoked)
 
 
 class Resident:
@@ -166,7 +148,7 @@ class Resident:
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
         joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
-        coverage = [_coverage(schema, columns), *(_coverage(s, c) for s, c in joined)]
+        coverage = [coverage_of(schema, columns), *(coverage_of(s, c) for s, c in joined)]
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
         issued = max(
@@ -178,9 +160,9 @@ class Resident:
             jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
         )  # fmt: skip
         consent = token.issue(claims, key)
-        held = [*records, _Record(consent, random(32), schema.domain)]
+        held = [*records, Record(consent, random(32), schema.domain)]
         lifetime = self.lifetime
-        if lifetime is not None and _granted(held) > lifetime:
+        if lifetime is not None and granted(held) > lifetime:
             raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
         self._save(held)
         return consent
@@ -228,7 +210,7 @@ class Resident:
 
         It does not shrink when a consent is revoked or expires, because what was answered stays answered.
         """
-        return _granted(self._records())
+        return granted(self._records())
 
     @property
     def lifetime(self) -> Loss | None:
@@ -262,7 +244,9 @@ class Resident:
             consents = [r.consent for r in self._records() if r.consent.claims.audience == audience]
             for index, data in enumerate(leaves):
                 leaf = decode_leaf(data)
-                if isinstance(leaf, ReleaseLeaf) and any(_covered(c.claims, leaf) for c in consents):
+                if isinstance(leaf, ReleaseLeaf) and any(
+                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables) for c in consents
+                ):
                     found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
         return [found[i] for i in sorted(found)]
 
@@ -291,19 +275,19 @@ class Resident:
         """A key of its own for each domain and controller: no two of them can be linked by it."""
         return SigningKey(self._vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(str(city).encode())))
 
-    def _record(self, consent: Consent) -> _Record:
+    def _record(self, consent: Consent) -> Record:
         for record in self._records():
             if record.consent.digest == consent.digest:
                 return record
         raise ConsentError("not a consent of this vault: grant one first")
 
-    def _records(self) -> list[_Record]:
+    def _records(self) -> list[Record]:
         held = self._vault.state(_CONSENTS)
         if held is None:
             return []
-        return [_Record.read(item) for item in fields.items(cbor.decode(held), 0, 1_000_000)]
+        return [Record.read(item) for item in fields.items(cbor.decode(held), 0, 1_000_000)]
 
-    def _save(self, records: list[_Record]) -> None:
+    def _save(self, records: list[Record]) -> None:
         self._vault.set_state({_CONSENTS: cbor.encode([r.value() for r in records])})
 
     def compact(self) -> None:
@@ -324,39 +308,6 @@ class Resident:
 
     def __repr__(self) -> str:
         return "<Resident>"
-
-
-def _granted(records: Iterable[_Record]) -> Loss:
-    largest: dict[tuple[str, str, bytes], int] = {}
-    for record in records:
-        claims = record.consent.claims
-        account = claims.audience, claims.purpose, claims.coverage[0].schema_digest
-        largest[account] = max(largest.get(account, 0), claims.loss.nano)
-    return Loss(sum(largest.values()))
-
-
-def _covered(claims: Claims, leaf: ReleaseLeaf) -> bool:
-    """Whether a question could have drawn on what the consent covers."""
-    if leaf.purpose != claims.purpose or not claims.not_before <= leaf.time < claims.expires:
-        return False
-    tables, columns = covered_tables(claims), covered_columns(claims)
-    for place, (name, schema, read) in enumerate(leaf.tables):
-        if tables.get(name) != schema or not {f"{name}.{c}" if place else c for c in read} <= columns:
-            return False
-    return leaf.tables[0][0] == claims.coverage[0].table
-
-
-def _coverage(schema: Schema, columns: Iterable[str] | None) -> Coverage:
-    if columns is None:
-        names = tuple(n for n, c in schema.items if c.legal == "ordinary")
-    else:
-        wanted = set(columns)
-        for name in sorted(wanted):
-            schema.column(name)
-        names = tuple(n for n, _ in schema.items if n in wanted)
-    if not names:
-        raise ConsentError(f"the consent covers no column of table {schema.name!r}: name those that it should")
-    return Coverage(schema.name, schema.digest, names)
 
 
 def _instant(until: str | dt.date | dt.datetime, zone: str) -> int:

@@ -8,12 +8,8 @@ from datasov.errors import ConsentError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
 from datasov.store.sqlite import SQLiteStore
+from datasov.tlog.ticks import ADMISSION, commitment
 from datasov.wire import cbor
-
-
-def commitment(mark: bytes, now: int, salted: bytes) -> bytes:
-    """An entry of the stream `commitments`: what waits for the next tick of the log."""
-    return mark + now.to_bytes(8, "big") + salted
 
 
 class Draft:
@@ -54,7 +50,7 @@ class Draft:
         self._blobs[blob] = self._pool.seal(blob, Contributed(admission.rows, admission.profiles))
         event = cbor.encode(["admit", place, admission.consent.token, admission.sequence, blob])
         self._events.setdefault(name, []).append(event)
-        self._commitments.append(commitment(b"A", self._now, admission.commitment))
+        self._commitments.append(commitment(ADMISSION, self._now, admission.commitment))
         self._issuers.add((name, claims.issuer))
         return True
 

@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from datasov.crypto.kdf import random
+from datasov.crypto.kdf import hkdf, random
+from datasov.crypto.seal import OpeningKey
+from datasov.crypto.sign import SigningKey
 from datasov.errors import StoreError
 from datasov.store.sqlite import SQLiteStore
 
@@ -53,6 +55,14 @@ def operator_key(path: Path, given: bytes | None, *, create: bool) -> bytes:
     if len(key) != KEY:
         raise StoreError(f"{file.name} is not an operator's key of 32 bytes: bring the right one back")
     return key
+
+
+def keys(operator: bytes) -> tuple[SigningKey, OpeningKey]:
+    """The keys that sign the log's checkpoints and that open contributions, from the operator's key."""
+    return (
+        SigningKey(hkdf(operator, salt=b"", info=b"datasov city signing key v1")),
+        OpeningKey(hkdf(operator, salt=b"", info=b"datasov city opening key v1")),
+    )
 
 
 def found(path: Path, fill: Callable[[SQLiteStore], None]) -> None:

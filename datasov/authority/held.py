@@ -1,0 +1,78 @@
+"""The consents that a resident holds: what each covers, and what they reserve together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from datasov.authority import token
+from datasov.authority.registry import covered_columns, covered_tables
+from datasov.errors import ConsentError
+from datasov.model.consent import Claims, Consent, Coverage
+from datasov.model.privacy import Loss
+from datasov.model.schema import Schema
+from datasov.wire import fields
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A consent as its vault keeps it, with the salt (32 bytes) that links the log's hashes to it."""
+
+    consent: Consent
+    salt: bytes
+    domain: str
+    revoked: bool = False
+
+    def value(self) -> list[object]:
+        """As canonical CBOR can hold it."""
+        return [self.consent.token, self.salt, self.domain, self.revoked]
+
+    @staticmethod
+    def read(value: object) -> Record:
+        """The record of a value that :meth:`value` gave."""
+        signed, salt, domain, revoked = fields.items(value, 4, 4)
+        return Record(token.reread(signed), salt, domain, revoked)
+
+
+def granted(records: Iterable[Record]) -> Loss:
+    """The loss reserved by all of them: for each city, purpose and table, that of the largest consent."""
+    largest: dict[tuple[str, str, bytes], int] = {}
+    for record in records:
+        claims = record.consent.claims
+        account = claims.audience, claims.purpose, claims.coverage[0].schema_digest
+        largest[account] = max(largest.get(account, 0), claims.loss.nano)
+    return Loss(sum(largest.values()))
+
+
+def covers(claims: Claims, purpose: str, time: int, asked: Sequence[tuple[str, bytes, tuple[str, ...]]]) -> bool:
+    """Whether a question could have drawn on what the consent covers.
+
+    Args:
+        time: Unix seconds of the question.
+        asked: name, schema digest and columns read of each table, the base table first.
+    """
+    if purpose != claims.purpose or not claims.not_before <= time < claims.expires:
+        return False
+    tables, columns = covered_tables(claims), covered_columns(claims)
+    for place, (name, schema, read) in enumerate(asked):
+        if tables.get(name) != schema or not {f"{name}.{c}" if place else c for c in read} <= columns:
+            return False
+    return asked[0][0] == claims.coverage[0].table
+
+
+def coverage_of(schema: Schema, columns: Iterable[str] | None) -> Coverage:
+    """The named columns of a table, in its order; where None, those of the ordinary legal class.
+
+    Raises:
+        ConsentError: no column is left. InvalidQueryError: there is no such column.
+    """
+    if columns is None:
+        names = tuple(n for n, c in schema.items if c.legal == "ordinary")
+    else:
+        wanted = set(columns)
+        for name in sorted(wanted):
+            schema.column(name)
+        names = tuple(n for n, _ in schema.items if n in wanted)
+    if not names:
+        raise ConsentError(f"the consent covers no column of table {schema.name!r}: name those that it should")
+    return Coverage(schema.name, schema.digest, names)
