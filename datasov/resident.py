@@ -151,8 +151,10 @@ class Resident:
         coverage = [coverage_of(schema, columns), *(coverage_of(s, c) for s, c in joined)]
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
+        account = key.public, purpose, coverage[0].schema_digest
+        earlier = (r.consent.claims for r in records)
         issued = max(
-            [now, *(int(r.consent.claims.issued) + 1 for r in records if r.consent.claims.issuer == key.public)]
+            [now, *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account)]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
