@@ -67,6 +67,7 @@ class City:
         self._ledger = Ledger(store)
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()))
         self._guard = threading.RLock()
+        self._anchored: int | None = None
         self._asking: weakref.WeakValueDictionary[bytes, _Asking] = weakref.WeakValueDictionary()
 
     @classmethod
@@ -104,6 +105,11 @@ class City:
         """
         path = Path(path)
         new = not path.exists()
+        if new and place.anchor_path(path).exists():
+            raise StoreError(
+                f"{path.name} is missing, and its anchor is here: bring the folder back from a backup, "
+                "or move the key and the anchor away to found another city"
+            )
         if new:
             _found(
                 path, operator_key, budget, purposes, trust or central(), path.stem if name is None else name, epoch,
@@ -138,7 +144,8 @@ class City:
 
     def _anchor(self) -> None:
         """Sign the store's position outside of it: done before any answer leaves."""
-        anchor.write(place.anchor_path(self._path), *self._store.head(), self._key)
+        if self._store.head()[0] != self._anchored:
+            self._anchored = anchor.write(place.anchor_path(self._path), self._store.head, self._key)
 
     @property
     def purposes(self) -> tuple[str, ...]:
@@ -219,23 +226,35 @@ class City:
             with self._guard:
                 again: list[int] = []
                 draft = Draft(self._registry, self._store, self._pool, int(self._clock()))
-                for i in waiting:
-                    admission = verified[i]
-                    if not isinstance(admission, Admission):
-                        continue
-                    try:
-                        if not draft.add(admission):
-                            again.append(i)
-                    except DatasovError as refused:
-                        results[i] = refused
                 try:
+                    refused = self._draft(draft, verified, waiting, again)
                     draft.write()
                 except ConflictError:
                     continue
+                for i, why in refused.items():
+                    results[i] = why
                 waiting = again
         if batch:
             self._anchor()
         return results
+
+    @staticmethod
+    def _draft(
+        draft: Draft, verified: Sequence[Admission | DatasovError], waiting: Sequence[int], again: list[int]
+    ) -> dict[int, DatasovError]:
+        """Add to a draft what waits; `again` takes what must wait for the next one. Gives what is refused, and why."""
+        refused: dict[int, DatasovError] = {}
+        for i in waiting:
+            admission = verified[i]
+            if isinstance(admission, Admission):
+                try:
+                    if not draft.add(admission):
+                        again.append(i)
+                except ConflictError:
+                    raise
+                except DatasovError as why:
+                    refused[i] = why
+        return refused
 
     def revoke(self, revocation: bytes) -> None:
         """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.
@@ -246,7 +265,7 @@ class City:
         """
         self.tick()
         while True:
-            with self._guard:
+            with self._guard, self._registry.lock:
                 at = self._registry.find(messages.revocation_digest(revocation))
                 member = at[0].members[at[1]] if at else None
                 if at is None or member is None or not member.live:

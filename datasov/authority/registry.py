@@ -161,7 +161,8 @@ class Partition:
 class Registry:
     """All partitions of a city, read from its store and kept up to date.
 
-    `lock` is held where several looks at a partition must agree.
+    Partitions move on in place, but never while another thread holds `lock`: it is held where several looks at a
+    partition must agree, as what is decided from one and the version that the decision is appended at.
     """
 
     def __init__(self, store: Reader) -> None:

@@ -107,9 +107,14 @@ def _with_profiles(plan: Plan, shard: Shard, rows: pl.DataFrame) -> pl.DataFrame
     names = sorted(n for n in plan.query.columns() if "." in n)
     if not names:
         return rows
-    if shard.profiles is None or shard.profiles.height != shard.residents:
-        raise InternalError("a joined column is not in the pool, or not one row a resident")
-    return rows.with_columns(shard.profiles[n].gather(rows[RESIDENT]).alias(n) for n in names)
+    profiles = shard.profiles
+    if profiles is not None and profiles.height != shard.residents:
+        raise InternalError("the pool does not hold one profile row a resident")
+    here, nobody = rows[RESIDENT], pl.lit(None, dtype=pl.Int64)
+    held = set() if profiles is None else set(profiles.columns)
+    return rows.with_columns(
+        (profiles[n].gather(here) if profiles is not None and n in held else nobody).alias(n) for n in names
+    )
 
 
 def _bound(plan: Plan) -> pl.Expr:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datasov.authority.admission import Admission
-from datasov.authority.registry import Member, Partition, Registry, partition_name
-from datasov.errors import ConsentError, StoreError
+from datasov.authority.registry import Member, Registry, partition_name
+from datasov.errors import ConflictError, ConsentError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
 from datasov.store.sqlite import SQLiteStore
@@ -16,9 +16,10 @@ class Draft:
     """What one transaction will admit. Make a new one when `write` loses a compare-and-append."""
 
     def __init__(self, registry: Registry, store: SQLiteStore, pool: Pool, now: int) -> None:
-        registry.refresh()
         self._registry, self._store, self._pool, self._now = registry, store, pool, now
-        self._partitions: dict[str, Partition] = {}
+        with registry.lock:
+            self._versions = {p.name: (p.stream, p.version) for p in registry.refresh()}
+            self._listed = registry.listed
         self._events: dict[str, list[bytes]] = {}
         self._issuers: set[tuple[str, bytes]] = set()
         self._fresh: dict[str, int] = {}
@@ -30,10 +31,17 @@ class Draft:
 
         Raises:
             ConsentError: replayed, superseded or revoked.
+            ConflictError: the registry moved on since this draft was begun.
         """
+        with self._registry.lock:
+            return self._add(admission)
+
+    def _add(self, admission: Admission) -> bool:
         claims = admission.consent.claims
         name = partition_name(admission.schemas[0], claims.purpose)
-        partition = self._partitions.setdefault(name, self._registry.partition(name))
+        partition = self._registry.partition(name)
+        if self._versions.setdefault(name, (partition.stream, 0))[1] != partition.version:
+            raise ConflictError("the registry moved on: begin a new draft")
         if (name, claims.issuer) in self._issuers:
             return False
         place = partition.places.get(claims.issuer)
@@ -58,11 +66,12 @@ class Draft:
         """Admit all of them, durably and together. ConflictError where the registry moved on meanwhile."""
         if not self._events:
             return
-        new = [n.encode() for n in self._events if self._partitions[n].version == 0]
+        new = [n.encode() for n in self._events if self._versions[n][1] == 0]
+        streams = [(*self._versions[n], events) for n, events in self._events.items()]
         self._store.append(
             {
-                **{self._partitions[n].stream: (self._partitions[n].version, e) for n, e in self._events.items()},
-                "partitions": (self._registry.listed, new),
+                **{stream: (version, events) for stream, version, events in streams},
+                "partitions": (self._listed, new),
                 "commitments": (self._store.length("commitments"), self._commitments),
             },
             self._blobs,

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import polars as pl
 
 from datasov.authority.registry import Partition, Registry, partition_name
-from datasov.crypto.kdf import hkdf, sha256
-from datasov.errors import ConflictError, StoreError
+from datasov.crypto.kdf import hkdf, same, sha256
+from datasov.errors import ConflictError, DecryptionError, StoreError
 from datasov.kernel.contribute import RESIDENT, Shard
 from datasov.kernel.monitor import Request, Snapshot
 from datasov.model.schema import Schema
@@ -92,7 +92,7 @@ class Pool:
         Replaced rows leave with any fold of their shard. Those of revoked and expired consents enter no question from
         that moment on, and are erased here at the next fold of their shard.
         """
-        with self._lock:
+        with self._lock, self._registry.lock:
             while True:
                 partition = self._registry.partition(partition_name(schema, purpose))
                 touched = {place // self._per_shard for place in partition.pending()}
@@ -132,8 +132,7 @@ class Pool:
         blobs: dict[str, bytes | None] = dict.fromkeys(pending.values())
         self._store.append({partition.stream: (partition.version, [event])}, blobs)
         self._cache[partition.name, number] = generation, shard
-        if number in partition.shards:
-            self._path(partition.name, number, *partition.shards[number]).unlink(missing_ok=True)
+        self._sweep(path, number, generation)
 
     def _merge_rows(
         self,
@@ -166,6 +165,12 @@ class Pool:
     def _path(self, partition: str, number: int, generation: int, fingerprint: bytes) -> Path:
         return self._folder / partition / f"{number}-{generation}-{fingerprint.hex()[:16]}.shard"
 
+    def _sweep(self, current: Path, number: int, generation: int) -> None:
+        """Remove all older files of a shard, also those that a lost race or a crash left: rows that left live there."""
+        for path in current.parent.glob(f"{number}-*.shard"):
+            if path != current and int(path.name.split("-")[1]) <= generation:
+                path.unlink(missing_ok=True)
+
     def _shard(self, schema: Schema, partition: Partition, number: int) -> Shard:
         generation, fingerprint = partition.shards[number]
         cached = self._cache.get((partition.name, number))
@@ -177,6 +182,8 @@ class Pool:
             if self._registry.partition(partition.name).shards[number][0] == generation:
                 raise StoreError("a shard of the pool is missing: restore the city from a backup") from None
             raise ConflictError("a shard was folded meanwhile: read the registry again") from None
+        if not same(sha256(data), fingerprint):
+            raise DecryptionError("a shard of the pool is not the one that was written: restore the city from a backup")
         content = open_shard(self._key, partition.name, number, generation, data)
         shard = _from_bytes(content, number * self._per_shard, schema_order(schema))
         self._cache[partition.name, number] = generation, shard
@@ -207,7 +214,7 @@ def _merge_profiles(
             frames.append(pl.DataFrame(row).with_columns(pl.lit(place, dtype=pl.UInt32).alias(RESIDENT)))
     if len(frames) == 1:
         return None
-    given = pl.concat(frames[1:], how="diagonal")
+    given = pl.concat(frames[1:], how="diagonal_relaxed")
     joined = frames[0].join(given, on=RESIDENT, how="left", validate="1:1", maintain_order="left").drop(RESIDENT)
     return joined if joined.width else None
 

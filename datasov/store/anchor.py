@@ -5,7 +5,9 @@ A store that does not contain its anchor's position, with that hash, is behind o
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from datasov.crypto.sign import SigningKey
@@ -15,19 +17,25 @@ from datasov.wire import cbor, cose, fields
 KIND = "datasov anchor v1"
 
 
-def write(path: Path, position: int, head: bytes, key: SigningKey) -> None:
-    """Replace the anchor, durably. StoreError where the disk refuses."""
-    data = cose.sign1(cbor.encode([position, head]), key, KIND)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+def write(path: Path, head: Callable[[], tuple[int, bytes]], key: SigningKey) -> int:
+    """Replace the anchor with what `head` gives, durably, and return its position. StoreError where the disk refuses.
+
+    One thread or process at a time (a lock on the folder), and `head` is read under that lock: a later anchor is never
+    replaced by an earlier one.
+    """
+    part = path.with_name(path.name + ".part")
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            position, digest = head()
+            with open(part, "wb") as file:
+                file.write(cose.sign1(cbor.encode([position, digest]), key, KIND))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
             os.fsync(folder)
+            return position
         finally:
             os.close(folder)
     except OSError as fault:
