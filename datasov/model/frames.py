@@ -203,7 +203,8 @@ def _encode_number(name: str, column: Integer | Decimal, series: pl.Series) -> p
         _refuse(name, ~wide.is_finite(), "NaN or infinite: give a finite value or null")
         scaled = (wide * factor).round()
         _refuse(name, (scaled < low) | (scaled > high), "the value lies outside the declared bounds")
-        _refuse(name, scaled / factor != wide, f"{fine}: round it first")
+        # NumPy divides exactly rounded; Polars multiplies by the reciprocal of a scalar, and would refuse 0.35.
+        _refuse(name, pl.Series(scaled.to_numpy() / factor) != wide, f"{fine}: round it first")
         return scaled.cast(pl.Int64)
     if series.dtype.is_decimal():
         exact = [None if v is None else v * factor for v in series]
