@@ -20,9 +20,9 @@ from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQue
 from datasov.kernel import monitor
 from datasov.kernel.ledger import Ledger
 from datasov.kernel.plan import MECHANISM, compile
-from datasov.model.consent import CityId, Consent
+from datasov.model.consent import CityId, Consent, check_purpose
 from datasov.model.document import canonical
-from datasov.model.privacy import Loss, Trust, central
+from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.query import Query
 from datasov.model.release import Preview, Release, preview
 from datasov.model.schema import Schema
@@ -56,7 +56,10 @@ class City:
     ) -> None:
         """Use :meth:`open`."""
         self._path, self._store, self._clock, self._engine = path, store, clock, engine
-        self._settings: dict[str, Any] = json.loads(store.read("city", 0, 1)[0])
+        founding = store.read("city", 0, 1)
+        if not founding:
+            raise StoreError(f"{path.name} is no city: name the folder that City.open made")
+        self._settings: dict[str, Any] = json.loads(founding[0])
         self._key, self._opening = place.keys(key)
         self.id = CityId(self._settings["name"], self._key.public, self._opening.public)
         if str(self.id) != self._settings["id"]:
@@ -312,8 +315,6 @@ class City:
             BudgetExceededError: the remaining budget does not cover the loss.
         """
         plan = compile(query)
-        if not isinstance(loss, Loss):
-            raise InvalidQueryError("a loss is made with ds.zcdp(rho=...)")
         plan.losses(loss)
         self.tick()
         present = self.epoch
@@ -394,10 +395,13 @@ def _found(
     path: Path, operator_key: bytes | None, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust,
     name: str, epoch: int, tick: int, now: int,
 ) -> None:  # fmt: skip
-    if not isinstance(budget, Loss):
+    if budget is None:
         raise InvalidQueryError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
-    if not purposes or isinstance(purposes, str) or not all(isinstance(p, str) and p for p in purposes):
+    check_loss(budget)
+    if not purposes or isinstance(purposes, str):
         raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
+    for purpose in purposes:
+        check_purpose(purpose)
     if not name or not name.isprintable() or len(name) > 64 or ":" in name:
         raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick)):

@@ -10,7 +10,7 @@ import polars as pl
 
 from datasov.authority import messages, token
 from datasov.crypto.seal import OpeningKey
-from datasov.errors import ConsentError, DatasovError, InvalidDataError, InvalidQueryError, VerificationError
+from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
 from datasov.model.consent import CityId, Consent, Coverage
 from datasov.model.document import canonical
 from datasov.model.frames import check_codes
@@ -48,9 +48,10 @@ def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame
     raw = fields.blob(text, MAX_SCHEMA)
     try:
         schema = Schema.from_document(json.loads(raw))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidQueryError):
+        text = canonical(schema.document())
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, InternalError):
         raise VerificationError("a contribution's schema cannot be read: contribute again") from None
-    if schema.name != coverage.table or schema.digest != coverage.schema_digest or canonical(schema.document()) != raw:
+    if schema.name != coverage.table or schema.digest != coverage.schema_digest or text != raw:
         raise ConsentError("a contributed table is not the one that the consent names: contribute again")
     codes = columns.unpack(fields.blob(packed, messages.MAX_MESSAGE))
     if tuple(codes.columns) != coverage.columns:

@@ -175,7 +175,9 @@ def axis_cell(axis: Axis) -> pl.Expr:
         if axis.key.kind == "hour":
             cell = local.dt.hour()
         else:
-            cell = local.dt.date().cast(pl.Int32) + _UNIX_EPOCH_ORDINAL - axis.first_day
+            day = local.dt.date().cast(pl.Int32) + _UNIX_EPOCH_ORDINAL - axis.first_day
+            # Python's and Polars' time-zone rules may differ far in the future: such a row stays within the cells.
+            cell = day.clip(0, axis.size - 1 - axis.null)
     cell = cell.cast(pl.UInt32)
     return cell.fill_null(axis.size - 1) if axis.null else cell
 
@@ -196,7 +198,8 @@ def expression(predicate: Predicate, query: Query) -> pl.Expr:
     if predicate.op == "null":
         return column.is_null()
     type_ = query.column(predicate.column)
-    codes = [type_.encode(v) for v in predicate.values]
+    low, high = type_.range
+    codes = [min(max(type_.encode(v), low - 1), high + 1) for v in predicate.values]
     if not isinstance(type_, Category | Boolean):
         column = column.cast(pl.Int64)
     if predicate.op == "in":

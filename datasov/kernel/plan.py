@@ -15,12 +15,11 @@ from zoneinfo import ZoneInfo
 from datasov.errors import InvalidQueryError
 from datasov.model.columns import Timestamp
 from datasov.model.document import digest
-from datasov.model.privacy import NANO, Loss
-from datasov.model.query import Aggregate, Query
-from datasov.model.schema import Key, Schema, bin_cuts, cell_labels
+from datasov.model.privacy import NANO, Loss, check_loss
+from datasov.model.query import Aggregate, Query, check_names
+from datasov.model.schema import Key, Schema, bin_cuts, cell_labels, check_keys
 from datasov.model.statistics import Statistic
 
-MAX_CELLS = 1 << 24
 MAX_RESIDENTS = 1 << 27
 """Residents that one pool may hold; with MAX_WEIGHT it keeps every exact total below 2^62."""
 MAX_WEIGHT = 1 << 35
@@ -69,6 +68,7 @@ class Plan:
 
     def losses(self, loss: Loss) -> tuple[Loss, ...]:
         """The loss of each statistic: equal parts, rounded down, so that they sum to at most `loss`."""
+        check_loss(loss)
         part = loss.nano // len(self.statistics)
         if part == 0:
             raise InvalidQueryError(
@@ -116,8 +116,8 @@ def compile(query: Query) -> Plan:
         raise InvalidQueryError("the question asks for nothing: add .count(), .sum(), .mean() or .distinct()")
     axes = tuple(_axis(key, query) for key in query.key_list)
     cells = math.prod(a.size for a in axes)
-    if cells > MAX_CELLS:
-        raise InvalidQueryError(f"the keys make {cells} cells, above {MAX_CELLS}: use fewer keys or wider bins")
+    check_keys(query.key_list, [range(a.size) for a in axes])
+    check_names(query)
     own = math.prod(a.size for a in axes if not a.key.profile)
     index = index_name(query.key_list)
     blind = index not in indexes(query.schema)

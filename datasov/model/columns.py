@@ -26,6 +26,10 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 
+_MAX_EXPONENT = 400
+"""A little more than a float's: beyond it, exact integers cost more than anybody who asks should be able to spend."""
+
+
 def _check_legal(legal: str) -> None:
     if legal not in ("ordinary", "special", "forbidden"):
         raise InvalidQueryError(f"legal class {legal!r}: choose 'ordinary', 'special' or 'forbidden'")
@@ -43,11 +47,13 @@ def exact(value: object) -> decimal.Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | str | decimal.Decimal):
         raise InvalidQueryError(f"a {type(value).__name__} is not a number: give an int, a Decimal or a str")
     try:
-        number = decimal.Decimal(repr(value) if isinstance(value, float) else value)
+        number = decimal.Decimal(float.__repr__(value) if isinstance(value, float) else value)
     except decimal.InvalidOperation:
         raise InvalidQueryError("that text is not a number: write it like '12.34'") from None
     if not number.is_finite():
         raise InvalidQueryError("NaN and infinity are not numbers here: give a finite value or null")
+    if abs(number.adjusted()) > _MAX_EXPONENT:
+        raise InvalidQueryError("that number has hundreds of digits: give one within the declared bounds")
     return number
 
 
@@ -222,7 +228,10 @@ class Timestamp:
                 raise InvalidQueryError("not a time: write it like '2027-01-31T08:00'") from None
         if not isinstance(value, dt.datetime):
             raise InvalidQueryError("not a time: give a datetime or an ISO 8601 text")
-        return (value if value.tzinfo else value.replace(tzinfo=ZoneInfo(self.zone))).astimezone(UTC)
+        try:
+            return (value if value.tzinfo else value.replace(tzinfo=ZoneInfo(self.zone))).astimezone(UTC)
+        except OverflowError:
+            raise InvalidQueryError("not a time of the years 1 to 9999: give one within the declared bounds") from None
 
     @property
     def range(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import unicodedata
 from dataclasses import dataclass
 
 from datasov.errors import InvalidQueryError
@@ -38,6 +39,17 @@ class CityId:
         if not plus or len(raw) != 64:
             raise InvalidQueryError("not a city's id: copy the whole text that `print(city.id)` shows")
         return CityId(name, raw[:32], raw[32:])
+
+
+def check_purpose(purpose: object) -> None:
+    """Raise InvalidQueryError unless consents and the log can carry the text of a purpose."""
+    if (
+        not isinstance(purpose, str) or not 1 <= len(purpose) <= 128 or not purpose.isprintable()
+        or purpose != purpose.strip() or unicodedata.normalize("NFC", purpose) != purpose
+    ):  # fmt: skip
+        raise InvalidQueryError(
+            "a purpose is a printable text of 1 to 128 characters, in Unicode's NFC form, without spaces around it"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from datasov.errors import InternalError
+from datasov.errors import InternalError, InvalidQueryError
 
 Document: TypeAlias = Mapping[str, Any]
 
@@ -35,7 +35,11 @@ def _check(value: object) -> None:
 def canonical(value: object) -> bytes:
     """The canonical text of a document, as UTF-8."""
     _check(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidQueryError("a text holds half of a surrogate pair: give whole Unicode characters") from None
 
 
 def digest(value: object) -> bytes:

@@ -69,6 +69,12 @@ def zcdp(*, rho: float | int | str | Fraction) -> Loss:
     return Loss(nano)
 
 
+def check_loss(loss: object) -> None:
+    """Raise InvalidQueryError unless it is a Loss of whole nano-rho above zero and of at most rho = 1e6."""
+    if not isinstance(loss, Loss) or type(loss.nano) is not int or not 0 < loss.nano <= MAX_NANO:
+        raise InvalidQueryError("a loss is above zero and at most rho = 1e6: make it with ds.zcdp(rho=...)")
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Who adds and who noises, and so who must be trusted for what."""

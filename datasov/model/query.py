@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 from datasov.errors import InvalidQueryError
 from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, Timestamp
-from datasov.model.document import digest
+from datasov.model.document import canonical, digest
 from datasov.model.predicate import Predicate
-from datasov.model.schema import Key, Schema, as_key, cell_labels
+from datasov.model.schema import Key, Schema, as_key, cell_labels, check_keys
 
 AggregateKind: TypeAlias = Literal["count", "sum", "mean", "distinct"]
 
@@ -59,11 +59,8 @@ class Query:
     def keys(self, *keys: str | Key) -> Query:
         """Group by public keys: column names, :func:`bin`, :func:`hour` or :func:`day`. Every cell is answered."""
         added = tuple(as_key(k) for k in keys)
-        for key in added:
-            cell_labels(key, self.column(key.column))
         everything = (*self.key_list, *added)
-        if len(set(everything)) != len(everything) or len({k.name for k in everything}) != len(everything):
-            raise InvalidQueryError("two keys have the same name: leave one out")
+        check_keys(everything, [cell_labels(key, self.column(key.column)) for key in everything])
         return replace(self, key_list=everything)
 
     def where(self, predicate: Predicate) -> Query:
@@ -147,6 +144,24 @@ class Query:
         if any(a.name == aggregate.name for a in self.aggregates):
             raise InvalidQueryError(f"the question asks for {aggregate.name} twice: leave one out")
         return replace(self, aggregates=(*self.aggregates, aggregate))
+
+
+MAX_QUESTION = 512 * 1024
+"""Bytes in the canonical text of a question."""
+MAX_PROFILES = 15
+
+
+def check_names(query: Query) -> None:
+    """Raise InvalidQueryError where the answer could not be shown or logged: names that stand twice, or its length."""
+    names = [k.name for k in query.key_list]
+    names += [a.name + side for a in query.aggregates for side in ("", "_low", "_high")]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise InvalidQueryError(f"the answer would have two columns {twice!r}: leave out the key or the aggregate")
+    if len(query.profiles) > MAX_PROFILES:
+        raise InvalidQueryError(f"a question joins at most {MAX_PROFILES} tables: leave out those it does not read")
+    if len(canonical(query.document())) > MAX_QUESTION:
+        raise InvalidQueryError("the question is longer than 512 KiB: list fewer values in its where")
 
 
 def check_predicate(predicate: Predicate, query: Query) -> None:

@@ -53,8 +53,7 @@ class Release:
         Each interval covers the exact bounded statistic with probability `confidence` over the noise. What the bounds
         leave out, no interval can know.
         """
-        if not 0 < confidence < 1:
-            raise InvalidQueryError("a confidence lies strictly between 0 and 1: a usual choice is 0.95")
+        _check_confidence(confidence)
         columns = self._keys()
         for aggregate, part in zip(self.query.aggregates, self.parts, strict=True):
             columns += self._columns(aggregate, part, confidence)
@@ -172,6 +171,11 @@ class Preview:
         return "\n".join([*lines, *(f"  note: {n}" for n in self.notes)])
 
 
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence <= 1 - 1e-9:
+        raise InvalidQueryError("a confidence lies above 0 and at most at 1 - 1e-9: a usual choice is 0.95")
+
+
 MEAN_ROWS = 1000
 """Rows in a cell for which a preview states the error of a mean."""
 
@@ -180,7 +184,8 @@ def preview(
     query: Query, parts: tuple[tuple[int, ...], ...], sigmas: tuple[float, ...],
     cells: int, loss: Loss, confidence: float, notes: tuple[str, ...],
 ) -> Preview:  # fmt: skip
-    """The preview of a compiled question."""
+    """The preview of a compiled question; InvalidQueryError where the confidence is none."""
+    _check_confidence(confidence)
     rows = []
     for aggregate, part in zip(query.aggregates, parts, strict=True):
         column = query.column(aggregate.column) if aggregate.column else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -20,6 +21,11 @@ DOMAINS = (
 """The ten areas of city life (移動, 物流, 支払い, 行政, 医療・介護, 教育, エネルギー・水, 環境・ごみ, 防犯, 防災)."""
 
 KeyKind: TypeAlias = Literal["value", "bin", "hour", "day"]
+
+MAX_CELLS = 1 << 24
+"""Cells of a question, or of a key set that a schema declares."""
+MAX_KEY_SETS = 16
+"""Key sets of a schema: each is an index over all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +102,23 @@ def cell_labels(key: Key, column: Column) -> tuple[object, ...]:
         ends = [f"{b})" for b in decoded[1:]] + [f"{column.decode(column.range[1])}]"]
         labels = tuple(f"[{a}, {b}" for a, b in zip(decoded, ends, strict=True))
     else:
+        if key.kind not in ("hour", "day"):
+            raise InvalidQueryError(
+                f"a key of kind {key.kind!r} is not known: use a column's name, ds.bin, hour or day"
+            )
         if not isinstance(column, Timestamp):
             raise InvalidQueryError(f"column {key.column!r} is no Timestamp: {key.kind} needs one")
         labels = tuple(range(24)) if key.kind == "hour" else tuple(_days(column))
     return (*labels, None) if column.nullable or key.profile else labels
+
+
+def check_keys(keys: Sequence[Key], labels: Sequence[Sequence[object]]) -> None:
+    """Raise InvalidQueryError where two keys would have one name, or their cells are too many."""
+    if len({k.name for k in keys}) != len(keys):
+        raise InvalidQueryError("two keys have the same name: leave one out")
+    cells = math.prod(len(group) for group in labels)
+    if cells > MAX_CELLS:
+        raise InvalidQueryError(f"the keys make {cells} cells, above {MAX_CELLS}: use fewer keys or wider bins")
 
 
 def _days(column: Timestamp) -> list[dt.date]:
@@ -168,13 +187,15 @@ class Schema:
         object.__setattr__(self, "items", tuple(columns.items()))
         object.__setattr__(self, "kind", kind)
         sets = tuple(tuple(as_key(k) for k in ([key_set] if isinstance(key_set, str) else key_set)) for key_set in keys)
+        if len(sets) > MAX_KEY_SETS:
+            raise InvalidQueryError(f"a schema declares at most {MAX_KEY_SETS} key sets: leave out the rarest")
         for key_set in sets:
             for key in key_set:
                 if key.profile:
                     raise InvalidQueryError(
                         f"key {key.column!r}: leave joined columns out of `keys`, an index serves them anyway"
                     )
-                cell_labels(key, self.column(key.column))
+            check_keys(key_set, [cell_labels(key, self.column(key.column)) for key in key_set])
         object.__setattr__(self, "key_sets", sets)
         object.__setattr__(self, "digest", digest(self.document()))
 
