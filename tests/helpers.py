@@ -1,0 +1,235 @@
+"""What many tests share: a clock, signed residents without a vault, a pool without a city, and a store in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import datasov as ds
+from datasov.authority import messages, token
+from datasov.authority.admission import Admission, pack_table
+from datasov.authority.held import coverage_of
+from datasov.authority.registry import Registry
+from datasov.crypto.sign import SigningKey
+from datasov.errors import ConflictError, StoreError
+from datasov.kernel.contribute import Exact, add, contribute
+from datasov.kernel.monitor import Request
+from datasov.kernel.plan import Plan, compile
+from datasov.model import frames
+from datasov.model.consent import Claims, Consent
+from datasov.model.privacy import Loss
+from datasov.pool.draft import Draft
+from datasov.pool.pool import Pool
+
+NOW = 1_800_000_000
+PURPOSE = "bus-planning"
+TRIPS = ds.Schema(
+    "trips", domain="mobility", columns={"district": ds.Category("NESW"), "km": ds.Integer(0, 50)}, keys=[("district",)]
+)
+PEOPLE = ds.Schema(
+    "people", domain="administration", kind="attributes",
+    columns={"age": ds.Integer(0, 120), "ward": ds.Category(["a", "b", "c"], nullable=True)},
+)  # fmt: skip
+COUNT = ds.query(TRIPS).keys("district").bound(rows=5, keys=2).count()
+RHO = ds.zcdp(rho="0.1")
+_fresh = itertools.count(1)
+
+
+class Clock:
+    """Unix seconds that a test moves."""
+
+    def __init__(self, now: int = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return float(self.now)
+
+
+def key_of(name: object) -> SigningKey:
+    """A signing key of its own for each name."""
+    return SigningKey(hashlib.sha256(repr(name).encode()).digest())
+
+
+def claims_for(
+    city: ds.City | ds.CityId, schema: ds.Schema, name: object, *, purpose: str = PURPOSE, loss: Loss = RHO,
+    columns: Iterable[str] | None = None, join: Mapping[ds.Schema, Iterable[str] | None] | Sequence[ds.Schema] = (),
+    issued: int = NOW - 100, expires: int = NOW + 10**8, **changed: Any,
+) -> Claims:  # fmt: skip
+    """The claims of a consent that a test signs itself."""
+    joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
+    serial = next(_fresh).to_bytes(16, "big")
+    values: dict[str, Any] = {
+        "issuer": key_of(name).public, "audience": str(city.id if isinstance(city, ds.City) else city),
+        "token_id": serial, "issued": issued, "not_before": issued, "expires": expires,
+        "coverage": (coverage_of(schema, columns), *(coverage_of(s, c) for s, c in joined)), "purpose": purpose,
+        "trust": ds.central(), "loss": loss, "jurisdiction": "JP", "status": next(_fresh),
+    }  # fmt: skip
+    return Claims(**{**values, **changed})
+
+
+def consent_for(city: ds.City | ds.CityId, schema: ds.Schema, name: object, **given: Any) -> Consent:
+    return token.issue(claims_for(city, schema, name, **given), key_of(name))
+
+
+def packed(schema: ds.Schema, rows: frames.Rows, columns: Sequence[str] | None = None) -> bytes:
+    codes = frames.encode(schema, rows)
+    return pack_table(schema, codes if columns is None else codes.select(columns))
+
+
+def signed(
+    city: ds.City | ds.CityId, consent: Consent, name: object, sequence: int, rows: bytes,
+    profiles: Sequence[tuple[str, bytes]] = (), commitment: bytes | None = None,
+) -> bytes:  # fmt: skip
+    """A contribution of packed tables, signed by `name` and sealed to the city."""
+    body = messages.Contribution(
+        consent.digest, sequence, commitment or hashlib.sha256(consent.digest + sequence.to_bytes(8, "big")).digest(),
+        rows, tuple(profiles),
+    )  # fmt: skip
+    return messages.sign_contribution(body, key_of(name), city.id if isinstance(city, ds.City) else city)
+
+
+def contribution(
+    city: ds.City, consent: Consent, name: object, sequence: int, schema: ds.Schema, rows: frames.Rows,
+    profiles: Mapping[ds.Schema, frames.Rows] | None = None,
+) -> bytes:  # fmt: skip
+    """What the consent covers of logical rows."""
+    base, *joined = consent.claims.coverage
+    tables = {s.name: (s, r) for s, r in (profiles or {}).items()}
+    sent = [(c.table, packed(*tables[c.table], c.columns)) for c in joined]
+    return signed(city, consent, name, sequence, packed(schema, rows, base.columns), sent)
+
+
+def revocation(consent: Consent, name: object, time: int = NOW) -> bytes:
+    return messages.sign_revocation(
+        messages.Revocation(consent.digest, time, hashlib.sha256(consent.digest).digest()), key_of(name)
+    )
+
+
+def enrol(
+    city: ds.City, names: Iterable[object], rows: Callable[[Any], frames.Rows], *, schema: ds.Schema = TRIPS,
+    sequence: int = 1, profiles: Callable[[Any], Mapping[ds.Schema, frames.Rows]] | None = None, **given: Any,
+) -> list[Consent]:  # fmt: skip
+    """Admit a resident for each name; the consents, in order."""
+    found = [consent_for(city, schema, n, **given) for n in names]
+    pairs = [
+        (c, contribution(city, c, n, sequence, schema, rows(n), profiles(n) if profiles else None))
+        for c, n in zip(found, names, strict=True)
+    ]
+    refused = [r for r in city.admit_many(pairs) if r is not None]
+    assert not refused, refused
+    return found
+
+
+def found_city(folder: Path, clock: Callable[[], float], **given: Any) -> ds.City:
+    """A small city: budget 1, one purpose."""
+    return ds.City.open(folder / "lake.city", clock=clock, **{"budget": ds.zcdp(rho=1), "purposes": [PURPOSE], **given})
+
+
+class MemoryStore:
+    """Streams and blobs in memory, under the contract of tests/conformance/test_store.py."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.streams: dict[str, list[bytes]] = {}
+        self.blobs: dict[str, bytes] = {}
+
+    def read(self, stream: str, after: int = 0, limit: int = -1) -> list[bytes]:
+        with self._lock:
+            return self.streams.get(stream, [])[after : None if limit < 0 else after + limit]
+
+    def append(
+        self, batch: Mapping[str, tuple[int, Sequence[bytes]]], blobs: Mapping[str, bytes | None] | None = None
+    ) -> None:
+        with self._lock:
+            for stream, (expected, _) in batch.items():
+                if self.length(stream) != expected:
+                    raise ConflictError(f"stream {stream} moved on")
+            for stream, (_, bodies) in batch.items():
+                self.streams.setdefault(stream, []).extend(bodies)
+            for name, blob in (blobs or {}).items():
+                if blob is None:
+                    self.blobs.pop(name, None)
+                else:
+                    self.blobs[name] = blob
+
+    def length(self, stream: str) -> int:
+        with self._lock:
+            return len(self.streams.get(stream, []))
+
+    def blob(self, name: str) -> bytes:
+        with self._lock:
+            if name not in self.blobs:
+                raise StoreError("no such blob")
+            return self.blobs[name]
+
+
+CITY_ID = ds.CityId("lake", key_of("city").public, bytes(range(32)))
+Row = dict[str, object]
+
+
+class Harness:
+    """A registry and a pool, without a city and without noise: what the exact totals of a question are."""
+
+    def __init__(self, folder: Path, *, per_shard: int = 8192, key: bytes = bytes(range(32))) -> None:
+        self.store = MemoryStore()
+        self.registry = Registry(self.store)
+        self.pool = Pool(folder, self.store, self.registry, key, lambda: NOW, per_shard)  # type: ignore[arg-type]
+        self._serial = itertools.count(1)
+
+    def admit(
+        self, schema: ds.Schema, batch: Mapping[object, Sequence[Row]], profiles: Mapping[ds.Schema, Mapping[Any, Row]],
+        columns: Mapping[object, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
+        """Admit each resident's rows, as one draft, under a consent of their own."""
+        serial = next(self._serial)
+        draft = Draft(self.registry, self.store, self.pool, NOW)  # type: ignore[arg-type]
+        for name, rows in batch.items():
+            covered = (columns or {}).get(name)
+            consent = consent_for(
+                CITY_ID, schema, name, join=list(profiles), columns=covered, issued=NOW - 10**6 + serial
+            )
+            codes = frames.encode(schema, list(rows)) if rows else frames.empty_codes(schema)
+            joined = {
+                s.name: frames.encode(s, [of[name]]) if name in of else frames.empty_codes(s)
+                for s, of in profiles.items()
+            }
+            admission = Admission(
+                consent, serial, hashlib.sha256(consent.token).digest(),
+                codes.select(consent.claims.coverage[0].columns), joined, (schema, *profiles),
+            )  # fmt: skip
+            assert draft.add(admission)
+        draft.write()
+
+    def totals(self, query: ds.Query, *, shuffle: np.random.Generator | None = None) -> np.ndarray:
+        """Exact totals of a question over everybody eligible, shape (statistics, cells), as the monitor adds them."""
+        plan = compile(query)
+        snapshot = self.pool.snapshot(Request(plan, Loss(10**6), PURPOSE, ds.central(), 0))
+        shards = list(snapshot.shards)
+        if shuffle is not None:
+            shuffle.shuffle(shards)
+        parts = [contribute(plan, s, snapshot.eligible[s.first : s.first + s.residents]) for s in shards]
+        return values(add(parts, plan))
+
+
+def values(exact: Exact) -> np.ndarray:
+    """The numbers in exact totals: tests alone look."""
+    return exact._values
+
+
+def within(plan: Plan, difference: np.ndarray) -> bool:
+    """Whether a difference of totals stays within the claimed squared L2 sensitivities, in whole numbers."""
+    return all(
+        sum(int(v) ** 2 for v in row) <= s.squared_sensitivity
+        for row, s in zip(difference, plan.statistics, strict=True)
+    )
+
+
+def codes_of(schema: ds.Schema, rows: Sequence[Row]) -> pl.DataFrame:
+    return frames.encode(schema, list(rows)) if rows else frames.empty_codes(schema)
