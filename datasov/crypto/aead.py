@@ -101,7 +101,7 @@ def decrypt_stream_from(
         try:
             kept = _kept.pop()
         except IndexError:
-            kept = bytearray(step)
+            kept = bytearray(CHUNK + TAG)
         buffer = memoryview(kept)
         for i in range(first, chunks, stride):
             piece = buffer[: min(step, sealed_size - i * step)]

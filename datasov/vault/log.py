@@ -166,7 +166,7 @@ class Reader:
             if entry.records or not missing_ok:
                 raise
             return
-        if len(data) < START or (not entry.records and _hole(data, 0, START)):
+        if _torn(data, 0, START) and (not entry.records or len(data) < START):
             if entry.records:
                 raise fmt.damaged()
             return
@@ -209,8 +209,8 @@ class Reader:
     def _record(self, key: bytes, at: int, number: int, tag: bytes) -> tuple[bytes | None, int]:
         """(body, where the next record starts), or (None, at) where the records end at `at`.
 
-        Past what is known of an open log the last record may be torn: cut short by the end of the file, or holding a
-        sector of zeros that was never written. Anything else that does not verify is damage.
+        Past what is known of an open log the last record may be torn, with nothing after it. Anything else that does
+        not verify is damage.
         """
         data, last = self._data, not self._entry.closed and number >= self._entry.records
         box = data[at : at + _BOX]
@@ -219,14 +219,14 @@ class Reader:
         try:
             (length,) = _LENGTH.unpack(aead.decrypt(key, _NONCE.pack(2 * number), box, tag))
         except DecryptionError:
-            if last and (len(box) < _BOX or _hole(data, at, at + _BOX)):
+            if last and _torn(data, at, at + _BOX):
                 return None, at
             raise
         after = at + _BOX + length + aead.TAG
         try:
             return aead.decrypt(key, _NONCE.pack(2 * number + 1), data[at + _BOX : after], box[-aead.TAG :]), after
         except DecryptionError:
-            if last and (len(data) < after or (_hole(data, at, after) and not data[after:].strip(b"\0"))):
+            if last and _torn(data, at, after) and not data[after:].strip(b"\0"):
                 return None, at
             raise
 
@@ -240,8 +240,14 @@ class Reader:
         return codec.read(codec.IPC, aead.decrypt(key, part.nonce, part.sealed, part.aad), columns)
 
 
-def _hole(data: bytes, start: int, end: int) -> bool:
-    """Whether some sector, as far as it lies between start and end, is all zeros."""
+def _torn(data: bytes, start: int, end: int) -> bool:
+    """Whether a write from start to end did not reach the medium whole.
+
+    It was cut short, by the end of the file or by zeros up to it (room is set aside as zeros); or a sector, as far as
+    it lies within, is all zeros.
+    """
+    if len(data) < end or not data[end - 1 :].strip(b"\0"):
+        return True
     edges = [start, *range(start - start % _SECTOR + _SECTOR, end, _SECTOR), end]
     return any(not data[a:b].strip(b"\0") for a, b in itertools.pairwise(edges))
 

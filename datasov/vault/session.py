@@ -11,7 +11,6 @@ from pathlib import Path
 import polars as pl
 
 from datasov.crypto import kdf
-from datasov.errors import StoreError
 from datasov.model.schema import Schema
 from datasov.vault import compact, files, log, manifest, rows, segment
 from datasov.vault import format as fmt
@@ -49,7 +48,7 @@ class Session:
     """
 
     __slots__ = (
-        "_broken", "_directory", "_doomed", "_live", "_logs", "_schemas", "_scratch", "_secrets", "_sequence",
+        "_directory", "_doomed", "_live", "_logs", "_schemas", "_scratch", "_secrets", "_sequence",
         "_settled", "manifest", "unsealed",
     )  # fmt: skip
 
@@ -57,7 +56,7 @@ class Session:
         self._directory, self._secrets = directory, secrets
         self._live: log.Writer | None = None
         self._scratch, self._schemas = segment.Scratch(), dict[str, Schema]()
-        self._broken = self._settled = self.unsealed = False
+        self._settled = self.unsealed = False
         self._adopt(found)
 
     def _adopt(self, found: Manifest) -> None:
@@ -100,10 +99,9 @@ class Session:
             folded: all segments and the next sequence number, where the logs are folded away.
 
         Raises:
-            OSError: nothing is changed; after :class:`datasov.vault.files.Unsynced` no more is written.
+            OSError: nothing is changed. After :class:`datasov.vault.files.Unsynced` the medium may hold this manifest
+                all the same, until the next one takes its place.
         """
-        if self._broken:
-            raise StoreError("an earlier write failed half-way: close the vault and open it again")
         before = self.manifest
         live = () if self._live is None else (self._live.entry,)
         new = replace(
@@ -117,11 +115,7 @@ class Session:
             logs=(*self._logs, *live) if folded is None else (),
             doomed=self._doomed if folded is None else frozenset(entry.id for entry in self._logs),
         )
-        try:
-            self.manifest = manifest.commit(self._directory, self._secrets, new)
-        except files.Unsynced:
-            self._broken = True
-            raise
+        self.manifest = manifest.commit(self._directory, self._secrets, new)
         self.unsealed = False
 
     def settle(self) -> None:
@@ -150,7 +144,7 @@ class Session:
 
     def append(self, new: Tables, filled: Filled) -> None:
         """One record. A new log, or a new table, is first made known by a manifest."""
-        if self._live is None or new or self._broken:
+        if self._live is None or new:
             fresh = self._live is None
             if fresh:
                 self._live = log.Writer(self._directory, self._secrets, kdf.random(fmt.ID))
@@ -165,7 +159,7 @@ class Session:
             live.append(self._sequence, [(s.name, self._secrets.domain(s.domain), codes) for s, codes in filled])
         except OSError:
             self.end()
-            with contextlib.suppress(OSError, StoreError):
+            with contextlib.suppress(OSError):
                 self.commit()
             raise
         self._sequence += 1
@@ -194,7 +188,7 @@ class Session:
                 return
             self.commit(tables=new, folded=((*kept, *direct), self._sequence + len(large[:1])))
         except files.Unsynced:
-            raise
+            raise  # a power failure now may bring back the manifest that names what was written
         except BaseException:
             with contextlib.suppress(OSError):
                 files.remove(self._directory / files.SEGMENTS, {entry.id for entry in written})

@@ -13,7 +13,7 @@ from types import TracebackType
 import polars as pl
 
 from datasov.crypto import kdf
-from datasov.errors import InvalidDataError, StoreError
+from datasov.errors import DecryptionError, InvalidDataError, StoreError
 from datasov.model.document import canonical
 from datasov.model.schema import Schema
 from datasov.vault import codec, files, keys, manifest, rows, session
@@ -21,6 +21,7 @@ from datasov.vault import format as fmt
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
 """A put above either goes straight into segments; eight bytes are counted for each code."""
+_TRIES = 3
 
 
 class Vault:
@@ -155,16 +156,7 @@ class Vault:
                     raise InvalidDataError("columns is a list of different names, at least one")
                 for name in columns:
                     schema.column(name)
-            while self._lock is None:
-                try:
-                    return rows.scan(self._session.view(missing_ok=False), schema, columns)
-                except FileNotFoundError:
-                    if not self._session.move_on():
-                        break
-            try:
-                return rows.scan(self._session.view(missing_ok=True), schema, columns)
-            except FileNotFoundError:
-                raise fmt.damaged() from None
+            return self._read(schema, columns)
 
     def tables(self) -> dict[str, Schema]:
         """The tables that the vault knows, by name."""
@@ -256,6 +248,24 @@ class Vault:
                 yield
             except OSError as fault:
                 raise files.failed(what, fault) from fault
+
+    def _read(self, schema: Schema, columns: Sequence[str] | None) -> pl.DataFrame:
+        """The rows. A reader whose files a writer has meanwhile folded away, or is just appending to, reads again."""
+        tries = 0
+        while self._lock is None:
+            try:
+                return rows.scan(self._session.view(missing_ok=False), schema, columns)
+            except FileNotFoundError:
+                if not self._session.move_on():
+                    break
+            except DecryptionError:
+                tries += 1
+                if not self._session.move_on() and tries == _TRIES:
+                    raise
+        try:
+            return rows.scan(self._session.view(missing_ok=True), schema, columns)
+        except FileNotFoundError:
+            raise fmt.damaged() from None
 
     def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, tuple[bytes, bytes]]:
         """The tables that the vault does not know yet, once every frame fits its schema."""
