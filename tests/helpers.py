@@ -133,7 +133,7 @@ def found_city(folder: Path, clock: Callable[[], float], **given: Any) -> ds.Cit
 
 
 class MemoryStore:
-    """Streams and blobs in memory, under the contract of tests/conformance/test_store.py."""
+    """Streams and blobs in memory, under the contract of tests/conformance/test_stores.py."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

@@ -1,0 +1,95 @@
+"""What a city must do over its whole life, as a small model that the state machine of test_trace.py follows."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import datasov as ds
+from datasov.kernel.plan import compile
+from datasov.model.consent import Consent
+from tests.helpers import Row
+from tests.naive import contributed
+from tests.strategies import table
+
+EVENTS = ds.Schema(
+    "ev", domain="mobility", keys=[("cat",)],
+    columns={"cat": ds.Category(["a", "b"], nullable=True), "num": ds.Integer(-3, 9), "flag": ds.Boolean()},
+)  # fmt: skip
+WHO = ds.Schema(
+    "who", domain="administration", kind="attributes", columns={"ward": ds.Category(["x", "y"])},
+)  # fmt: skip
+_BASE = ds.query(EVENTS).bound(rows=2, keys=1)
+QUESTIONS = [
+    _BASE.keys("cat").count().sum("num"),
+    _BASE.keys("cat").where(ds.col("num") > 1).distinct(),
+    _BASE.join(WHO).keys("who.ward").mean("num"),
+    _BASE.keys(ds.bin("num", [2]), "flag").count(),
+]
+LOSSES = [ds.zcdp(rho="0.01"), ds.zcdp(rho="0.02")]
+BUDGET = ds.zcdp(rho="0.1")
+NAMES = ["ann", "bob", "cem", "dai"]
+
+
+@dataclass
+class Member:
+    """A resident as the city must see them: what they sent last, under which consent, and what it cost them so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    profile: list[Row] = field(default_factory=list)
+    consent: Consent | None = None
+    columns: list[str] = field(default_factory=list)
+    live: bool = False
+    spent: int = 0
+    most: int = 0
+
+
+@dataclass
+class Model:
+    """Everything that a restart must find again."""
+
+    members: dict[str, Member] = field(default_factory=lambda: {n: Member() for n in NAMES})
+    spent: int = 0
+    stored: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    order: list[bytes] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+
+    def copy(self) -> Model:
+        return copy.deepcopy(self)
+
+    def payers(self, question: int, loss: ds.Loss, now: int) -> list[str]:
+        """Whose live consent covers the question and holds the loss."""
+        query = QUESTIONS[question]
+        read = {c for c in query.columns() if "." not in c}
+        found = []
+        for name, member in self.members.items():
+            if member.consent is None or not member.live or now >= member.consent.claims.expires:
+                continue
+            joined = len(member.consent.claims.coverage) > 1
+            covered = read <= set(member.columns) and (joined or not query.profiles)
+            if covered and member.spent + loss.nano <= member.consent.claims.loss.nano:
+                found.append(name)
+        return found
+
+    def totals(self, question: int, names: list[str], key: bytes) -> np.ndarray:
+        """The exact bounded totals over these residents."""
+        query = QUESTIONS[question]
+        plan = compile(query)
+        out = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
+        for name in names:
+            member = self.members[name]
+            out += contributed(query, name, member.rows, member.profile[0] if member.profile else None, key)
+        return out
+
+    def charge(self, names: list[str], loss: ds.Loss) -> None:
+        for name in names:
+            self.members[name].spent += loss.nano
+
+
+def fresh_rows(seed: int) -> tuple[list[Row], list[Row]]:
+    """A resident's rows, and a profile of none or one."""
+    rng = random.Random(seed)
+    return table(EVENTS, rng, rng.randint(0, 7)), table(WHO, rng, rng.randint(0, 1))
