@@ -136,9 +136,11 @@ def _refuse(name: str, bad: pl.Series, reason: str) -> None:
 
 def _in_range(name: str, column: Column, codes: pl.Series) -> pl.Series:
     low, high = column.range
-    if not column.nullable:
+    if not column.nullable and codes.null_count():
         _refuse(name, codes.is_null(), "a null in a column that is not nullable: fill it, or declare nullable=True")
-    _refuse(name, (codes < low) | (codes > high), "the value lies outside the declared bounds")
+    least, most = codes.min(), codes.max()
+    if least is not None and (least < low or most > high):  # type: ignore[operator]
+        _refuse(name, (codes < low) | (codes > high), "the value lies outside the declared bounds")
     return codes
 
 
