@@ -212,12 +212,12 @@ def _document(m: Manifest) -> dict[int, Any]:
 
 
 def _manifest(counter: int, digest: bytes, doc: dict[int, Any]) -> Manifest:
-    logs = tuple(LogEntry(*entry) for entry in doc[7])
+    logs = tuple(LogEntry(*entry[:5]) for entry in doc[7])
     if any(not log.closed for log in logs[:-1]):
         raise fmt.damaged()
     return Manifest(
         counter, digest, doc[1], doc[2], doc[3], doc[4],
         {name: (schema, document) for name, schema, document in doc[5]},
-        tuple(SegmentEntry(*entry) for entry in doc[6]),
+        tuple(SegmentEntry(*entry[:12]) for entry in doc[6]),
         logs, doc[8], tuple((kind, value) for kind, value in doc[9]), frozenset(doc[10]),
     )  # fmt: skip

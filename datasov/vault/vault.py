@@ -104,9 +104,11 @@ class Vault:
             try:
                 secrets = keys.open_header(files.read(directory / files.HEADER, keys.MAX_HEADER), opening)
                 return cls(directory, secrets, session.load(directory, secrets), lock)
-            except BaseException:
+            except BaseException as fault:
                 if lock is not None:
                     lock.release()
+                if isinstance(fault, DecryptionError):
+                    raise fmt.damaged() from None
                 raise
 
     @property
@@ -233,7 +235,10 @@ class Vault:
         with self._mutex, files.storing("the vault cannot be read"):
             if self._closed:
                 raise StoreError("the vault is closed: open it again")
-            yield
+            try:
+                yield
+            except DecryptionError:
+                raise fmt.damaged() from None
 
     @contextlib.contextmanager
     def _writing(self, what: str) -> Iterator[None]:
@@ -248,6 +253,8 @@ class Vault:
                 yield
             except OSError as fault:
                 raise files.failed(what, fault) from fault
+            except DecryptionError:
+                raise fmt.damaged() from None
 
     def _read(self, schema: Schema, columns: Sequence[str] | None) -> pl.DataFrame:
         """The rows. A reader whose files a writer has meanwhile folded away, or is just appending to, reads again."""

@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from datasov.errors import DecryptionError, StoreError
 from datasov.vault import Vault, keys, log, manifest
+from datasov.vault import format as fmt
 from tests import vaults
 from tests.vaults import KEY, METER, TRIPS, meter, trips
 
 
 def _refused(path: Path) -> None:
-    with pytest.raises(DecryptionError):
+    """Refused, in the same words whatever the fault."""
+    with pytest.raises(DecryptionError) as found:
         vaults.contents(path)
+    assert str(found.value) == str(fmt.damaged())
 
 
 def test_every_byte_of_every_file_flipped(tmp_path: Path) -> None:
