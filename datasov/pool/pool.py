@@ -107,14 +107,19 @@ class Pool:
                 return partition
 
     def _fold_shard(self, schema: Schema, partition: Partition, number: int) -> None:
-        first = number * self._per_shard
+        first, version = number * self._per_shard, partition.version
         residents = min(self._per_shard, len(partition) - first)
         members = partition.members[first : first + residents]
         pending = {i: m.blob for i, m in enumerate(members) if m.blob is not None}
         old = self._shard(schema, partition, number) if number in partition.shards else None
         now = self._now()
         keep = np.array([m.folded and m.blob is None and m.lasting(now) for m in members], dtype=np.bool_)
-        added = {i: self._open(name) for i, name in pending.items()}
+        try:
+            added = {i: self._open(name) for i, name in pending.items()}
+        except StoreError:
+            if self._registry.partition(partition.name).version == version:
+                raise
+            raise ConflictError("a contribution was folded meanwhile: read the registry again") from None
         secret = hkdf(self._secret, salt=b"", info=bytes.fromhex(partition.name))
         digests = b"".join(sha256(m.consent.claims.issuer)[:8] for m in members)
         identities = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
@@ -130,7 +135,7 @@ class Pool:
         folded = sorted({first + i for i in pending} | {first + i for i in np.flatnonzero(keep).tolist()})
         event = cbor.encode(["fold", number, generation, fingerprint, [first, first + residents], folded])
         blobs: dict[str, bytes | None] = dict.fromkeys(pending.values())
-        self._store.append({partition.stream: (partition.version, [event])}, blobs)
+        self._store.append({partition.stream: (version, [event])}, blobs)
         self._cache[partition.name, number] = generation, shard
         self._sweep(path, number, generation)
 
