@@ -146,6 +146,13 @@ class Trace(RuleBasedStateMachine):
             return
         assert len(self.drawn) == before, "noise was drawn for nothing"
 
+    @rule(
+        asked=st.lists(st.integers(0, len(QUESTIONS) - 1), min_size=2, max_size=4), loss=st.sampled_from(LOSSES),
+    )  # fmt: skip
+    def several_questions(self, asked, loss):
+        for question in asked:
+            self.question(question, loss)
+
     def answered(self, key: tuple[int, int, int], payers: list[str], loss: ds.Loss, answer: bytes) -> None:
         self.model.spent += loss.nano
         self.model.charge(payers, loss)
