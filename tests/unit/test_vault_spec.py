@@ -1,0 +1,153 @@
+"""A second reader, written from docs/spec/vault.md alone: it shares no code with the package, and reads its vaults."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import nacl.pwhash.argon2id
+import polars as pl
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from datasov.vault import Vault
+from tests import vaults
+from tests.vaults import KEY, PERSON, TRIPS, person, trips
+
+
+def _hkdf(key: bytes, salt: bytes, info: bytes, n: int) -> bytes:
+    return HKDF(hashes.SHA256(), n, salt, info).derive(key)
+
+
+def _context(role: str, *parts: bytes) -> bytes:
+    return b"datasov/vault/v1/" + role.encode() + b"\0" + b"".join(parts)
+
+
+def _key(parent: bytes, salt: bytes, commitment: bytes, context: bytes) -> bytes:
+    both = _hkdf(parent, salt, context, 64)
+    assert both[32:] == commitment
+    return both[:32]
+
+
+def _unpad(body: bytes, step: int) -> Any:
+    assert len(body) % step == 0
+    length = int.from_bytes(body[:4], "big")
+    assert not body[4 + length :].strip(b"\0")
+    return cbor2.loads(body[4 : 4 + length])
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+class SecondReader:
+    def __init__(self, path: Path, secret: bytes, kind: int) -> None:
+        self.path = path
+        data = (path / "VAULT").read_bytes()
+        assert data[:14] == b"dsvVAULT" + bytes([0, 1, 0, 0, 0, 0])
+        self.id, slots, at = data[14:30], data[38], 39
+        kek = None
+        for _ in range(slots):
+            found, flags, size, wrapped_size, salt, commitment = struct.unpack_from(">BBHH32s32s", data, at)
+            params, wrapped = data[at + 70 : at + 70 + size], data[at + 70 + size : at + 70 + size + wrapped_size]
+            at += 70 + size + wrapped_size
+            if found == kind:
+                info = _context("slot", self.id, struct.pack(">BBH", found, flags, size), params)
+                start = secret
+                if kind == 1:
+                    ops, memory = struct.unpack(">II", params)
+                    start = nacl.pwhash.argon2id.kdf(32, secret[:-32], salt[:16], ops, memory) + secret[-32:]
+                kek = AESGCM(_key(start, salt, commitment, info)).decrypt(bytes(12), wrapped, info)
+        assert kek is not None
+        key = _key(kek, data[at : at + 32], data[at + 32 : at + 64], _context("body", self.id))
+        assert int.from_bytes(data[at + 64 : at + 68], "big") == len(data) - at - 68
+        self.body = _unpad(AESGCM(key).decrypt(bytes(12), data[at + 68 :], data[: at + 68]), 1024)
+        self.vault_keys = dict(self.body[2])
+        self.manifest = self._manifest()
+
+    def _manifest(self) -> dict[int, Any]:
+        newest = max(int(file.name) for file in (self.path / "manifest").iterdir())
+        data = (self.path / "manifest" / str(newest)).read_bytes()
+        head = data[:110]
+        counter, epoch, salt, commitment, _ = struct.unpack(">QI32s32sI", head[30:])
+        key = _key(self.vault_keys[epoch], salt, commitment, _context("manifest", self.id, head[30:38]))
+        plain = AESGCM(key).decrypt(bytes(12), data[110:], head)
+        doc: dict[int, Any] = _unpad(plain[64:], 256)
+        public = Ed25519PublicKey.from_public_bytes(dict(self.body[5])[doc[2]])
+        public.verify(plain[:64], _context("manifest-signature", head, plain[64:]))
+        before = (self.path / "manifest" / str(newest - 1)).read_bytes()
+        assert (counter, doc[1]) == (newest, hashlib.sha256(before).digest())
+        return doc
+
+    def scan(self, table: str) -> pl.DataFrame:
+        found = [(entry[5], self._segment(entry)) for entry in self.manifest[6] if entry[1] == table]
+        for log in self.manifest[7]:
+            found += [(sequence, frame) for sequence, name, frame in self._log(log) if name == table]
+        return pl.concat([frame for _, frame in sorted(found, key=lambda item: item[0])])
+
+    def _segment(self, entry: list[Any]) -> pl.DataFrame:
+        data = (self.path / "seg" / entry[0].hex()).read_bytes()
+        head, at, plain, tags, chunk = data[:118], 118, b"", [], 0
+        (parent,) = (key for _, id_, epoch, key in self.body[6] if (id_, epoch) == (entry[2], entry[3]))
+        key = _key(parent, head[54:86], head[86:118], _context("segment", self.id, entry[0], entry[2], _u32(entry[3])))
+        while at < len(data):
+            piece = data[at : at + 2**20 + 16]
+            at += len(piece)
+            nonce = bytes(7) + _u32(chunk) + bytes([at == len(data)])
+            plain, tags, chunk = plain + AESGCM(key).decrypt(nonce, piece, head), [*tags, piece[-16:]], chunk + 1
+        assert hashlib.sha256(head + b"".join(tags)).digest() == entry[11]
+        payload = io.BytesIO(plain[: entry[9]])
+        return pl.read_ipc_stream(payload) if entry[8] == 1 else pl.read_parquet(payload)
+
+    def _log(self, entry: list[Any]) -> list[tuple[int, str, pl.DataFrame]]:
+        id_, size, records, last, _ = entry
+        data = (self.path / "log" / id_.hex()).read_bytes()[:size]
+        epoch, salt, commitment = struct.unpack_from(">I32s32s", data, 46)
+        key = AESGCM(_key(self.vault_keys[epoch], salt, commitment, _context("log", self.id, id_)))
+        key.decrypt(b"\xff" * 12, data[114:130], data[:114])
+        tag, at, found = data[114:130], 130, []
+        for i in range(records):
+            box = data[at : at + 20]
+            length = int.from_bytes(key.decrypt(bytes(4) + struct.pack(">Q", 2 * i), box, tag), "big")
+            sealed = data[at + 20 : at + 36 + length]
+            body = key.decrypt(bytes(4) + struct.pack(">Q", 2 * i + 1), sealed, box[-16:])
+            sequence, parts = struct.unpack_from(">QH", body)
+            where = 10
+            for j in range(parts):
+                name_size, domain_epoch, rows, part_size, part_commitment = struct.unpack_from(">HIII32s", body, where)
+                name = body[where + 46 : where + 46 + name_size]
+                part = body[where + 46 + name_size : where + 46 + name_size + part_size]
+                where += 46 + name_size + part_size
+                domain = next(t.domain for t in vaults.TABLES if t.name.encode() == name)
+                parent, domain_id = next((k, d) for n, d, e, k in self.body[6] if (n, e) == (domain, domain_epoch))
+                context = _context("log-part", self.id, id_, domain_id, _u32(domain_epoch))
+                part_key = AESGCM(_key(parent, salt, part_commitment, context))
+                frame = pl.read_ipc_stream(part_key.decrypt(struct.pack(">QI", i, j), part, tag + name))
+                assert frame.height == rows
+                found.append((sequence, name.decode(), frame))
+            tag, at = sealed[-16:], at + 36 + length
+        assert (at, tag) == (size, last)
+        return found
+
+
+def test_a_second_reader_reads_what_the_package_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = vaults.varied(tmp_path / "v")
+    reader = SecondReader(tmp_path / "v", KEY, 2)
+    for schema in vaults.TABLES:
+        assert reader.scan(schema.name).rows() == expected[schema.name]
+    assert reader.manifest[8] == {"note": b"kept"}
+    assert _hkdf(reader.body[1], _context("identity"), b"test", 32) == expected["derived"]
+    with vaults.cheap_argon2(), Vault.create(tmp_path / "w", passphrase="caf\u0065\u0301", device_secret=KEY) as vault:
+        big = trips(*(k * k % 50 for k in range(1_500_000)))
+        vault.put([(TRIPS, big)])
+        vault.put([(PERSON, person(3))])
+    second = SecondReader(tmp_path / "w", "café".encode() + KEY, 1)
+    assert second.scan("trips").equals(big)
+    assert second.scan("person").equals(person(3))
