@@ -106,13 +106,14 @@ def fill(fd: int, buffer: memoryview, offset: int) -> None:
         buffer, offset = buffer[count:], offset + count
 
 
-def read(path: Path, limit: int) -> bytes:
-    """A whole file of at most `limit` bytes; StoreError where it is longer."""
+def read(path: Path, limit: int, size: int | None = None) -> bytes:
+    """A whole file of at most `limit` bytes, or the first `size` of them; StoreError where it is longer."""
     with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise StoreError(f"{path.name}: longer than any such file of a vault can be: restore a copy")
-    return data
+        if size is None:
+            size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise StoreError(f"{path.name}: longer than any such file of a vault can be: restore a copy")
+        return file.read(size)
 
 
 def ids(directory: Path) -> dict[bytes, int]:

@@ -161,7 +161,8 @@ class Reader:
         if entry.closed and not entry.records:
             return
         try:
-            data = files.read(directory / files.LOGS / entry.id.hex(), _LIMIT)
+            known = entry.size if entry.closed else None
+            self._data = data = files.read(directory / files.LOGS / entry.id.hex(), _LIMIT, known)
         except FileNotFoundError:
             if entry.records or not missing_ok:
                 raise
@@ -170,7 +171,6 @@ class Reader:
             if entry.records:
                 raise fmt.damaged()
             return
-        self._data = data[: entry.size] if entry.closed else data
         head = data[:_HEAD_SIZE]
         fmt.check_preamble(head, fmt.MAGIC_LOG, secrets.vault_id)
         log_id, epoch, salt, commitment = _HEAD.unpack_from(head, fmt.PREAMBLE)
