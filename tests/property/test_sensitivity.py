@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 
 from datasov.kernel.plan import compile
 from tests.helpers import Harness, within
@@ -46,7 +46,6 @@ def pool_of(folder: Path, case: Case, names: list[str], rng: random.Random) -> H
 
 def check(case: Case) -> None:
     plan, rng = compile(case.query), random.Random(case.seed)
-    note(f"blind={plan.blind} rows={plan.rows} keys={plan.keys} cells={plan.cells}")
     folder = Path(tempfile.mkdtemp())
     try:
         names = list(case.rows)

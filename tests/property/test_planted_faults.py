@@ -1,0 +1,167 @@
+"""Faults planted one at a time: the tests of neighbouring data must notice each of them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import datasov as ds
+from datasov.kernel import contribute, monitor, plan
+from datasov.kernel.plan import compile
+from datasov.model.privacy import Loss
+from datasov.pool import ranks
+from datasov.pool.pool import Pool
+from tests.helpers import COUNT, PURPOSE, Harness, enrol
+from tests.property.test_sensitivity import check
+from tests.strategies import Case, table
+
+SCHEMA = ds.Schema(
+    "ev", domain="mobility", keys=[("cat",)],
+    columns={"cat": ds.Category(["a", "b", "c"]), "num": ds.Integer(0, 9),
+             "at": ds.Timestamp("2027-01-01", "2027-01-03")},
+)  # fmt: skip
+WHO = ds.Schema(
+    "who", domain="administration", kind="attributes",
+    columns={"age": ds.Integer(0, 99), "ward": ds.Category(["x", "y"]),
+             "born": ds.Timestamp("1950-01-01", "1950-01-03")},
+)  # fmt: skip
+BASE = ds.query(SCHEMA).join(WHO).bound(rows=2, keys=2)
+QUERIES = [
+    BASE.keys("cat").count().sum("num"),
+    BASE.keys("cat").where(ds.col("num") < 9).count().distinct(),
+    BASE.keys(ds.bin("num", [3, 6])).sum("num"),
+    BASE.mean("num"),
+]
+
+
+def case(query: ds.Query, seed: int) -> Case:
+    """Three residents who each do far more than the bounds allow."""
+    rng = random.Random(seed)
+    extreme = [{"cat": c, "num": 9 - i % 2, "at": "2027-01-02"} for c in "abc" for i in range(8)]
+    rows = {"r0": extreme, "r1": list(reversed(extreme)), "r2": table(SCHEMA, rng, 20)}
+    profiles = {n: table(WHO, rng, 1)[0] for n in rows}
+    return Case(SCHEMA, WHO, rows, profiles, {}, query, seed)
+
+
+def noticed(query: ds.Query) -> bool:
+    """Whether the test of neighbouring data fails over some of these cases, for the right kind of reason."""
+    for seed in range(8):
+        try:
+            check(case(query, seed))
+        except AssertionError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_nothing_is_noticed_where_nothing_is_planted(query):
+    assert not noticed(query)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_half_the_sensitivity_is_noticed(query, monkeypatch):
+    real = plan._statistics
+
+    def halved(*given):
+        return [replace(s, squared_sensitivity=s.squared_sensitivity // 4) for s in real(*given)]
+
+    monkeypatch.setattr(plan, "_statistics", halved)
+    assert noticed(query)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_truncation_by_the_order_of_all_rows_is_noticed(query, monkeypatch):
+    monkeypatch.setattr(contribute, "_bound", lambda p: pl.int_range(pl.len()) < p.rows * p.keys)
+    assert noticed(query)
+
+
+@pytest.mark.parametrize("query", QUERIES[:3])
+def test_ranks_by_the_order_of_a_residents_rows_are_noticed(query, monkeypatch):
+    """Not a fault of privacy, but not what the specification says."""
+    monkeypatch.setattr(ranks, "_prf", lambda secret, info, identities, resident, items: items.astype(np.uint64))
+    assert noticed(query)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_ranks_that_restart_with_every_contribution_are_noticed(query, monkeypatch):
+    """A top-up that adds to a resident's rows, each contribution with ranks of its own."""
+    real = Pool._merge_rows
+
+    def merged(self, schema, secret, old, keep, added, identities):
+        return real(self, schema, secret, old, np.ones_like(keep), added, identities)
+
+    monkeypatch.setattr(Pool, "_merge_rows", merged)
+    assert noticed(query)
+
+
+@pytest.mark.parametrize("query", QUERIES[:2])
+def test_a_missing_bound_on_keys_is_noticed(query, monkeypatch):
+    monkeypatch.setattr(contribute, "_bound", lambda p: pl.col("_row:" + p.index) < p.rows)
+    assert noticed(query)
+
+
+@pytest.mark.parametrize("query", [QUERIES[1]])
+def test_a_where_after_the_bound_is_noticed(query, monkeypatch):
+    """Bounding first and filtering then is sound, but not what the specification says."""
+    monkeypatch.setattr(contribute, "_ranked_anew", lambda plan, shard, passing: passing)
+    assert noticed(query)
+
+
+@pytest.mark.parametrize("query", QUERIES[:3])
+def test_ranks_by_the_place_in_a_batch_are_noticed(query, monkeypatch):
+    """Ranks by a number among others would change when somebody else comes or goes."""
+    real = ranks._prf
+
+    def by_place(secret, info, identities, resident, items):
+        return real(secret, info, np.arange(len(identities), dtype=np.uint64), resident, items)
+
+    monkeypatch.setattr(ranks, "_prf", by_place)
+    assert noticed(query)
+
+
+# --- keys that are dropped when they are empty: what a release must show
+
+
+def empty_cells(city: ds.City) -> tuple[int, np.ndarray]:
+    """Cells of a release where only one district has rows, and what the three others hold."""
+    enrol(city, range(3), lambda n: [{"district": "N", "km": n}])
+    frame = city.release(COUNT, loss=Loss(1000), purpose=PURPOSE).frame()
+    return frame.height, frame.filter(pl.col("district") != "N")["count"].to_numpy()
+
+
+def shows_noise_everywhere(height: int, others: np.ndarray) -> bool:
+    return height == 4 and (others != 0).any()
+
+
+def test_every_public_cell_is_answered_with_noise(city):
+    assert shows_noise_everywhere(*empty_cells(city))
+
+
+def test_cells_without_noise_where_nobody_is_are_noticed(city, monkeypatch):
+    real = monitor.draw
+
+    def sparing(total, p, reservation):
+        return tuple(
+            np.where(exact == 0, 0, v) for exact, v in zip(total._values, real(total, p, reservation), strict=True)
+        )
+
+    monkeypatch.setattr(monitor, "draw", sparing)
+    assert not shows_noise_everywhere(*empty_cells(city))
+
+
+def test_the_worst_resident_reaches_the_claimed_sensitivity(tmp_path):
+    """The claims are tight: less noise would be too little."""
+    for number, query in enumerate(QUERIES):
+        harness = Harness(tmp_path / str(number))
+        worst = [{"cat": c, "num": 9, "at": "2027-01-02"} for c in "abc" for _ in range(8)]
+        harness.admit(SCHEMA, {"one": worst}, {WHO: {}})
+        keyed = query if query.predicate is None else BASE.keys("cat").count().distinct()
+        compiled = compile(keyed)
+        for statistic, row in zip(compiled.statistics, harness.totals(keyed), strict=True):
+            if statistic.kind != "distinct" or not compiled.blind:
+                reached = int((row**2).sum())
+                assert reached == statistic.squared_sensitivity or (statistic.centre and reached > 0)
