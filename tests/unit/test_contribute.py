@@ -39,15 +39,7 @@ def harness(tmp_path):
 
 def test_exact_totals_are_redacted_everywhere():
     secret = Exact(np.array([[987654321]]))
-    for text in (
-        repr(secret),
-        str(secret),
-        f"{secret}",
-        f"{secret!r}",
-        "%s" % secret,
-        repr([secret]),
-        repr({"x": secret}),
-    ):  # noqa: UP031
+    for text in (repr(secret), str(secret), f"{secret} {secret!r}", repr([secret]), repr({"x": secret})):
         assert "987654321" not in text
     for write in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(InternalError):
