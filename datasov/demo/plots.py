@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -48,9 +49,7 @@ def picture(answers: Sequence[Answer]) -> str:
     by_name = {a.question.name: a for a in answers}
     panels = [(by_name["ages"], "spent_mean"), (by_name["nutrition"], "residents")]
     with _style("picture"):
-        figure = Figure(
-            figsize=(9.6, 4.1), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1), facecolor="white"
-        )
+        figure = Figure(figsize=(9.6, 4.1), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1), facecolor="white")
         words = []
         for axes, (answer, name) in zip(figure.subplots(1, 2), panels, strict=True):
             statistic = next(s for s in answer.question.statistics if s.name == name)
@@ -152,7 +151,7 @@ def _style(name: str) -> Iterator[None]:
 
 
 def _svg(figure: Figure) -> str:
-    """The figure's SVG element alone: no prologue, no metadata, fonts of the reader's own."""
+    """The figure's SVG element alone: no prologue, no metadata, no names of groups, fonts of the reader's own."""
     out = io.StringIO()
     FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
     text = out.getvalue()
@@ -160,4 +159,5 @@ def _svg(figure: Figure) -> str:
     start, end = text.find("<metadata>"), text.find("</metadata>")
     if start >= 0:
         text = text[:start] + text[end + len("</metadata>") :]
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
     return text.replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif").strip()

@@ -104,7 +104,9 @@ def run(options: Options) -> Outcome:
                 answers.append(_ask(city, question, source))
                 console.answer(answers[-1], BUDGET)
             first = answers[0]
-            again = city.release(first.question.query, loss=first.question.loss, purpose=PURPOSE)
+            again = city.release(
+                first.question.query, loss=first.question.loss, purpose=PURPOSE, as_of=first.release.epoch
+            )
             repeated = again.digest == first.release.digest and city.remaining == answers[-1].remaining
             progress.step("checking receipts")
             checks = check_receipts(folder, enrolled[0], city)
