@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import jinja2
 from markupsafe import Markup
 
 from datasov.demo import plots
 from datasov.demo.answers import Answer
+from datasov.demo.outcome import Outcome
 from datasov.demo.source import MAX_QUANTITY, MAX_SPENT
 from datasov.kernel.accountant import epsilon
-
-if TYPE_CHECKING:
-    from datasov.demo.run import Outcome
 
 DELTA = 1e-6
 

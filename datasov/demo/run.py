@@ -13,16 +13,16 @@ from pathlib import Path
 
 from datasov.city import City
 from datasov.demo import exact, show
-from datasov.demo.answers import Answer, cells, covered_share, document
-from datasov.demo.checks import Checks, Refusal, check_receipts, refusals
+from datasov.demo.answers import Answer, cells
+from datasov.demo.checks import check_receipts, refusals
 from datasov.demo.memory import peak_bytes
+from datasov.demo.outcome import Outcome
 from datasov.demo.people import Enrolled, enrol_all
 from datasov.demo.questions import BUDGET, PURPOSE, Question, Tables, questions, tables
 from datasov.demo.source import Source, load
 from datasov.errors import InternalError, StoreError
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
-from datasov.model.privacy import Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,48 +34,6 @@ class Options:
     report: Path | None = None
     image: Path | None = None
     keep: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """All that the demo found, for the console, the report and JSON."""
-
-    households: int
-    purchases: int
-    with_profile: int
-    clipped: tuple[int, int]
-    budget: Loss
-    remaining: Loss
-    answers: tuple[Answer, ...]
-    checks: Checks
-    refusals: tuple[Refusal, ...]
-    repeated: bool
-    seconds: float
-    enrol_seconds: float
-    workers_peak_bytes: int
-    own_peak_bytes: int
-
-    @property
-    def peak_bytes(self) -> int:
-        """At most so much memory was held at any time: the peaks of this process and of the workers, added."""
-        return self.own_peak_bytes + self.workers_peak_bytes
-
-    @property
-    def covered_share(self) -> float:
-        return covered_share(self.answers)
-
-    def json(self) -> str:
-        """One line."""
-        return json.dumps(
-            {
-                "households": self.households, "purchases": self.purchases, "releases": document(self.answers),
-                "covered_share": self.covered_share, "budget_rho": self.budget.rho,
-                "remaining_rho": self.remaining.rho, "receipts": self.checks.receipts,
-                "seconds": round(self.seconds, 2), "enrol_seconds": round(self.enrol_seconds, 2),
-                "peak_bytes": self.peak_bytes,
-            },
-            allow_nan=False,
-        )  # fmt: skip
 
 
 def run(options: Options) -> Outcome:

@@ -6,18 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rich.progress
 from rich.console import Console
 from rich.table import Table
 
 from datasov.demo.answers import Answer, Cell
+from datasov.demo.outcome import Outcome
 from datasov.demo.source import MAX_QUANTITY, MAX_SPENT, Source
 from datasov.model.privacy import Loss
-
-if TYPE_CHECKING:
-    from datasov.demo.run import Outcome
 
 MOST_ROWS = 24
 

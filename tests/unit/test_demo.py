@@ -19,8 +19,9 @@ from scipy.stats import binom
 import datasov as ds
 from datasov.city import City
 from datasov.demo import exact, people, plots, report, source
+from datasov.demo.outcome import Outcome
 from datasov.demo.questions import BUDGET, GRANTS, PURPOSE, Question, questions, tables
-from datasov.demo.run import Options, Outcome, run
+from datasov.demo.run import Options, run
 from datasov.kernel.contribute import Shard, contribute
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
