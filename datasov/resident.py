@@ -312,15 +312,16 @@ class Resident:
         return "<Resident>"
 
 
-def _instant(until: str | dt.date | dt.datetime, zone: str) -> int:
-    """Unix seconds of an instant, or of the end of a day."""
-    if isinstance(until, str):
-        try:
+def _instant(until: object, zone: str) -> int:
+    """Unix seconds of an instant, or of the end of a day; InvalidQueryError where it is neither."""
+    try:
+        if isinstance(until, str):
             until = dt.date.fromisoformat(until) if len(until) == 10 else dt.datetime.fromisoformat(until)
-        except ValueError:
-            raise InvalidQueryError(
-                "until is a day like '2027-12-31' or a time like '2027-12-31T18:00+09:00'"
-            ) from None
-    if isinstance(until, dt.datetime):
-        return int((until if until.tzinfo else until.replace(tzinfo=ZoneInfo(zone))).timestamp())
-    return int(dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), ZoneInfo(zone)).timestamp())
+        place = ZoneInfo(zone)
+        if isinstance(until, dt.datetime):
+            return int((until if until.tzinfo else until.replace(tzinfo=place)).timestamp())
+        if isinstance(until, dt.date):
+            return int(dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), place).timestamp())
+    except (ValueError, KeyError, OverflowError, OSError):
+        pass
+    raise InvalidQueryError("until is a day like '2027-12-31' or a time like '2027-12-31T18:00+09:00', in a known zone")
