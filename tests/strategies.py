@@ -104,7 +104,12 @@ def predicates(draw: st.DrawFn, query: ds.Query, rng: random.Random, depth: int 
 def queries(draw: st.DrawFn, schema: ds.Schema, profile: ds.Schema, keys: list[Any], seed: int) -> ds.Query:
     rng = random.Random(seed)
     query = ds.query(schema).join(profile)
-    for key in draw(st.lists(st.sampled_from(keys), max_size=3)):
+    chosen = st.lists(st.sampled_from(keys), max_size=3)
+    if schema.key_sets and draw(st.integers(0, 3)):
+        profile_keys = st.lists(st.sampled_from(keys[-3:]), max_size=1)
+        declared = st.sampled_from(schema.key_sets).flatmap(lambda key_set: st.permutations(list(key_set)))
+        chosen = st.builds(lambda own, more: [*more, *own], declared, profile_keys)
+    for key in draw(chosen):
         try:
             query = query.keys(key)
         except InvalidQueryError:
