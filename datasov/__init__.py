@@ -27,7 +27,7 @@ from datasov.model.predicate import Predicate, col
 from datasov.model.privacy import Loss, Trust, central, zcdp
 from datasov.model.query import Query, query
 from datasov.model.release import Preview, Release
-from datasov.model.schema import Key, Schema, bin, day, hour
+from datasov.model.schema import Key, Schema, bin, day, hour, month, week
 from datasov.resident import Resident
 from datasov.tlog.receipt import Receipt
 
@@ -71,6 +71,8 @@ __all__ = [
     "col",
     "day",
     "hour",
+    "month",
     "query",
+    "week",
     "zcdp",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from datasov.kernel.ledger import Ledger
 from datasov.kernel.plan import MECHANISM, compile
 from datasov.model.consent import CityId, Consent, check_purpose
 from datasov.model.document import canonical
-from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.privacy import MAX_NANO, Loss, Trust, central, check_loss
 from datasov.model.query import Query
 from datasov.model.release import Preview, Release, preview
 from datasov.model.schema import Schema
@@ -302,6 +303,31 @@ class City:
             )
         return preview(query, plan.parts, plan.sigmas(loss), plan.cells, loss, confidence, notes)
 
+    def loss_for(self, query: Query, *, within: float | Mapping[str, float], confidence: float = 0.95) -> Loss:
+        """The least loss for which every margin of the preview is at most `within`: the inverse of :meth:`preview`.
+
+        Args:
+            within: in the columns' units; one for all statistics, or one for each that matters, by its name.
+
+        Raises:
+            InvalidQueryError: no loss gives such margins, or there is no such statistic.
+        """
+        names = set(self.preview(query, loss=Loss(MAX_NANO), confidence=confidence).frame["statistic"])
+        limits = dict(within) if isinstance(within, Mapping) else dict.fromkeys(names, within)
+        if not limits or not limits.keys() <= names or not all(limit > 0 for limit in limits.values()):
+            raise InvalidQueryError(f"within maps some of {', '.join(sorted(names))} to margins above zero")
+
+        def enough(nano: int) -> bool:
+            try:
+                margins = self.preview(query, loss=Loss(nano), confidence=confidence).frame
+            except InvalidQueryError:
+                return False
+            return all(m <= limits.get(n, m) for n, m in margins.select("statistic", "margin").iter_rows())
+
+        if not enough(MAX_NANO):
+            raise InvalidQueryError("no loss gives such small margins: allow wider ones, or lower the bounds")
+        return Loss(bisect.bisect_left(range(MAX_NANO), True, lo=1, key=enough))
+
     def release(self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None) -> Release:
         """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.
 
@@ -359,6 +385,7 @@ class City:
     def compact(self, schema: Schema, purpose: str) -> None:
         """Fold pending contributions into the pool's shards and erase the rows of revoked consents from them."""
         self._pool.fold(schema, purpose, compact=True)
+        self._anchor()
 
     def tick(self) -> None:
         """Publish the admissions and revocations of the ticks that are over, in padded batches.

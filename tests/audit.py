@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
 from collections import Counter
@@ -36,11 +35,11 @@ def audit(city: ds.City) -> int:
     for partition in city._registry.refresh():
         spent = np.zeros(len(partition), dtype=np.int64)
         for body in store.read("accounts/" + partition.name):
-            entry = json.loads(body)
-            assert entry["nano"] == reserved[entry["id"]], "a charge of another loss than the reservation's"
-            bits = np.frombuffer(zlib.decompress(base64.b64decode(entry["payers"])), dtype=np.uint8)
-            spent[: entry["residents"]] += entry["nano"] * np.unpackbits(bits, count=entry["residents"]).astype(int)
-            charged[entry["id"]] += 1
+            identifier, loss = body[:16].hex(), int.from_bytes(body[16:24], "big")
+            assert loss == reserved[identifier], "a charge of another loss than the reservation's"
+            shares = np.frombuffer(zlib.decompress(body[24:]), dtype="<u2")
+            spent[: len(shares)] += np.array([-(-int(share) * loss // 65_535) for share in shares], dtype=np.int64)
+            charged[identifier] += 1
         assert (spent <= partition.caps()).all(), "a resident overspent"
     released = [r.identifier.hex() for r in city.releases()]
     assert released == committed

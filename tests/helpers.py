@@ -19,7 +19,7 @@ from datasov.authority.held import coverage_of
 from datasov.authority.registry import Registry
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConflictError, StoreError
-from datasov.kernel.contribute import Exact, add, contribute
+from datasov.kernel.contribute import Exact, Part, add, contribute, total
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import Plan, compile
 from datasov.model import frames
@@ -215,7 +215,12 @@ class Harness:
         if shuffle is not None:
             shuffle.shuffle(shards)
         parts = [contribute(plan, s, snapshot.eligible[s.first : s.first + s.residents]) for s in shards]
-        return values(add(parts, plan))
+        return summed(plan, parts)
+
+
+def summed(plan: Plan, parts: Sequence[Part]) -> np.ndarray:
+    """The totals of parts in which everybody pays, shape (statistics, cells)."""
+    return values(add([total(plan, p, np.ones(p.residents, dtype=np.bool_)) for p in parts], plan))
 
 
 def values(exact: Exact) -> np.ndarray:

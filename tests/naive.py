@@ -113,9 +113,12 @@ def position(key: ds.Key, column: Any, value: Any, size: int) -> int:
             return sum(number >= decimal.Decimal(c) for c in key.cuts)
         case "hour":
             return value.astimezone(zone_of(column)).hour
-        case "day":
+        case "day" | "week" | "month":
             zone = zone_of(column)
-            return (value.astimezone(zone).date() - column.low.astimezone(zone).date()).days
+            last, first = value.astimezone(zone).date(), column.low.astimezone(zone).date()
+            if key.kind == "month":
+                return (last.year - first.year) * 12 + last.month - first.month
+            return (last - first).days if key.kind == "day" else ((last - first).days + first.weekday()) // 7
     return column.values.index(value) if isinstance(column, ds.Category) else int(value)
 
 
@@ -157,5 +160,6 @@ def contributed(
                 out[s, at] += not statistic.column or value is not None
             elif value is not None:
                 code = query.column(statistic.column).encode(value)
-                out[s, at] += min(max(code, statistic.low), statistic.high) - statistic.centre
+                part = min(max(code, statistic.low), statistic.high) - statistic.centre
+                out[s, at] += part * part if statistic.kind == "square" else part
     return out

@@ -6,7 +6,7 @@ of the result does not depend on anybody else's rows (docs/proofs/bounded-map.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +14,17 @@ import numpy.typing as npt
 import polars as pl
 
 from datasov.errors import InternalError
-from datasov.kernel.plan import Axis, Plan
-from datasov.model.columns import Boolean, Category
-from datasov.model.predicate import Predicate
-from datasov.model.query import Query
+from datasov.kernel.plan import MAX_WEIGHT, Axis, Plan
+from datasov.model.expression import expression
+from datasov.model.privacy import NANO, Loss
 from datasov.model.statistics import Statistic
 
 RESIDENT, PAIR, ROW = "_resident", "_pair:", "_row:"
 """Column names of a shard beside the data: the resident's place in the shard, and two ranks for each index."""
 
 Integers = npt.NDArray[np.int64]
+MAX_PART = (1 << 52) // MAX_WEIGHT
+"""Residents in one shard, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,47 +60,110 @@ class Exact:
     def __reduce__(self) -> str:
         raise InternalError("exact totals are not written anywhere")
 
-    def __add__(self, other: Exact) -> Exact:
-        return Exact(self._values + other._values)
+
+class Part:
+    """A shard's residents' bounded vectors, by pair of (resident, cell). Private: the repr is redacted.
+
+    `resident` (place in the shard), `cell`, and each of `values` (one a statistic, int64) have one length; no pair
+    stands twice.
+    """
+
+    __slots__ = ("cell", "first", "resident", "residents", "values")
+
+    def __init__(self, shard: Shard, resident: Integers, cell: Integers, values: Sequence[Integers]) -> None:
+        self.first, self.residents = shard.first, shard.residents
+        self.resident, self.cell, self.values = resident, cell, values
+
+    def __repr__(self) -> str:
+        return "Part(redacted)"
 
 
-def add(parts: Sequence[Exact], plan: Plan) -> Exact:
-    """The sum of the parts; zeros where there are none."""
-    total = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
-    for part in parts:
-        total += part._values
-    return Exact(total)
-
-
-def contribute(plan: Plan, shard: Shard, takes_part: npt.NDArray[np.bool_]) -> Exact:
-    """The bounded totals of a shard's residents for whom `takes_part` (length `shard.residents`) is true."""
-    values = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
-    if shard.rows.height == 0 or not takes_part.any():
-        return Exact(values)
+def contribute(plan: Plan, shard: Shard, eligible: npt.NDArray[np.bool_]) -> Part:
+    """The bounded vectors of a shard's residents for whom `eligible` (length `shard.residents`) is true."""
+    if not eligible.any():
+        none = np.zeros(0, dtype=np.int64)
+        return Part(shard, none, none, [none for _ in plan.statistics])
     needed = plan.query.columns() | {RESIDENT, PAIR + plan.index, ROW + plan.index}
     rows = shard.rows.select(n for n in shard.rows.columns if n in needed)
-    if not takes_part.all():
-        rows = rows.filter(pl.Series(takes_part[rows[RESIDENT].to_numpy()]))
+    if not eligible.all():
+        rows = rows.filter(pl.Series(eligible[rows[RESIDENT].to_numpy()]))
     if plan.query.predicate is None:
-        kept = _with_profiles(plan, shard, rows.filter(_bound(plan))).with_columns(_cell=_cell(plan))
-        first = pl.col(ROW + plan.index) == 0
+        kept, starts = _with_profiles(plan, shard, rows.filter(_bound(plan))), None
+        if plan.index == shard.order:
+            starts = np.flatnonzero(kept[ROW + plan.index].to_numpy() == 0)
     else:
         passing = _with_profiles(plan, shard, rows).filter(expression(plan.query.predicate, plan.query))
-        kept = _ranked_anew(plan, shard, passing.with_columns(_cell=_cell(plan))).filter(_bound(plan))
-        first = pl.col(ROW + plan.index) == 0
-    if plan.blind and plan.query.key_list:
-        first = (pl.col(RESIDENT).cast(pl.UInt64) * plan.cells + pl.col("_cell")).is_first_distinct()
-    sums = (
-        kept.lazy()
-        .with_columns(_first=first)
-        .group_by("_cell")
-        .agg(_total(s).alias(f"_{i}") for i, s in enumerate(plan.statistics))
-        .collect()
-    )
-    cells = sums["_cell"].to_numpy()
-    for i in range(len(plan.statistics)):
-        values[i, cells] = sums[f"_{i}"].to_numpy()
-    return Exact(values)
+        kept, starts = _bounded_anew(plan, shard, passing)
+    kept = kept.with_columns(_cell(plan).alias("_cell"))
+    if plan.blind or starts is None:
+        kept = kept.sort(RESIDENT, "_cell")
+        starts = _runs(kept[RESIDENT].to_numpy(), kept["_cell"].to_numpy())
+    values = [_values(statistic, kept, starts) for statistic in plan.statistics]
+    return Part(shard, kept[RESIDENT].to_numpy()[starts], kept["_cell"].to_numpy()[starts], values)
+
+
+def _runs(*columns: Integers) -> Integers:
+    """Where each run of equal rows begins."""
+    new = np.zeros(len(columns[0]), dtype=np.bool_)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    starts: Integers = np.flatnonzero(new)
+    return starts
+
+
+def _values(statistic: Statistic, kept: pl.DataFrame, starts: Integers) -> Integers:
+    """A statistic of each pair, whose rows are neighbours and begin at `starts`."""
+    if statistic.kind == "distinct":
+        return np.ones(len(starts), dtype=np.int64)
+    if statistic.kind == "count" and not statistic.column:
+        return np.diff(starts, append=kept.height)
+    column = kept[statistic.column]
+    if statistic.kind == "count":
+        items = column.is_not_null().cast(pl.Int64)
+    else:
+        items = (column.cast(pl.Int64).clip(statistic.low, statistic.high) - statistic.centre).fill_null(0)
+        items = items * items if statistic.kind == "square" else items
+    added: Integers = np.add.reduceat(items.to_numpy(), starts) if len(starts) else np.zeros(0, dtype=np.int64)
+    return added
+
+
+def costs(plan: Plan, part: Part, loss: Loss) -> Integers:
+    """What each resident's own vector costs, in nano-rho, rounded up; shape (residents,).
+
+    A vector t under discrete Gaussian noise of scale sigma costs |t|^2 / (2 sigma^2) (Canonne, Kamath and Steinke 2020,
+    theorem 14), and statistics add up. By the sensitivity it is at most `loss`.
+    """
+    weights = np.zeros(len(part.cell), dtype=np.float64)
+    for values, sigma in zip(part.values, plan.sigmas(loss), strict=True):
+        weights += np.square(values / sigma)
+    own = np.ceil(np.bincount(part.resident, weights, part.residents) * (NANO / 2 * (1 + 1e-9)))
+    nano: Integers = np.minimum(own, loss.nano).astype(np.int64)
+    return nano
+
+
+def total(plan: Plan, part: Part, pays: npt.NDArray[np.bool_]) -> Exact:
+    """The sum of the vectors of the residents for whom `pays` (length `part.residents`) is true.
+
+    `bincount` adds in float64, which is exact here: every partial sum is a whole number of at most
+    MAX_PART * MAX_WEIGHT = 2^52.
+    """
+    if part.residents > MAX_PART:
+        raise InternalError("a shard holds too many residents for exact addition")
+    chosen = None if pays.all() else pays[part.resident]
+    cell = part.cell if chosen is None else part.cell[chosen]
+    added = np.empty((len(plan.statistics), plan.cells), dtype=np.int64)
+    for i, values in enumerate(part.values):
+        added[i] = np.bincount(cell, values if chosen is None else values[chosen], plan.cells)
+    return Exact(added)
+
+
+def add(totals: Iterable[Exact], plan: Plan) -> Exact:
+    """The sum of the totals; zeros where there are none."""
+    added = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
+    for each in totals:
+        added += each._values
+    return Exact(added)
 
 
 def _with_profiles(plan: Plan, shard: Shard, rows: pl.DataFrame) -> pl.DataFrame:
@@ -123,36 +187,26 @@ def _bound(plan: Plan) -> pl.Expr:
     return row if plan.blind else row & (pl.col(PAIR + plan.index) < plan.keys)
 
 
-def _ranked_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> pl.DataFrame:
-    """Close the gaps that a `where` left: rank pairs and rows again among those that pass, in their stored order."""
-    if passing.height == 0:
-        return passing
+def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.DataFrame, Integers]:
+    """Bound the rows that a `where` let pass: their pairs and rows are ranked again, in their stored order.
+
+    Returns the rows that stay, and the place of the first row of each pair among them.
+    """
     pair, row = PAIR + plan.index, ROW + plan.index
-    if shard.order != plan.index:
+    if plan.index != shard.order:
         passing = passing.sort(RESIDENT, pair, row)
-    resident, pairs = passing[RESIDENT].to_numpy(), passing[pair].to_numpy()
-    new_resident = np.empty(passing.height, dtype=np.bool_)
-    new_resident[0] = True
-    np.not_equal(resident[1:], resident[:-1], out=new_resident[1:])
-    new_pair = new_resident.copy()
-    new_pair[1:] |= pairs[1:] != pairs[:-1]
-    starts = np.flatnonzero(new_pair)
-    of_resident = np.flatnonzero(new_resident[starts])
+    resident = passing[RESIDENT].to_numpy()
+    starts = _runs(resident, passing[pair].to_numpy())
     lengths = np.diff(starts, append=passing.height)
-    row_rank = np.arange(passing.height) - np.repeat(starts, lengths)
-    in_resident = np.arange(len(starts)) - np.repeat(of_resident, np.diff(of_resident, append=len(starts)))
-    return passing.with_columns(pl.Series(row, row_rank), pl.Series(pair, np.repeat(in_resident, lengths)))
-
-
-def _total(statistic: Statistic) -> pl.Expr:
-    if statistic.kind == "distinct":
-        return pl.col("_first").cast(pl.Int64).sum()
-    if statistic.kind == "count":
-        if statistic.column:
-            return pl.col(statistic.column).is_not_null().cast(pl.Int64).sum()
-        return pl.len().cast(pl.Int64)
-    clipped = pl.col(statistic.column).cast(pl.Int64).clip(statistic.low, statistic.high) - statistic.centre
-    return clipped.sum()
+    firsts = _runs(resident[starts])
+    stays = np.arange(len(starts)) - np.repeat(firsts, np.diff(firsts, append=len(starts))) < plan.keys
+    if plan.blind:
+        stays[:] = True
+    mask = np.repeat(stays, lengths)
+    if len(lengths) and int(lengths.max()) > plan.rows:
+        mask &= np.arange(passing.height) - np.repeat(starts, lengths) < plan.rows
+    kept = np.minimum(lengths[stays], plan.rows)
+    return passing.filter(pl.Series(mask)), np.cumsum(kept) - kept
 
 
 def _cell(plan: Plan) -> pl.Expr:
@@ -175,7 +229,11 @@ def axis_cell(axis: Axis) -> pl.Expr:
         if axis.key.kind == "hour":
             cell = local.dt.hour()
         else:
-            day = local.dt.date().cast(pl.Int32) + _UNIX_EPOCH_ORDINAL - axis.first_day
+            day = local.dt.date().cast(pl.Int32) + _UNIX_EPOCH_ORDINAL - axis.first
+            if axis.key.kind == "week":
+                day = day // 7
+            elif axis.key.kind == "month":
+                day = local.dt.year() * 12 + local.dt.month() - axis.first
             # Python's and Polars' time-zone rules may differ far in the future: such a row stays within the cells.
             cell = day.clip(0, axis.size - 1 - axis.null)
     cell = cell.cast(pl.UInt32)
@@ -183,26 +241,3 @@ def axis_cell(axis: Axis) -> pl.Expr:
 
 
 _UNIX_EPOCH_ORDINAL = 719_163
-
-
-def expression(predicate: Predicate, query: Query) -> pl.Expr:
-    """A predicate as a two-valued Polars expression over codes."""
-    parts = [expression(p, query) for p in predicate.parts]
-    if predicate.op == "not":
-        return ~parts[0]
-    if predicate.op == "and":
-        return pl.all_horizontal(*parts)
-    if predicate.op == "or":
-        return pl.any_horizontal(*parts)
-    column = pl.col(predicate.column)
-    if predicate.op == "null":
-        return column.is_null()
-    type_ = query.column(predicate.column)
-    low, high = type_.range
-    codes = [min(max(type_.encode(v), low - 1), high + 1) for v in predicate.values]
-    if not isinstance(type_, Category | Boolean):
-        column = column.cast(pl.Int64)
-    if predicate.op == "in":
-        return pl.any_horizontal(*(column == c for c in codes)).fill_null(False)
-    compare = {"lt": column < codes[0], "le": column <= codes[0], "gt": column > codes[0], "ge": column >= codes[0]}
-    return compare[predicate.op].fill_null(False)

@@ -7,7 +7,6 @@ processes may use one store: whoever loses a compare-and-append reads again.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import threading
@@ -24,6 +23,8 @@ from datasov.model.document import canonical
 from datasov.model.privacy import Loss
 
 Mask = npt.NDArray[np.bool_]
+Amounts = npt.NDArray[np.int64]
+_SHARES = 65_535
 KEY = 32
 
 
@@ -68,7 +69,7 @@ class Ledger:
         self._spent = Loss(0)
         self._open: set[str] = set()
         self._releases: dict[bytes, int] = {}
-        self._accounts: dict[str, tuple[int, npt.NDArray[np.int64]]] = {}
+        self._accounts: dict[str, tuple[int, Amounts]] = {}
         self._refresh()
         if self._budget is None:
             if budget is None:
@@ -132,47 +133,42 @@ class Ledger:
                 self._refresh()
                 return Reservation(identifier, loss)
 
-    def spent(self, account: str, residents: int) -> npt.NDArray[np.int64]:
+    def spent(self, account: str, residents: int) -> Amounts:
         """Nano-rho spent by each of `residents` residents of one list."""
         with self._lock:
             at, spent = self._accounts.get(account, (0, np.zeros(0, dtype=np.int64)))
             for body in self._store.read("accounts/" + account, at):
-                entry, at = _decode(body), at + 1
-                payers = _unpack(entry["payers"], entry["residents"])
-                spent = _grown(spent, len(payers))
-                spent[: len(payers)][payers] += entry["nano"]
+                charged = _unpack(body)
+                spent, at = _grown(spent, len(charged)), at + 1
+                spent[: len(charged)] += charged
             self._accounts[account] = at, spent
             return _grown(spent, residents)[:residents].copy()
 
     def charge(
-        self, reservation: Reservation, account: str, eligible: Mask, caps: npt.NDArray[np.int64],
-        fence: Mapping[str, int],
-    ) -> Mask:  # fmt: skip
-        """Charge the whole loss to every eligible resident who can still afford it, durably; the others drop out.
+        self, reservation: Reservation, account: str, owed: Amounts, caps: Amounts, fence: Mapping[str, int]
+    ) -> Mask:
+        """Charge to each resident what their own vector costs, durably, where it fits under their cap.
 
         Args:
-            eligible, caps: one entry a resident of the list: whether their consent covers the question, and the
-                most nano-rho that it allows in all.
-            fence: streams that must still have these lengths, so that the consents are those that `eligible` saw.
+            owed, caps: nano-rho, one entry a resident of the list: what the answer would cost them, at most the
+                reserved loss; and the most that their consent allows in all.
+            fence: streams that must still have these lengths, so that the consents are those that the caller saw.
 
         Returns:
-            who pays, and so takes part.
+            whose cap holds it: they take part, and the others drop out. Charges are rounded up to 1/65535 of the loss.
 
         Raises:
             ConflictError: a fenced stream moved on, or another charge came first: take a new snapshot.
         """
         with self._lock:
-            spent = self.spent(account, len(eligible))
-            payers = eligible & (spent + reservation.loss.nano <= caps)
-            entry = {
-                "op": "charge", "id": reservation.identifier.hex(), "nano": reservation.loss.nano,
-                "residents": len(payers), "payers": _pack(payers),
-            }  # fmt: skip
+            unit = reservation.loss.nano
+            shares = -(-owed * _SHARES // unit) if unit < 2**46 else np.where(owed > 0, _SHARES, 0)
+            spent = self.spent(account, len(owed))
+            pays: Mask = spent + _amounts(shares, unit) <= caps
+            body = _pack(reservation, np.where(pays, shares, 0))
             at = self._accounts[account][0]
-            self._store.append(
-                {"accounts/" + account: (at, [canonical(entry)]), **{s: (n, []) for s, n in fence.items()}}
-            )
-            return payers
+            self._store.append({"accounts/" + account: (at, [body]), **{s: (n, []) for s, n in fence.items()}})
+            return pays
 
     def commit(self, reservation: Reservation, key: bytes, body: bytes, leaf: bytes) -> bytes:
         """Persist an output and its log leaf in one transaction, and return what is stored under its key.
@@ -218,16 +214,24 @@ def _decode(body: bytes) -> dict[str, Any]:
     return entry
 
 
-def _pack(mask: Mask) -> str:
-    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 1)).decode()
+def _amounts(shares: Amounts, unit: int) -> Amounts:
+    """Nano-rho of shares of a loss, rounded up."""
+    whole, rest = divmod(unit, _SHARES)
+    return shares * whole + -(-shares * rest // _SHARES)
 
 
-def _unpack(text: str, length: int) -> Mask:
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
-    return np.unpackbits(bits, count=length).astype(np.bool_)
+def _pack(reservation: Reservation, shares: Amounts) -> bytes:
+    """reservation id, the loss, and each resident's share of it in 1/65535, compressed."""
+    head = reservation.identifier + reservation.loss.nano.to_bytes(8, "big")
+    return head + zlib.compress(shares.astype("<u2").tobytes(), 1)
 
 
-def _grown(spent: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
+def _unpack(body: bytes) -> Amounts:
+    shares = np.frombuffer(zlib.decompress(body[24:]), dtype="<u2").astype(np.int64)
+    return _amounts(shares, int.from_bytes(body[16:24], "big"))
+
+
+def _grown(spent: Amounts, length: int) -> Amounts:
     if len(spent) >= length:
         return spent
     return np.concatenate([spent, np.zeros(length - len(spent), dtype=np.int64)])

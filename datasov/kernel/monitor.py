@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from datasov.errors import ConflictError, DatasovError, InternalError
-from datasov.kernel.contribute import Exact, Shard, add, contribute
-from datasov.kernel.ledger import Ledger, Mask
+from datasov.kernel.contribute import Exact, Integers, Part, Shard, add, contribute, costs, total
+from datasov.kernel.ledger import Ledger, Mask, Reservation
 from datasov.kernel.noise import draw
 from datasov.kernel.plan import MECHANISM, Plan
 from datasov.model.document import digest
 from datasov.model.privacy import Loss, Trust
 
-Engine = Callable[[Callable[[Shard], Exact], Iterable[Shard]], Iterable[Exact]]
-"""map over shards."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], /) -> Iterable[Result]:
+        """map, over shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +111,42 @@ def release(
     if stored is not None:
         return stored
     reservation = ledger.reserve(request.loss)
-    while True:
-        try:
-            snapshot = pool.snapshot(request)
-            payers = ledger.charge(reservation, snapshot.account, snapshot.eligible, snapshot.caps, snapshot.fence)
-            break
-        except ConflictError:
-            continue
-
-    def part(shard: Shard) -> Exact:
-        return contribute(request.plan, shard, payers[shard.first : shard.first + shard.residents])
-
     try:
-        total = add(list(engine(part, snapshot.shards)), request.plan)
-        noised = Noised(reservation.identifier, draw(total, request.plan, reservation))
+        noised = _answer(request, reservation, ledger, pool, engine)
     except DatasovError:
         raise
     except Exception:
         raise InternalError("the question could not be answered; its loss stays spent: please report it") from None
     return ledger.commit(reservation, request.key, *record(request, noised))
+
+
+def _answer(request: Request, reservation: Reservation, ledger: Ledger, pool: Pool, engine: Engine) -> Noised:
+    plan = request.plan
+    while True:
+        try:
+            snapshot = pool.snapshot(request)
+            parts = _parts(request, snapshot, engine)
+            owed = np.zeros(len(snapshot.caps), dtype=np.int64)
+            for part, cost in parts:
+                owed[part.first : part.first + part.residents] = cost
+            pays = ledger.charge(reservation, snapshot.account, owed, snapshot.caps, snapshot.fence)
+            break
+        except ConflictError:
+            continue
+
+    def paid(item: tuple[Part, Integers]) -> Exact:
+        part, _ = item
+        return total(plan, part, pays[part.first : part.first + part.residents])
+
+    return Noised(reservation.identifier, draw(add(engine(paid, parts), plan), plan, reservation))
+
+
+def _parts(request: Request, snapshot: Snapshot, engine: Engine) -> Sequence[tuple[Part, Integers]]:
+    """Each shard's bounded vectors, and what they cost each of its residents."""
+
+    def part(shard: Shard) -> tuple[Part, Integers]:
+        eligible = snapshot.eligible[shard.first : shard.first + shard.residents]
+        made = contribute(request.plan, shard, eligible)
+        return made, costs(request.plan, made, request.loss)
+
+    return list(engine(part, snapshot.shards))

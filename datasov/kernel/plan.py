@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from datasov.errors import InvalidQueryError
 from datasov.model.columns import Timestamp
 from datasov.model.document import digest
 from datasov.model.privacy import NANO, Loss, check_loss
 from datasov.model.query import Aggregate, Query, check_names
-from datasov.model.schema import Key, Schema, bin_cuts, cell_labels, check_keys
+from datasov.model.schema import TIME_KINDS, Key, Schema, bin_cuts, cell_labels, check_keys, periods
 from datasov.model.statistics import Statistic
 
 MAX_RESIDENTS = 1 << 27
@@ -36,7 +35,7 @@ class Axis:
     null: bool
     cuts: tuple[int, ...] = ()
     zone: str = ""
-    first_day: int = 0
+    first: int = 0
 
     @property
     def dense(self) -> bool:
@@ -113,7 +112,9 @@ def compile(query: Query) -> Plan:
     if not isinstance(query, Query):
         raise InvalidQueryError("a question is made with ds.query(schema)")
     if not query.aggregates:
-        raise InvalidQueryError("the question asks for nothing: add .count(), .sum(), .mean() or .distinct()")
+        raise InvalidQueryError(
+            "the question asks for nothing: add .count(), .sum(), .mean(), .variance() or .distinct()"
+        )
     axes = tuple(_axis(key, query) for key in query.key_list)
     cells = math.prod(a.size for a in axes)
     check_keys(query.key_list, [range(a.size) for a in axes])
@@ -156,9 +157,11 @@ def _axis(key: Key, query: Query) -> Axis:
     labels = cell_labels(key, column)
     cuts = bin_cuts(key, column) if key.kind == "bin" else ()
     zone, first = "", 0
-    if isinstance(column, Timestamp) and key.kind in ("hour", "day"):
+    if isinstance(column, Timestamp) and key.kind in TIME_KINDS:
         zone = column.zone
-        first = column.low.astimezone(ZoneInfo(zone)).date().toordinal()
+        if key.kind != "hour":
+            day = periods(column, key.kind)[0]
+            first = day.year * 12 + day.month if key.kind == "month" else day.toordinal()
     return Axis(key, len(labels), labels[-1] is None, cuts, zone, first)
 
 
@@ -170,9 +173,10 @@ def _statistics(aggregate: Aggregate, query: Query, rows: int, keys: int, blind:
     if aggregate.kind == "count":
         return [Statistic("count", "", 0, 0, 0, square)]
     low, high = aggregate.low, aggregate.high
-    centre = (low + high) // 2 if aggregate.kind == "mean" else 0
+    centre = 0 if aggregate.kind == "sum" else (low + high) // 2
     weight = max(abs(low - centre), abs(high - centre), 1)
-    if rows * keys * weight > MAX_WEIGHT:
+    squared = aggregate.kind in ("variance", "std")
+    if rows * keys * (weight * weight if squared else weight) > MAX_WEIGHT:
         raise InvalidQueryError(
             f"sums of {aggregate.column!r} could overflow: lower bound(rows, keys) or clip it with low= and high="
         )
@@ -181,4 +185,7 @@ def _statistics(aggregate: Aggregate, query: Query, rows: int, keys: int, blind:
         return [total]
     column = query.column(aggregate.column)
     masked = aggregate.column if column.nullable or "." in aggregate.column else ""
-    return [Statistic("count", masked, 0, 0, 0, square), total]
+    parts = [Statistic("count", masked, 0, 0, 0, square), total]
+    if squared:
+        parts.append(Statistic("square", aggregate.column, low, high, centre, square * weight**4))
+    return parts

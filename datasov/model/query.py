@@ -12,7 +12,7 @@ from datasov.model.document import canonical, digest
 from datasov.model.predicate import Predicate
 from datasov.model.schema import Key, Schema, as_key, cell_labels, check_keys
 
-AggregateKind: TypeAlias = Literal["count", "sum", "mean", "distinct"]
+AggregateKind: TypeAlias = Literal["count", "sum", "mean", "variance", "std", "distinct"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,14 @@ class Query:
     def mean(self, column: str, *, low: object = None, high: object = None) -> Query:
         """Mean of a column's values that are not null, each clipped to [low, high]."""
         return self._with(self._clipped("mean", column, low, high))
+
+    def variance(self, column: str, *, low: object = None, high: object = None) -> Query:
+        """Population variance of a column's values that are not null, each clipped to [low, high]."""
+        return self._with(self._clipped("variance", column, low, high))
+
+    def std(self, column: str, *, low: object = None, high: object = None) -> Query:
+        """Standard deviation: the root of :meth:`variance`, at the same cost."""
+        return self._with(self._clipped("std", column, low, high))
 
     def column(self, name: str) -> Column:
         """The type of `column` or `profile.column`; InvalidQueryError where the question has no such column."""
@@ -210,7 +218,7 @@ def _aggregate(query: Query, doc: Mapping[str, Any]) -> Aggregate:
     if aggregate in (Aggregate("count"), Aggregate("distinct")):
         return aggregate
     column = query.column(aggregate.column)
-    if aggregate.kind not in ("sum", "mean") or not isinstance(column, Integer | Decimal):
+    if aggregate.kind not in ("sum", "mean", "variance", "std") or not isinstance(column, Integer | Decimal):
         raise InvalidQueryError("the question's document names an aggregate that is not known")
     if not column.range[0] <= aggregate.low <= aggregate.high <= column.range[1]:
         raise InvalidQueryError(f"clip {aggregate.column!r} to a range within its declared bounds")

@@ -17,7 +17,7 @@ from datasov.model.document import Document, digest
 from datasov.model.privacy import Loss, Trust
 from datasov.model.query import Aggregate, Query, query_from_document
 from datasov.model.schema import Schema, cell_labels
-from datasov.model.statistics import Statistic, half_width, ratio_interval
+from datasov.model.statistics import Statistic, half_width, ratio_interval, variance_interval
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,8 +88,10 @@ class Release:
 
     def _columns(self, aggregate: Aggregate, part: tuple[int, ...], confidence: float) -> list[pl.Series]:
         unit = self._unit(aggregate)
-        if aggregate.kind == "mean":
-            value, low, high = self._mean(aggregate, part, confidence)
+        if len(part) > 1:
+            spread = self._mean if aggregate.kind == "mean" else self._variance
+            value, low, high = spread(aggregate, part, confidence)
+            unit = unit * unit if aggregate.kind == "variance" else unit
             numbers: list[npt.NDArray[Any]] = [value / unit, low / unit, high / unit]
         else:
             exact = self.values[part[0]]
@@ -110,6 +112,20 @@ class Release:
             for t, c in zip(totals.tolist(), counts.tolist(), strict=True)
         ]
         return [value + centre, *(np.array(side, dtype=np.float64) + centre for side in zip(*ends, strict=True))]
+
+    def _variance(
+        self, aggregate: Aggregate, part: tuple[int, ...], confidence: float
+    ) -> list[npt.NDArray[np.float64]]:
+        """Of codes: the variance or its root, and the range of it over a box in which all three intervals hold."""
+        vectors = [self.values[i].astype(np.float64) for i in part]
+        widths = [half_width(self.sigmas[i], 1 - (1 - confidence) / 3) for i in part]
+        most = ((aggregate.high - aggregate.low + 1) / 2) ** 2
+        counts, totals, squares = (vectors[0].clip(1), vectors[1], vectors[2])
+        value = np.clip(squares / counts - (totals / counts) ** 2, 0, most)
+        boxes = [[(v - w, v + w) for v in vector.tolist()] for vector, w in zip(vectors, widths, strict=True)]
+        ends = [variance_interval(c, t, q, most) for c, t, q in zip(*boxes, strict=True)]
+        columns = [value, *(np.array(side, dtype=np.float64) for side in zip(*ends, strict=True))]
+        return [np.sqrt(c) for c in columns] if aggregate.kind == "std" else columns
 
     def document(self) -> dict[str, Any]:
         """All but the values, as a document."""
@@ -176,6 +192,21 @@ def _check_confidence(confidence: float) -> None:
         raise InvalidQueryError("a confidence lies above 0 and at most at 1 - 1e-9: a usual choice is 0.95")
 
 
+def _expected(aggregate: Aggregate, sigmas: list[float], confidence: float) -> tuple[float, float]:
+    """Scale of the noise and half the width of the interval, in codes; of a ratio, for a cell of MEAN_ROWS rows."""
+    if len(sigmas) == 1:
+        return sigmas[0], half_width(sigmas[0], confidence)
+    reach = (aggregate.high - aggregate.low + 1) / 2
+    spread = math.hypot(sigmas[1], reach * sigmas[0])
+    if aggregate.kind == "mean":
+        return spread / MEAN_ROWS, min(half_width(spread, confidence) / MEAN_ROWS, 2 * reach)
+    spread = math.hypot(sigmas[2], 2 * reach * spread)
+    widths = [half_width(s, 1 - (1 - confidence) / 3) for s in sigmas]
+    margin = (widths[2] + 2 * reach * widths[1] + 3 * reach * reach * widths[0]) / MEAN_ROWS
+    sigma, margin = spread / MEAN_ROWS, min(margin, reach * reach)
+    return (math.sqrt(sigma), math.sqrt(margin)) if aggregate.kind == "std" else (sigma, margin)
+
+
 MEAN_ROWS = 1000
 """Rows in a cell for which a preview states the error of a mean."""
 
@@ -190,16 +221,12 @@ def preview(
     for aggregate, part in zip(query.aggregates, parts, strict=True):
         column = query.column(aggregate.column) if aggregate.column else None
         unit = 10**column.scale if isinstance(column, Decimal) else 1
-        sigma = sigmas[part[-1]]
-        margin: float = half_width(sigma, confidence)
-        if aggregate.kind == "mean":
-            reach = (aggregate.high - aggregate.low) / 2
-            spread = math.hypot(sigma, reach * sigmas[part[0]])
-            sigma, margin = spread / MEAN_ROWS, min(half_width(spread, confidence) / MEAN_ROWS, 2 * reach)
+        sigma, margin = _expected(aggregate, [sigmas[i] for i in part], confidence)
+        unit = unit * unit if aggregate.kind == "variance" else unit
         rows.append({"statistic": aggregate.name, "sigma": sigma / unit, "margin": margin / unit})
-    if any(a.kind == "mean" for a in query.aggregates):
+    if any(a.kind in ("mean", "variance", "std") for a in query.aggregates):
         notes = (
             *notes,
-            f"the error of a mean is at most that of a cell with {MEAN_ROWS} rows, and falls with more rows",
+            f"the error of a mean or a variance is at most that of a cell with {MEAN_ROWS} rows, and falls with more",
         )
     return Preview(loss, confidence, cells, pl.DataFrame(rows), notes)

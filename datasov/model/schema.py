@@ -20,7 +20,8 @@ DOMAINS = (
 )  # fmt: skip
 """The ten areas of city life (移動, 物流, 支払い, 行政, 医療・介護, 教育, エネルギー・水, 環境・ごみ, 防犯, 防災)."""
 
-KeyKind: TypeAlias = Literal["value", "bin", "hour", "day"]
+TIME_KINDS = ("hour", "day", "week", "month")
+KeyKind: TypeAlias = Literal["value", "bin", "hour", "day", "week", "month"]
 
 MAX_CELLS = 1 << 24
 """Cells of a question, or of a key set that a schema declares."""
@@ -30,7 +31,7 @@ MAX_KEY_SETS = 16
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key expression: a column's value, its bin, or the local hour or day of a timestamp.
+    """A key expression: a column's value, its bin, or the local hour, day, week or month of a timestamp.
 
     `column` is a name of the table, or `table.name` for a column of a joined attribute table. `cuts` are the inner
     edges of a bin in logical units: cuts (5, 10) part [low, high] into [low, 5), [5, 10), [10, high].
@@ -73,6 +74,16 @@ def day(column: str) -> Key:
     return Key(column, "day")
 
 
+def week(column: str) -> Key:
+    """A key: the local week of a Timestamp, named by its Monday (ISO 8601), every week between its bounds."""
+    return Key(column, "week")
+
+
+def month(column: str) -> Key:
+    """A key: the local calendar month of a Timestamp, named by its first day, every month between its bounds."""
+    return Key(column, "month")
+
+
 def as_key(key: str | Key) -> Key:
     if isinstance(key, Key):
         return key
@@ -94,7 +105,7 @@ def cell_labels(key: Key, column: Column) -> tuple[object, ...]:
             labels = (False, True)
         else:
             raise InvalidQueryError(
-                f"column {key.column!r} has too many values for a key: use ds.bin, or ds.hour or ds.day for a time"
+                f"column {key.column!r} has too many values for a key: use ds.bin, or ds.hour, day, week or month"
             )
     elif key.kind == "bin":
         edges = [column.range[0], *bin_cuts(key, column)]
@@ -102,13 +113,13 @@ def cell_labels(key: Key, column: Column) -> tuple[object, ...]:
         ends = [f"{b})" for b in decoded[1:]] + [f"{column.decode(column.range[1])}]"]
         labels = tuple(f"[{a}, {b}" for a, b in zip(decoded, ends, strict=True))
     else:
-        if key.kind not in ("hour", "day"):
+        if key.kind not in TIME_KINDS:
             raise InvalidQueryError(
-                f"a key of kind {key.kind!r} is not known: use a column's name, ds.bin, hour or day"
+                f"a key of kind {key.kind!r} is not known: use a column's name, ds.bin, hour, day, week or month"
             )
         if not isinstance(column, Timestamp):
             raise InvalidQueryError(f"column {key.column!r} is no Timestamp: {key.kind} needs one")
-        labels = tuple(range(24)) if key.kind == "hour" else tuple(_days(column))
+        labels = tuple(range(24)) if key.kind == "hour" else periods(column, key.kind)
     return (*labels, None) if column.nullable or key.profile else labels
 
 
@@ -121,10 +132,16 @@ def check_keys(keys: Sequence[Key], labels: Sequence[Sequence[object]]) -> None:
         raise InvalidQueryError(f"the keys make {cells} cells, above {MAX_CELLS}: use fewer keys or wider bins")
 
 
-def _days(column: Timestamp) -> list[dt.date]:
+def periods(column: Timestamp, kind: KeyKind) -> tuple[dt.date, ...]:
+    """The first days of the local days, weeks or months that a Timestamp's bounds touch, ascending."""
     zone = ZoneInfo(column.zone)
     first, last = column.low.astimezone(zone).date(), column.high.astimezone(zone).date()
-    return [first + dt.timedelta(days=i) for i in range((last - first).days + 1)]
+    days = (first + dt.timedelta(days=i) for i in range((last - first).days + 1))
+    if kind == "week":
+        days = (d - dt.timedelta(days=d.weekday()) for d in days)
+    elif kind == "month":
+        days = (d.replace(day=1) for d in days)
+    return tuple(dict.fromkeys(days))
 
 
 def bin_cuts(key: Key, column: Column) -> tuple[int, ...]:

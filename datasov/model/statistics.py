@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, TypeAlias
 
-StatisticKind: TypeAlias = Literal["count", "sum", "distinct"]
+StatisticKind: TypeAlias = Literal["count", "sum", "square", "distinct"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class Statistic:
     """One noised vector of a plan.
 
     Attributes:
-        kind: rows, sum of codes, or residents, in each cell.
+        kind: rows, sum of codes, sum of their squares, or residents, in each cell.
         column: the column summed; for a count, the column whose nulls are left out ("" for all rows).
         low, high: codes are clipped to [low, high] before they are added.
-        centre: public code subtracted from each clipped code before it is added.
+        centre: public code subtracted from each clipped code before it is squared or added.
         squared_sensitivity: squared L2 distance that one resident can move the vector by (docs/proofs/bounded-map.md).
     """
 
@@ -88,3 +88,21 @@ def _edge(inside: Callable[[float], bool], middle: float, end: float) -> float:
         else:
             outer = half
     return outer
+
+
+def variance_interval(
+    count: tuple[float, float], total: tuple[float, float], square: tuple[float, float], most: float
+) -> tuple[float, float]:
+    """The range of square / count - (total / count)^2, cut to [0, most], over a box of intervals.
+
+    Where the three intervals hold together with some probability, so does this one (Bonferroni's box). A count below 1
+    leaves all of [0, most] open.
+    """
+    if count[0] < 1:
+        return 0.0, most
+    means = [t / c for t in total for c in count]
+    least_mean = 0.0 if total[0] <= 0 <= total[1] else min(abs(m) for m in means)
+    most_mean = max(abs(m) for m in means)
+    low = min(square[0] / c for c in count) - most_mean**2
+    high = max(square[1] / c for c in count) - least_mean**2
+    return min(max(low, 0.0), most), max(min(high, most), 0.0)

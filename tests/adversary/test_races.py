@@ -49,7 +49,12 @@ def test_residents_caps_hold_under_racing_threads(tmp_path):
         for n in range(3):
             consent = consent_for(city, TRIPS, n, loss=ds.Loss(LOSS.nano * (n + 1)))
             city.admit(consent, contribution(city, consent, n, 1, TRIPS, [{"district": "N", "km": n}]))
-        results = in_threads(20, lambda i: ask(city, i))
+        costly = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
+
+        def release(i: int) -> str:
+            return str(city.release(costly.where(ds.col("km") > -1 - i), loss=LOSS, purpose=PURPOSE))
+
+        results = in_threads(20, release)
         assert all(isinstance(r, str) for r in results), results
         audit(city)
         (partition,) = city._registry.refresh()

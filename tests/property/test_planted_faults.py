@@ -57,6 +57,12 @@ def noticed(query: ds.Query) -> bool:
     return False
 
 
+def runs(compiled: plan.Plan, kept: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows, and where each pair of them begins: what `_bounded_anew` returns."""
+    columns = (kept[contribute.RESIDENT].to_numpy(), kept[contribute.PAIR + compiled.index].to_numpy())
+    return kept, contribute._runs(*columns)
+
+
 @pytest.mark.parametrize("query", QUERIES)
 def test_nothing_is_noticed_where_nothing_is_planted(query):
     assert not noticed(query)
@@ -76,6 +82,7 @@ def test_half_the_sensitivity_is_noticed(query, monkeypatch):
 @pytest.mark.parametrize("query", QUERIES)
 def test_truncation_by_the_order_of_all_rows_is_noticed(query, monkeypatch):
     monkeypatch.setattr(contribute, "_bound", lambda p: pl.int_range(pl.len()) < p.rows * p.keys)
+    monkeypatch.setattr(contribute, "_bounded_anew", lambda p, _, passing: runs(p, passing.head(p.rows * p.keys)))
     assert noticed(query)
 
 
@@ -100,14 +107,17 @@ def test_ranks_that_restart_with_every_contribution_are_noticed(query, monkeypat
 
 @pytest.mark.parametrize("query", QUERIES[:2])
 def test_a_missing_bound_on_keys_is_noticed(query, monkeypatch):
+    real = contribute._bounded_anew
     monkeypatch.setattr(contribute, "_bound", lambda p: pl.col("_row:" + p.index) < p.rows)
+    monkeypatch.setattr(contribute, "_bounded_anew", lambda p, *given: real(replace(p, keys=10**6), *given))
     assert noticed(query)
 
 
 @pytest.mark.parametrize("query", [QUERIES[1]])
 def test_a_where_after_the_bound_is_noticed(query, monkeypatch):
     """Bounding first and filtering then is sound, but not what the specification says."""
-    monkeypatch.setattr(contribute, "_ranked_anew", lambda plan, shard, passing: passing)
+    bound = contribute._bound
+    monkeypatch.setattr(contribute, "_bounded_anew", lambda p, _, passing: runs(p, passing.filter(bound(p))))
     assert noticed(query)
 
 

@@ -138,7 +138,7 @@ class Trace(RuleBasedStateMachine):
             with pytest.raises(BudgetExceededError):
                 self.ask(question, loss)
         else:
-            payers = self.model.payers(question, loss, self.clock.now)
+            payers = self.model.payers(question, loss, self.clock.now, self.key)
             answer = self.ask(question, loss)
             assert len(self.drawn) == before + 1
             assert (self.drawn[-1] == self.model.totals(question, payers, self.key)).all()
@@ -153,9 +153,9 @@ class Trace(RuleBasedStateMachine):
         for question in asked:
             self.question(question, loss)
 
-    def answered(self, key: tuple[int, int, int], payers: list[str], loss: ds.Loss, answer: bytes) -> None:
+    def answered(self, key: tuple[int, int, int], prices: dict[str, int], loss: ds.Loss, answer: bytes) -> None:
         self.model.spent += loss.nano
-        self.model.charge(payers, loss)
+        self.model.charge(prices)
         self.model.stored[key] = answer
         self.model.order.append(answer)
 
@@ -184,7 +184,7 @@ class Trace(RuleBasedStateMachine):
     def abort(self, question, loss, nth, after):
         """Die before or after the nth append of a question, and see what stands."""
         key = question, loss.nano, self.city.epoch
-        payers = self.model.payers(question, loss, self.clock.now)
+        prices = self.model.payers(question, loss, self.clock.now, self.key)
         append, left = self.city._store.append, nth
 
         def dying(*given):
@@ -214,19 +214,20 @@ class Trace(RuleBasedStateMachine):
             return
         reserved = BUDGET.nano - self.model.spent - self.city.remaining.nano
         assert reserved in (0, loss.nano)
-        charged = [n for n in NAMES if self.spent_by(n) != self.model.members[n].spent]
-        assert charged in ([], payers), "a charge is all or nothing"
+        charged = {n: now - m.spent for n, m in self.model.members.items() if (now := self.spent_by(n)) != m.spent}
+        costly = {n: price for n, price in prices.items() if price}
+        assert charged in ({}, costly), "a charge is all or nothing"
         assert reserved or not charged, "a resident was charged before the city was"
         if outputs > len(self.model.order):
             assert reserved, "an answer without a reservation"
-            assert charged == payers, "an answer without its charge"
+            assert charged == costly, "an answer without its charge"
             stored = self.city.releases()[-1]
             answer = stored.identifier + b"".join(v.tobytes() for v in stored.values)
-            self.answered(key, payers, loss, answer)
+            self.answered(key, prices, loss, answer)
         else:
             assert answer is None, "an answer that is not stored"
             self.model.spent += reserved
-            self.model.charge(charged, loss)
+            self.model.charge(charged)
 
     @rule()
     def back_up(self):

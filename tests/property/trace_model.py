@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -28,6 +31,7 @@ QUESTIONS = [
     _BASE.keys("cat").where(ds.col("num") > 1).distinct(),
     _BASE.join(WHO).keys("who.ward").mean("num"),
     _BASE.keys(ds.bin("num", [2]), "flag").count(),
+    _BASE.keys("cat").where(ds.col("flag") == True).variance("num"),  # noqa: E712
 ]
 LOSSES = [ds.zcdp(rho="0.01"), ds.zcdp(rho="0.02")]
 BUDGET = ds.zcdp(rho="0.1")
@@ -60,33 +64,50 @@ class Model:
     def copy(self) -> Model:
         return copy.deepcopy(self)
 
-    def payers(self, question: int, loss: ds.Loss, now: int) -> list[str]:
-        """Whose live consent covers the question and holds the loss."""
+    def payers(self, question: int, loss: ds.Loss, now: int, key: bytes) -> dict[str, int]:
+        """Whose live consent covers the question and holds what it costs them, and that price in nano-rho."""
         query = QUESTIONS[question]
         read = {c for c in query.columns() if "." not in c}
-        found = []
+        found = {}
         for name, member in self.members.items():
             if member.consent is None or not member.live or now >= member.consent.claims.expires:
                 continue
             joined = len(member.consent.claims.coverage) > 1
             covered = read <= set(member.columns) and (joined or not query.profiles)
-            if covered and member.spent + loss.nano <= member.consent.claims.loss.nano:
-                found.append(name)
+            price = self.price(question, name, loss, key)
+            if covered and member.spent + price <= member.consent.claims.loss.nano:
+                found[name] = price
         return found
 
-    def totals(self, question: int, names: list[str], key: bytes) -> np.ndarray:
+    def price(self, question: int, name: str, loss: ds.Loss, key: bytes) -> int:
+        """What a resident's own vector costs: |v|^2 / (2 sigma^2) over all statistics, up to 1/65535 of the loss."""
+        sigmas = compile(QUESTIONS[question]).sigmas(loss)
+        own = sum(
+            Fraction(int(v)) ** 2 / (2 * Fraction(sigma) ** 2)
+            for row, sigma in zip(self.vector(question, name, key), sigmas, strict=True)
+            for v in row
+        )
+        nano = min(math.ceil(own * (10**9 + 1)), loss.nano)
+        share = math.ceil(nano * Fraction(65_535, loss.nano))
+        return math.ceil(Fraction(share * loss.nano, 65_535))
+
+    def vector(self, question: int, name: str, key: bytes) -> np.ndarray:
+        """A resident's own bounded vector, shape (statistics, cells)."""
+        member = self.members[name]
+        profile = member.profile[0] if member.profile else None
+        return contributed(QUESTIONS[question], name, member.rows, profile, key)
+
+    def totals(self, question: int, names: Iterable[str], key: bytes) -> np.ndarray:
         """The exact bounded totals over these residents."""
-        query = QUESTIONS[question]
-        plan = compile(query)
+        plan = compile(QUESTIONS[question])
         out = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
         for name in names:
-            member = self.members[name]
-            out += contributed(query, name, member.rows, member.profile[0] if member.profile else None, key)
+            out += self.vector(question, name, key)
         return out
 
-    def charge(self, names: list[str], loss: ds.Loss) -> None:
-        for name in names:
-            self.members[name].spent += loss.nano
+    def charge(self, prices: Mapping[str, int]) -> None:
+        for name, price in prices.items():
+            self.members[name].spent += price
 
 
 def fresh_rows(seed: int) -> tuple[list[Row], list[Row]]:

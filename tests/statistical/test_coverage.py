@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import datasov as ds
-from datasov.model.statistics import half_width, ratio_interval
+from datasov.model.statistics import half_width, ratio_interval, variance_interval
 from tests.helpers import PURPOSE, Clock, enrol, found_city
 from tests.statistical.significance import Share, discrete_gaussian, too_rare
 
 CONFIDENCES = (0.9, 0.95, 0.99)
-SHARE, RATIO, DOOR = Share("coverage"), Share("ratio"), Share("door")
+SHARE, RATIO, DOOR, VARIANCE = Share("coverage"), Share("ratio"), Share("door"), Share("variance")
 
 
 def exact_half_width(sigma: float, confidence: float) -> int:
@@ -90,6 +90,41 @@ def test_intervals_of_means_grow_narrow_with_more_rows():
         widths.append(high - low)
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.02
+
+
+@pytest.mark.parametrize("count", [1, 7, 200])
+@pytest.mark.parametrize("sigmas", [(0.7, 3.0, 20.0), (9.0, 40.0, 600.0)])
+def test_intervals_of_variances_cover(count, sigmas):
+    runs, rng = 3000, np.random.default_rng(count)
+    values = rng.integers(-20, 21, count)
+    exact = int(count), int(values.sum()), int((values**2).sum())
+    truth = exact[2] / count - (exact[1] / count) ** 2
+    drawn = []
+    for sigma in sigmas:
+        support, mass = discrete_gaussian(sigma)
+        drawn.append(rng.choice(support, size=runs, p=mass))
+    for confidence in CONFIDENCES:
+        widths = [half_width(s, 1 - (1 - confidence) / 3) for s in sigmas]
+        covered = 0
+        for noise in zip(*drawn, strict=True):
+            boxes = [(e + n - w, e + n + w) for e, n, w in zip(exact, noise, widths, strict=True)]
+            low, high = variance_interval(*boxes, 20.5**2)
+            assert 0 <= low <= high <= 20.5**2
+            covered += low - 1e-9 <= truth <= high + 1e-9
+        assert too_rare(covered, runs, confidence) > VARIANCE.take()
+
+
+def test_released_variances_are_those_of_the_rows(tmp_path):
+    with found_city(tmp_path, Clock(), budget=ds.zcdp(rho=10**6)) as city:
+        enrol(city, range(4), lambda n: [{"cell": "3", "num": v} for v in (n, 2 * n, 7.5)], schema=WIDE,
+              loss=ds.zcdp(rho=10**6))  # fmt: skip
+        query = ds.query(WIDE).keys("cell").bound(rows=5, keys=1).variance("num").std("num").mean("num")
+        row = city.release(query, loss=ds.zcdp(rho=900_000), purpose=PURPOSE).frame(1 - 1e-9).row(3, named=True)
+        values = np.array([v for n in range(4) for v in (n, 2 * n, 7.5)])
+        assert row["num_variance"] == pytest.approx(values.var(), abs=0.6)
+        assert row["num_variance_low"] <= values.var() <= row["num_variance_high"]
+        assert row["num_std"] == pytest.approx(values.std(), abs=0.2)
+        assert row["num_std_low"] <= values.std() <= row["num_std_high"]
 
 
 CELLS = 1500

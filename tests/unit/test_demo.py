@@ -26,6 +26,7 @@ from datasov.kernel.contribute import Shard, contribute
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
 from datasov.model.schema import cell_labels
+from tests.helpers import summed
 
 HOUSEHOLDS = 40
 
@@ -96,7 +97,7 @@ def test_consents_and_budget_cover_what_is_asked(pooled: Pooled) -> None:
 def test_the_recount_as_bounded_is_the_kernels_total(pooled: Pooled, number: int) -> None:
     question = pooled.asked[number]
     plan, shards = compile(question.query), pooled.shards(question)
-    total = sum(contribute(plan, s, np.ones(s.residents, dtype=np.bool_))._values for s in shards)
+    total = summed(plan, [contribute(plan, s, np.ones(s.residents, dtype=np.bool_)) for s in shards])
     (key,) = question.query.key_list
     labels = cell_labels(key, question.query.column(key.column))
     recount = {row["key"]: row for row in exact.bounded(question, plan, shards, pooled.source.departments).to_dicts()}

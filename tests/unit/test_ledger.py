@@ -37,6 +37,12 @@ def everybody(count: int, cap: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     return np.ones(count, dtype=np.bool_), np.full(count, cap, dtype=np.int64)
 
 
+def full(ledger: Ledger, reservation: Reservation, account: str, eligible, caps, fence) -> np.ndarray:
+    """Charge the whole loss to each who is eligible; who of them pays."""
+    owed = np.where(eligible, reservation.loss.nano, 0)
+    return ledger.charge(reservation, account, owed, caps, fence) & eligible
+
+
 def test_the_whole_budget_can_be_reserved_and_not_one_nano_more(ledger):
     ledger.reserve(Loss(60))
     with pytest.raises(BudgetExceededError):
@@ -94,7 +100,7 @@ def test_what_is_left_is_always_exact(steps):
 
 def test_residents_pay_until_their_cap_and_then_drop_out(store, ledger):
     eligible, caps = np.array([True, True, False, True]), np.array([10, 20, 100, 9], dtype=np.int64)
-    paid = [ledger.charge(ledger.reserve(Loss(10)), "a", eligible, caps, {}).tolist() for _ in range(3)]
+    paid = [full(ledger, ledger.reserve(Loss(10)), "a", eligible, caps, {}).tolist() for _ in range(3)]
     assert paid == [[True, True, False, False], [False, True, False, False], [False] * 4]
     for one in (ledger, Ledger(store)):
         assert one.spent("a", 4).tolist() == [10, 20, 0, 0]
@@ -103,30 +109,30 @@ def test_residents_pay_until_their_cap_and_then_drop_out(store, ledger):
 
 
 def test_a_list_that_grew_keeps_what_was_spent(ledger):
-    ledger.charge(ledger.reserve(Loss(5)), "a", *everybody(2), {})
-    ledger.charge(ledger.reserve(Loss(7)), "a", *everybody(9), {})
+    full(ledger, ledger.reserve(Loss(5)), "a", *everybody(2), {})
+    full(ledger, ledger.reserve(Loss(7)), "a", *everybody(9), {})
     assert ledger.spent("a", 9).tolist() == [12, 12, *[7] * 7]
     assert ledger.spent("a", 1).tolist() == [12], "asking for fewer forgets nobody"
     assert ledger.spent("a", 9).tolist() == [12, 12, *[7] * 7]
 
 
 def test_what_spent_returns_is_a_copy(ledger):
-    ledger.charge(ledger.reserve(Loss(5)), "a", *everybody(3), {})
+    full(ledger, ledger.reserve(Loss(5)), "a", *everybody(3), {})
     ledger.spent("a", 3)[:] = 0
     assert ledger.spent("a", 3).tolist() == [5, 5, 5]
 
 
 def test_nobody_is_a_list_too(ledger):
-    assert ledger.charge(ledger.reserve(Loss(5)), "a", *everybody(0), {"registry/a": 0}).tolist() == []
+    assert full(ledger, ledger.reserve(Loss(5)), "a", *everybody(0), {"registry/a": 0}).tolist() == []
 
 
 def test_a_fence_that_moved_charges_nobody(store, ledger):
     reservation = ledger.reserve(Loss(5))
     store.append({"registry/a": (0, [b"somebody left"])})
     with pytest.raises(ConflictError):
-        ledger.charge(reservation, "a", *everybody(3), {"registry/a": 0})
+        full(ledger, reservation, "a", *everybody(3), {"registry/a": 0})
     assert ledger.spent("a", 3).tolist() == [0, 0, 0]
-    ledger.charge(reservation, "a", *everybody(3), {"registry/a": 1})
+    full(ledger, reservation, "a", *everybody(3), {"registry/a": 1})
     assert ledger.spent("a", 3).tolist() == [5, 5, 5]
 
 
@@ -137,14 +143,14 @@ def test_charges_of_two_ledgers_are_never_made_on_an_old_account(store, ledger):
 
     def late(batch, blobs=None):
         store.append = real
-        other.charge(other.reserve(Loss(5)), "a", *cap, {})
+        full(other, other.reserve(Loss(5)), "a", *cap, {})
         return real(batch, blobs)
 
     reservation = ledger.reserve(Loss(5))
     store.append = late
     with pytest.raises(ConflictError):
-        ledger.charge(reservation, "a", *cap, {})
-    assert ledger.charge(reservation, "a", *cap, {}).tolist() == [False]
+        full(ledger, reservation, "a", *cap, {})
+    assert full(ledger, reservation, "a", *cap, {}).tolist() == [False]
     assert ledger.spent("a", 1).tolist() == [5]
 
 
@@ -152,9 +158,34 @@ def test_charges_of_two_ledgers_are_never_made_on_an_old_account(store, ledger):
 def test_any_set_of_payers_is_kept_exactly(count, seed):
     ledger = Ledger(MemoryStore(), Loss(10))
     eligible = np.random.default_rng(seed).random(count) < 0.3
-    payers = ledger.charge(ledger.reserve(Loss(3)), "a", eligible, everybody(count)[1], {})
+    payers = full(ledger, ledger.reserve(Loss(3)), "a", eligible, everybody(count)[1], {})
     assert (payers == eligible).all()
     assert (ledger.spent("a", count) == 3 * eligible).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=40), st.integers(1, 10**6))
+def test_each_pays_what_they_owe_rounded_up_a_little_and_never_above_their_cap(residents, loss):
+    ledger = Ledger(MemoryStore(), Loss(3 * 10**6))
+    owed = np.array([min(o, loss) for o, _ in residents], dtype=np.int64)
+    caps = np.array([c for _, c in residents], dtype=np.int64)
+    for _ in range(3):
+        before = ledger.spent("a", len(owed))
+        pays = ledger.charge(ledger.reserve(Loss(loss)), "a", owed, caps, {})
+        paid = ledger.spent("a", len(owed)) - before
+        assert (paid[~pays] == 0).all()
+        assert (paid[pays] >= owed[pays]).all()
+        assert (paid[pays] <= np.minimum(owed[pays] + loss // 65_535 + 2, loss)).all()
+        assert (before + paid <= np.maximum(caps, before)).all()
+        assert pays[(owed == 0) & (before <= caps)].all(), "who owes nothing takes part"
+    assert (Ledger(ledger._store).spent("a", len(owed)) == ledger.spent("a", len(owed))).all()
+
+
+def test_losses_of_any_size_are_charged_exactly_in_full(ledger):
+    for nano in (1, 65_534, 65_535, 65_536, 2**46, 10**15):
+        store = MemoryStore()
+        one = Ledger(store, Loss(10**15))
+        assert full(one, one.reserve(Loss(nano)), "a", *everybody(2, 10**16), {}).all()
+        assert Ledger(store).spent("a", 2).tolist() == [nano, nano]
 
 
 # --- answers
