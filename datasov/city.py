@@ -27,7 +27,7 @@ from datasov.model.privacy import MAX_NANO, Loss, Trust, central, check_loss
 from datasov.model.query import Query
 from datasov.model.release import Preview, Release, preview
 from datasov.model.schema import Schema
-from datasov.pool.draft import Draft
+from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
 from datasov.store import anchor, place
 from datasov.store.sqlite import SQLiteStore
@@ -224,41 +224,11 @@ class City:
         self, batch: Sequence[tuple[Consent | bytes, bytes]], executor: ThreadPoolExecutor
     ) -> list[DatasovError | None]:
         verified = list(executor.map(self._verified, batch))
-        results: list[DatasovError | None] = [v if isinstance(v, DatasovError) else None for v in verified]
-        waiting = [i for i, v in enumerate(verified) if isinstance(v, Admission)]
-        while waiting:
-            with self._guard:
-                again: list[int] = []
-                draft = Draft(self._registry, self._store, self._pool, int(self._clock()))
-                try:
-                    refused = self._draft(draft, verified, waiting, again)
-                    draft.write()
-                except ConflictError:
-                    continue
-                for i, why in refused.items():
-                    results[i] = why
-                waiting = again
+        with self._guard:
+            results = admit_all(verified, lambda: Draft(self._registry, self._store, self._pool, int(self._clock())))
         if batch:
             self._anchor()
         return results
-
-    @staticmethod
-    def _draft(
-        draft: Draft, verified: Sequence[Admission | DatasovError], waiting: Sequence[int], again: list[int]
-    ) -> dict[int, DatasovError]:
-        """Add to a draft what waits; `again` takes what must wait for the next one. Gives what is refused, and why."""
-        refused: dict[int, DatasovError] = {}
-        for i in waiting:
-            admission = verified[i]
-            if isinstance(admission, Admission):
-                try:
-                    if not draft.add(admission):
-                        again.append(i)
-                except ConflictError:
-                    raise
-                except DatasovError as why:
-                    refused[i] = why
-        return refused
 
     def revoke(self, revocation: bytes) -> None:
         """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from datasov.authority.admission import Admission
 from datasov.authority.registry import Member, Registry, partition_name
-from datasov.errors import ConflictError, ConsentError, StoreError
+from datasov.errors import ConflictError, ConsentError, DatasovError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
 from datasov.store.sqlite import SQLiteStore
@@ -76,6 +78,30 @@ class Draft:
             },
             self._blobs,
         )
+
+
+def admit_all(verified: Sequence[Admission | DatasovError], begin: Callable[[], Draft]) -> list[DatasovError | None]:
+    """Admit what passed verification, in as many drafts as it takes; for each in order, None or why it was refused."""
+    results: list[DatasovError | None] = [v if isinstance(v, DatasovError) else None for v in verified]
+    waiting = {i: v for i, v in enumerate(verified) if isinstance(v, Admission)}
+    while waiting:
+        draft, refused, again = begin(), dict[int, DatasovError](), dict[int, Admission]()
+        try:
+            for i, admission in waiting.items():
+                try:
+                    if not draft.add(admission):
+                        again[i] = admission
+                except ConflictError:
+                    raise
+                except DatasovError as why:
+                    refused[i] = why
+            draft.write()
+        except ConflictError:
+            continue
+        for i, reason in refused.items():
+            results[i] = reason
+        waiting = again
+    return results
 
 
 def _check_newer(member: Member, admission: Admission) -> None:
