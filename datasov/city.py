@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 import threading
 import time
@@ -23,9 +22,9 @@ from datasov.kernel.ledger import Ledger
 from datasov.kernel.plan import MECHANISM, compile
 from datasov.model.consent import CityId, Consent, check_purpose
 from datasov.model.document import canonical
-from datasov.model.privacy import MAX_NANO, Loss, Trust, central, check_loss
+from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.query import Query
-from datasov.model.release import Preview, Release, preview
+from datasov.model.release import Preview, Release, least_loss, preview
 from datasov.model.schema import Schema
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
@@ -282,21 +281,7 @@ class City:
         Raises:
             InvalidQueryError: no loss gives such margins, or there is no such statistic.
         """
-        names = set(self.preview(query, loss=Loss(MAX_NANO), confidence=confidence).frame["statistic"])
-        limits = dict(within) if isinstance(within, Mapping) else dict.fromkeys(names, within)
-        if not limits or not limits.keys() <= names or not all(limit > 0 for limit in limits.values()):
-            raise InvalidQueryError(f"within maps some of {', '.join(sorted(names))} to margins above zero")
-
-        def enough(nano: int) -> bool:
-            try:
-                margins = self.preview(query, loss=Loss(nano), confidence=confidence).frame
-            except InvalidQueryError:
-                return False
-            return all(m <= limits.get(n, m) for n, m in margins.select("statistic", "margin").iter_rows())
-
-        if not enough(MAX_NANO):
-            raise InvalidQueryError("no loss gives such small margins: allow wider ones, or lower the bounds")
-        return Loss(bisect.bisect_left(range(MAX_NANO), True, lo=1, key=enough))
+        return least_loss(lambda loss: self.preview(query, loss=loss, confidence=confidence), within)
 
     def release(self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None) -> Release:
         """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.

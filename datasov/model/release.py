@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import polars as pl
 from datasov.errors import InvalidQueryError
 from datasov.model.columns import Category, Decimal
 from datasov.model.document import Document, digest
-from datasov.model.privacy import Loss, Trust
+from datasov.model.privacy import MAX_NANO, Loss, Trust
 from datasov.model.query import Aggregate, Query, query_from_document
 from datasov.model.schema import Schema, cell_labels
 from datasov.model.statistics import Statistic, half_width, ratio_interval, variance_interval
@@ -230,3 +231,26 @@ def preview(
             f"the error of a mean or a variance is at most that of a cell with {MEAN_ROWS} rows, and falls with more",
         )
     return Preview(loss, confidence, cells, pl.DataFrame(rows), notes)
+
+
+def least_loss(preview_of: Callable[[Loss], Preview], within: float | Mapping[str, float]) -> Loss:
+    """The least loss whose preview has margins of at most `within`: one for all statistics, or by name.
+
+    Raises:
+        InvalidQueryError: no loss gives such margins, or there is no such statistic.
+    """
+    names = set(preview_of(Loss(MAX_NANO)).frame["statistic"])
+    limits = dict(within) if isinstance(within, Mapping) else dict.fromkeys(names, within)
+    if not limits or not limits.keys() <= names or not all(limit > 0 for limit in limits.values()):
+        raise InvalidQueryError(f"within maps some of {', '.join(sorted(names))} to margins above zero")
+
+    def enough(nano: int) -> bool:
+        try:
+            margins = preview_of(Loss(nano)).frame
+        except InvalidQueryError:
+            return False
+        return all(m <= limits.get(n, m) for n, m in margins.select("statistic", "margin").iter_rows())
+
+    if not enough(MAX_NANO):
+        raise InvalidQueryError("no loss gives such small margins: allow wider ones, or lower the bounds")
+    return Loss(bisect.bisect_left(range(MAX_NANO), True, lo=1, key=enough))
