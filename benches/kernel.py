@@ -1,8 +1,15 @@
 """One bounded, noised question against raw Polars over the same rows in the same process.
 
 Count, sum and distinct residents over 1,000 public keys; every resident bounded to 8 keys and 16 rows a key; values
-clipped; consents checked, every resident's budget charged durably, noise included. The raw side is
-`group_by(key).agg(len, sum)` over the same codes (u16, in memory, no strings).
+clipped. The raw side is `group_by(key).agg(len, sum)` over the same codes (u16, in memory, no strings).
+
+- `ratio_to_raw_polars`: consents checked, the city's budget reserved durably, bounded, added, noised.
+- `charged_ratio`: the whole release: each resident's own account charged durably too, output and leaf committed.
+- `where_ratio`: as the first, with a `where` on another column and the bounds applied to the rows that pass it;
+  `where_charged_ratio`: the whole release of that.
+- `cold_ratio`: the sealed pool read from files (hashed, decrypted, into frames), against the same rows with their ranks
+  read from plain Parquet (zstd-1); `cold_data_ratio`: against Parquet of the data columns alone.
+- `admission_s_per_10m`: seconds of indexing 10M contributed rows, signatures and decryption aside.
 """
 
 from __future__ import annotations
@@ -20,14 +27,17 @@ import numpy as np
 import polars as pl
 
 import datasov as ds
+from datasov.crypto.kdf import sha256
 from datasov.engine.local import threads
 from datasov.kernel import monitor
-from datasov.kernel.contribute import RESIDENT, Shard
+from datasov.kernel.contribute import RESIDENT, Exact, Shard, add, contribute, total
 from datasov.kernel.ledger import Ledger
+from datasov.kernel.noise import draw
 from datasov.kernel.plan import compile
 from datasov.model.document import canonical
-from datasov.pool.pool import RESIDENTS_PER_SHARD, schema_order
+from datasov.pool.pool import RESIDENTS_PER_SHARD, schema_order, shard_from_bytes, shard_to_bytes
 from datasov.pool.ranks import ranked
+from datasov.pool.sealed import open_shard, seal_shard
 from datasov.store.sqlite import SQLiteStore
 
 KEYS, ROWS_A_RESIDENT, RUNS = 1000, 50, 5
@@ -104,6 +114,37 @@ def alternating(first: Callable[[], object], second: Callable[[], object], runs:
     return statistics.median(a), statistics.median(b), statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
+def cold(held: list[Shard], folder: Path) -> tuple[float, float]:
+    """The ratios of reading the sealed pool to reading plain Parquet, with the ranks and without."""
+    key, name = bytes(range(32)), "00" * 16
+    sealed = [seal_shard(key, name, n, 1, shard_to_bytes(shard)) for n, shard in enumerate(held)]
+    prints = [sha256(data) for data in sealed]
+    for n, data in enumerate(sealed):
+        (folder / f"{n}.shard").write_bytes(data)
+    del sealed
+    for n, shard in enumerate(held):
+        shard.rows.write_parquet(folder / f"{n}.parquet", compression="zstd", compression_level=1)
+        data_columns = shard.rows.select("district", "km", "mode", RESIDENT)
+        data_columns.write_parquet(folder / f"{n}.data.parquet", compression="zstd", compression_level=1)
+
+    def one(n: int) -> Shard:
+        data = (folder / f"{n}.shard").read_bytes()
+        if sha256(data) != prints[n]:
+            raise AssertionError("the shard's file is not the one that was written")
+        return shard_from_bytes(open_shard(key, name, n, 1, data), 0, "")
+
+    def opened() -> None:
+        list(threads()(one, range(len(held))))
+
+    def plain() -> None:
+        list(threads()(lambda n: pl.read_parquet(folder / f"{n}.parquet"), range(len(held))))
+
+    def data_alone() -> None:
+        list(threads()(lambda n: pl.read_parquet(folder / f"{n}.data.parquet"), range(len(held))))
+
+    return alternating(opened, plain, RUNS)[2], alternating(opened, data_alone, RUNS)[2]
+
+
 def run(size: str, rows: int | None = None) -> dict[str, object]:
     """The figures; `size` is "small" (1M rows) or "full" (10M), unless `rows` says otherwise."""
     rows = rows or (1_000_000 if size == "small" else 10_000_000)
@@ -116,11 +157,26 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
         pool, engine = _Pool(held, sum(s.residents for s in held)), threads()
         asked = 0
 
-        def ours(query: ds.Query = QUERY) -> None:
+        def request(query: ds.Query) -> monitor.Request:
             nonlocal asked
             asked += 1
-            request = monitor.Request(compile(query), LOSS, "bench", ds.central(), asked)
-            monitor.release(request, authorise=lambda _: None, ledger=ledger, pool=pool, engine=engine, record=_record)
+            return monitor.Request(compile(query), LOSS, "bench", ds.central(), asked)
+
+        def released(query: ds.Query) -> None:
+            monitor.release(
+                request(query), authorise=lambda _: None, ledger=ledger, pool=pool, engine=engine, record=_record
+            )
+
+        def answered(query: ds.Query) -> None:
+            """A release but for the charges of the residents' own accounts and the commit."""
+            asking = request(query)
+            plan, snapshot, reservation = asking.plan, pool.snapshot(asking), ledger.reserve(asking.loss)
+
+            def part(shard: Shard) -> Exact:
+                eligible = snapshot.eligible[shard.first : shard.first + shard.residents]
+                return total(plan, contribute(plan, shard, eligible), eligible)
+
+            draw(add(engine(part, snapshot.shards), plan), plan, reservation)
 
         raw_frame = pl.concat([s.rows.select("district", "km") for s in held]).rechunk()
 
@@ -129,11 +185,14 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
 
         gc.collect()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seconds, raw_seconds, ratio = alternating(ours, raw, RUNS)
+        seconds, raw_seconds, ratio = alternating(lambda: answered(QUERY), raw, RUNS)
+        _, _, charged_ratio = alternating(lambda: released(QUERY), raw, RUNS)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         where = QUERY.where(ds.col("mode").is_in(["bus", "rail"]))
-        _, _, where_ratio = alternating(lambda: ours(where), raw, RUNS)
+        _, _, where_ratio = alternating(lambda: answered(where), raw, RUNS)
+        _, _, where_charged_ratio = alternating(lambda: released(where), raw, RUNS)
         store.close()
+        cold_ratio, cold_data_ratio = cold(held, Path(folder))
     return {
         "rows": rows,
         "residents": sum(s.residents for s in held),
@@ -141,7 +200,11 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
         "seconds": round(seconds, 4),
         "raw_polars_seconds": round(raw_seconds, 4),
         "ratio_to_raw_polars": round(ratio, 3),
+        "charged_ratio": round(charged_ratio, 3),
         "where_ratio": round(where_ratio, 3),
+        "where_charged_ratio": round(where_charged_ratio, 3),
+        "cold_ratio": round(cold_ratio, 3),
+        "cold_data_ratio": round(cold_data_ratio, 3),
         "peak_bytes": peak * 1024,
         "peak_bytes_before": before * 1024,
         "pool_bytes": pool_bytes,

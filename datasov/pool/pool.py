@@ -127,7 +127,7 @@ class Pool:
         profiles = _merge_profiles(old, keep, {i: c.profiles for i, c in added.items()}, residents)
         generation = partition.shards[number][0] + 1 if number in partition.shards else 1
         shard = Shard(first, residents, rows, profiles, schema_order(schema))
-        sealed = seal_shard(self._key, partition.name, number, generation, _to_bytes(shard))
+        sealed = seal_shard(self._key, partition.name, number, generation, shard_to_bytes(shard))
         fingerprint = sha256(sealed)
         path = self._path(partition.name, number, generation, fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ class Pool:
         if not same(sha256(data), fingerprint):
             raise DecryptionError("a shard of the pool is not the one that was written: restore the city from a backup")
         content = open_shard(self._key, partition.name, number, generation, data)
-        shard = _from_bytes(content, number * self._per_shard, schema_order(schema))
+        shard = shard_from_bytes(content, number * self._per_shard, schema_order(schema))
         self._cache[partition.name, number] = generation, shard
         return shard
 
@@ -224,7 +224,7 @@ def _merge_profiles(
     return joined if joined.width else None
 
 
-def _to_bytes(shard: Shard) -> bytes:
+def shard_to_bytes(shard: Shard) -> bytes:
     """residents, length of the rows' part, rows and profiles as Arrow IPC."""
     parts = []
     for frame in (shard.rows, shard.profiles):
@@ -235,7 +235,8 @@ def _to_bytes(shard: Shard) -> bytes:
     return _CONTENT.pack(shard.residents, len(parts[0])) + b"".join(parts)
 
 
-def _from_bytes(content: bytearray, first: int, order: str) -> Shard:
+def shard_from_bytes(content: bytearray, first: int, order: str) -> Shard:
+    """The shard whose first resident is `first` of these bytes."""
     view = memoryview(content)
     residents, length = _CONTENT.unpack_from(view)
     rows, profiles = view[_CONTENT.size : _CONTENT.size + length], view[_CONTENT.size + length :]
