@@ -28,6 +28,7 @@ from datasov.model.release import Preview, Release, least_loss, preview
 from datasov.model.schema import Schema
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
+from datasov.pool.sealed import SealedAccounts
 from datasov.store import anchor, place
 from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.leaves import encode_leaf
@@ -67,7 +68,7 @@ class City:
         self.trust = Trust(self._settings["trust"])
         self.log = Log(lambda after: store.read("log", after), self._key, origin_of(self._key.public))
         self._registry = Registry(store)
-        self._ledger = Ledger(store)
+        self._ledger = Ledger(SealedAccounts(store, key))
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()))
         self._guard = threading.RLock()
         self._anchored: int | None = None

@@ -34,7 +34,7 @@ def audit(city: ds.City) -> int:
     charged: Counter[str] = Counter()
     for partition in city._registry.refresh():
         spent = np.zeros(len(partition), dtype=np.int64)
-        for body in store.read("accounts/" + partition.name):
+        for body in city._ledger._store.read("accounts/" + partition.name):
             identifier, loss = body[:16].hex(), int.from_bytes(body[16:24], "big")
             assert loss == reserved[identifier], "a charge of another loss than the reservation's"
             shares = np.frombuffer(zlib.decompress(body[24:]), dtype="<u2")

@@ -1,4 +1,4 @@
-"""Sealed bytes of the pool: one file a shard, one blob a contribution, under keys of the operator's.
+"""Sealed bytes of the pool: one file a shard, one blob a contribution, one entry a charge, under the operator's keys.
 
 A file is a header (magic, version, partition, shard, generation, salt, key commitment) and a stream of AES-256-GCM
 chunks that bind the header, so that a file cannot stand in for another shard, generation or partition.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from datasov.crypto.aead import decrypt, decrypt_stream, encrypt, encrypt_stream
-from datasov.crypto.kdf import derive_committed, random, same
+from datasov.crypto.kdf import derive_committed, hkdf, random, same
 from datasov.errors import DecryptionError, StoreError
 
 _MAGIC = b"DSPOOL\x00\x01"
 _PREFIX = struct.Struct("<8s16sQQ32s")
 _HEADER = _PREFIX.size + 32
 _BLOB_INFO = b"datasov pool blob v1 "
+_LENGTH = struct.Struct("<Q")
+_STEP = 4096
 
 
 def _prefix(partition: str, shard: int, generation: int, salt: bytes) -> bytes:
@@ -73,3 +77,44 @@ def write_durably(path: Path, data: bytes) -> None:
             os.close(folder)
     except OSError as fault:
         raise StoreError("the pool cannot be written: check the disk and its free space") from fault
+
+
+class Streams(Protocol):
+    """Streams with compare-and-append."""
+
+    def read(self, stream: str, after: int = 0, limit: int = -1) -> Sequence[bytes]: ...
+    def append(self, batch: Mapping[str, tuple[int, Sequence[bytes]]]) -> None: ...
+    def length(self, stream: str) -> int: ...
+
+
+class SealedAccounts:
+    """A store for the ledger whose streams `accounts/...` are sealed: what a question cost somebody tells of their rows.
+
+    Each entry is bound to its stream and place, and padded to a multiple of 4 KiB.
+
+    Args:
+        key: the operator's key, 32 bytes.
+    """
+
+    def __init__(self, store: Streams, key: bytes) -> None:
+        self._store, self._key = store, hkdf(key, salt=b"", info=b"datasov accounts key v1")
+
+    def read(self, stream: str, after: int = 0, limit: int = -1) -> Sequence[bytes]:
+        bodies = self._store.read(stream, after, limit)
+        if not stream.startswith("accounts/"):
+            return bodies
+        opened = [open_blob(self._key, f"{stream}/{after + i}", body) for i, body in enumerate(bodies)]
+        return [body[_LENGTH.size :][: _LENGTH.unpack_from(body)[0]] for body in opened]
+
+    def append(self, batch: Mapping[str, tuple[int, Sequence[bytes]]]) -> None:
+        self._store.append({stream: (at, self._sealed(stream, at, bodies)) for stream, (at, bodies) in batch.items()})
+
+    def length(self, stream: str) -> int:
+        return self._store.length(stream)
+
+    def _sealed(self, stream: str, at: int, bodies: Sequence[bytes]) -> Sequence[bytes]:
+        if not stream.startswith("accounts/"):
+            return bodies
+        framed = [_LENGTH.pack(len(body)) + body for body in bodies]
+        padded = [body + bytes(-len(body) % _STEP) for body in framed]
+        return [seal_blob(self._key, f"{stream}/{at + i}", body) for i, body in enumerate(padded)]

@@ -69,7 +69,8 @@ def found(path: Path, fill: Callable[[SQLiteStore], None]) -> None:
     """Make the folder of a new city: whole, or not at all."""
     part = path.with_name(f".{path.name}.{random(4).hex()}.part")
     try:
-        part.mkdir(parents=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir(mode=0o700)
         (part / "pool").mkdir()
         store = SQLiteStore(part / "city.db", create=True)
         try:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import datasov as ds
-from datasov.errors import InvalidQueryError
+from datasov.errors import DecryptionError, InvalidQueryError
 from datasov.kernel.contribute import contribute, costs
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
 from datasov.model.privacy import Loss
-from tests.helpers import COUNT, PURPOSE, TRIPS, Harness, enrol
+from tests.helpers import COUNT, PURPOSE, TRIPS, Harness, enrol, found_city
 
 SMALL = ds.zcdp(rho="0.001")
 
@@ -108,3 +108,34 @@ def test_the_loss_for_a_margin_is_the_least(city, within, confidence):
 def test_margins_that_no_loss_gives_are_refused(city, within):
     with pytest.raises(InvalidQueryError):
         city.loss_for(COUNT.mean("km"), within=within)
+
+
+def test_what_a_question_cost_whom_is_sealed_at_rest(tmp_path, clock):
+    """A charge tells of rows: without the operator's key it can neither be read, nor told by its length, nor moved."""
+    stored = {}
+    for district in "NS":
+        (tmp_path / district).mkdir()
+        with found_city(tmp_path / district, clock) as city:
+            enrol(city, range(20), lambda n, d=district: [{"district": d if n % 2 else "E", "km": 1}])
+            for rows in (1, 2):
+                query = ds.query(TRIPS).where(ds.col("district") == "N").bound(rows=rows).count()
+                city.release(query, loss=SMALL, purpose=PURPOSE)
+            assert sum(spent(city)) > 0 or district == "S"
+            (partition,) = city._registry.refresh()
+            stored[district] = city._store.read("accounts/" + partition.name)
+            opened = city._ledger._store.read("accounts/" + partition.name)
+            for raw, plain in zip(stored[district], opened, strict=True):
+                assert plain[:24] not in raw
+                assert plain[24:] not in raw
+            city._ledger._accounts.clear()
+            city._store._db.execute("UPDATE entries SET body = ? WHERE stream = ? AND seq = 0", (
+                stored[district][1], "accounts/" + partition.name,
+            ))  # fmt: skip
+            with pytest.raises(DecryptionError):
+                spent(city)
+    assert {len(body) for bodies in stored.values() for body in bodies} == {len(stored["N"][0])}
+
+
+def test_nobody_but_its_owner_may_look_into_a_citys_folder(tmp_path, city):
+    assert (tmp_path / "lake.city").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "lake.city.key").stat().st_mode & 0o777 == 0o600
