@@ -88,7 +88,7 @@ class Streams(Protocol):
 
 
 class SealedAccounts:
-    """A store for the ledger whose streams `accounts/...` are sealed: what a question cost somebody tells of their rows.
+    """A store for the ledger whose streams `accounts/...` are sealed: what a question cost somebody tells their rows.
 
     Each entry is bound to its stream and place, and padded to a multiple of 4 KiB.
 
