@@ -193,7 +193,6 @@ class City:
         Args:
             progress: called with the number of pairs done so far.
         """
-        self.tick()
         results: list[DatasovError | None] = []
         batch: list[tuple[Consent | bytes, bytes]] = []
         with ThreadPoolExecutor() as executor:
@@ -237,7 +236,6 @@ class City:
             ConsentError: it fits no live consent that this city admitted.
             SignatureError: it is not signed by the consent's key.
         """
-        self.tick()
         while True:
             with self._guard, self._registry.lock:
                 at = self._registry.find(messages.revocation_digest(revocation))
@@ -346,7 +344,8 @@ class City:
     def tick(self) -> None:
         """Publish the admissions and revocations of the ticks that are over, in padded batches.
 
-        Other calls do this too; a scheduler calls it where nothing else happens.
+        Questions do this too; a scheduler calls it where nobody asks. Admissions and revocations never do: that a batch
+        came just then would tell of them.
         """
         while True:
             try:

@@ -230,6 +230,26 @@ def test_admissions_and_revocations_enter_the_log_in_padded_batches_on_ticks(tmp
         assert kinds == [BatchLeaf] * 4 + [ReleaseLeaf], "empty ticks are told too"
 
 
+def test_the_shape_of_the_log_is_the_same_with_and_without_a_residents_events(tmp_path, clock):
+    shapes, began = [], clock.now
+    for name in ("nobody", "ann"):
+        clock.now = began
+        (tmp_path / name).mkdir()
+        with found_city(tmp_path / name, clock) as city:
+            clock.now += 5 * 3_600
+            if name == "ann":
+                (consent,) = enrol(city, ["ann"], lambda n: rows(1))
+                clock.now += 3_600
+                city.revoke(revocation(consent, "ann"))
+                clock.now -= 3_600
+            clock.now += 5 * 3_600
+            city.release(COUNT, loss=RHO, purpose=PURPOSE)
+            leaves = [decode_leaf(leaf) for leaf in city.log.leaves()]
+            batches = [x for x in leaves if isinstance(x, BatchLeaf)]
+            shapes.append((len(leaves), [(b.kind, b.first_tick, b.last_tick, len(b.hashes)) for b in batches]))
+    assert shapes[0] == shapes[1]
+
+
 def test_a_leaf_says_the_same_to_everybody_and_nothing_of_how_many(tmp_path, clock):
     leaves = []
     for name, count in (("none", 0), ("many", 40)):
