@@ -228,11 +228,14 @@ class Resident:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.
 
         All leaves are read and filtered here, so that the log never learns which ones matter to whom. The checkpoint
-        is compared with the one remembered from before, for each city: a log that forgot or rewrote anything is a
-        ProofError.
+        is compared with the one remembered from before, for each city: a log that forgot or rewrote anything, or is of
+        no city that holds a consent, is a ProofError.
         """
         found: dict[int, Receipt] = {}
-        for audience in dict.fromkeys(r.consent.claims.audience for r in self._records()):
+        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
+        if cities and log.checkpoint().origin not in {origin_of(CityId.parse(c).verify_key) for c in cities}:
+            raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+        for audience in cities:
             city = CityId.parse(audience)
             origin = origin_of(city.verify_key)
             note = log.checkpoint()

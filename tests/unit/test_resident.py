@@ -291,6 +291,17 @@ def test_a_log_that_forgot_what_it_showed_is_noticed(ann, city, tmp_path, clock)
     assert len(ann.receipts(city.log)) == 2
 
 
+def test_the_log_of_another_city_is_no_answer(ann, city, tmp_path, clock):
+    """A log under another name must not pass for one in which nothing was asked."""
+    (tmp_path / "other").mkdir()
+    with found_city(tmp_path / "other", clock) as other:
+        assert ann.receipts(other.log) == []
+        ann.put(TRIPS, ROWS)
+        grant(ann, city)
+        with pytest.raises(ProofError, match="not the log"):
+            ann.receipts(other.log)
+
+
 def test_the_shape_of_a_resident_tells_nothing(ann):
     ann.put(TRIPS, ROWS)
     assert repr(ann) == "<Resident>"
