@@ -61,10 +61,14 @@ class Release:
         return pl.DataFrame(columns)
 
     def sigma(self, name: str) -> float:
-        """The scale of the noise of an aggregate by its column's name, in the column's unit; of a mean, of its sum."""
+        """The scale of the noise of an aggregate by its column's name, in the column's unit.
+
+        Of a mean it is that of its sum; of a variance or a standard deviation that of its sum of squares, unit squared.
+        """
         for aggregate, part in zip(self.query.aggregates, self.parts, strict=True):
             if aggregate.name == name:
-                return self.sigmas[part[-1]] / self._unit(aggregate)
+                squares = self.statistics[part[-1]].kind == "square"
+                return self.sigmas[part[-1]] / self._unit(aggregate) ** (2 if squares else 1)
         raise InvalidQueryError(f"the release has no statistic {name!r}")
 
     def _keys(self) -> list[pl.Series]:
@@ -228,7 +232,7 @@ def preview(
     if any(a.kind in ("mean", "variance", "std") for a in query.aggregates):
         notes = (
             *notes,
-            f"the error of a mean or a variance is at most that of a cell with {MEAN_ROWS} rows, and falls with more",
+            f"the error of a mean or a variance is that of a cell with {MEAN_ROWS} rows: more rows, less error",
         )
     return Preview(loss, confidence, cells, pl.DataFrame(rows), notes)
 

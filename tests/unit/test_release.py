@@ -57,6 +57,9 @@ def test_units_are_those_of_the_column():
     assert release.sigma("num_sum") == release.sigmas[1]
     with pytest.raises(InvalidQueryError):
         release.sigma("none")
+    spread = released(BASE.variance("dec").std("dec"), [9], [250], [90_000])
+    for name in ("dec_variance", "dec_std"):
+        assert spread.sigma(name) == pytest.approx(spread.sigmas[2] / 10_000), "a sum of squares, in the unit squared"
 
 
 @pytest.mark.parametrize(
