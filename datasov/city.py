@@ -286,7 +286,7 @@ class City:
         """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.
 
         Args:
-            loss: what the answer costs the city's budget and each resident who takes part.
+            loss: what the answer costs the city's budget, and at most each resident who takes part.
             as_of: a public data epoch. An earlier one only finds what was asked then.
 
         Raises:

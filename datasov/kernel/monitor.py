@@ -1,8 +1,8 @@
 """release(): the only door.
 
-Its order is the guarantee (docs/proofs/bounded-map.md, theorem 2): authorise; find the stored release; reserve the
-global loss, durably; fix the consents and charge each resident, durably; contribute; add; noise; commit the release
-with its log leaf; answer. A crash after the reservation wastes budget and leaks nothing.
+Its order is the guarantee (docs/proofs/bounded-map.md): authorise; find the stored release; reserve the global loss,
+durably; fix the consents; contribute; charge each resident their own price, durably, and drop the spent; add; noise;
+commit the release with its log leaf; answer. A crash after the reservation wastes budget and leaks nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Anchors: a signed (position, hash) of a store's chain, kept outside of what a backup brings back.
 
-A store that does not contain its anchor's position, with that hash, is behind or was rewritten.
+A store that does not contain its anchor's position, with that hash, is behind. The chain is not computed again from the
+entries: who can write to the file and leaves the chain as it is, is not noticed.
 """
 
 from __future__ import annotations

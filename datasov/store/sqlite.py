@@ -2,7 +2,7 @@
 
 A stream is a numbered list of byte strings. `append` adds to several streams in one durable transaction, and only if
 each still has the length that the caller last saw. Every append extends a hash chain, so that a copy of the file that
-lies behind, or was changed, is told by one (position, hash) pair kept elsewhere.
+lies behind, or went another way, is told by one (position, hash) pair kept elsewhere.
 """
 
 from __future__ import annotations
