@@ -235,8 +235,8 @@ class Trace(RuleBasedStateMachine):
         copy = self.folder / "backup"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.path, copy)
-        self.backup = copy, self.anchor.read_bytes(), self.model.copy()
         self.reopen()
+        self.backup = copy, self.anchor.read_bytes(), self.model.copy()
 
     @property
     def anchor(self) -> Path:
