@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -11,6 +12,9 @@ import pytest
 import datasov as ds
 from datasov.errors import ConsentError, DecryptionError, InvalidQueryError, StoreError
 from datasov.model.privacy import Loss
+from datasov.pool.pool import shard_to_bytes
+from datasov.pool.sealed import seal_shard
+from datasov.store import anchor
 from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.leaves import BatchLeaf, ReleaseLeaf, decode_leaf
 from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, enrol, found_city, revocation
@@ -134,6 +138,25 @@ def test_the_anchor_of_another_city_is_refused(tmp_path, clock):
         ds.City.open(tmp_path / "b" / "lake.city", clock=clock)
 
 
+def test_every_change_is_anchored_before_its_call_returns(tmp_path, clock):
+    path = tmp_path / "lake.city.anchor"
+    with found_city(tmp_path, clock) as city:
+
+        def anchored() -> bool:
+            return anchor.read(path, city.id.verify_key) == city._store.head()
+
+        assert anchored()
+        (ann, *_) = enrol(city, ["ann", "bob"], lambda n: rows(1))
+        assert anchored()
+        city.release(COUNT, loss=RHO, purpose=PURPOSE)
+        assert anchored()
+        city.revoke(revocation(ann, "ann"))
+        assert anchored()
+        clock.now += 7_200
+        city.tick()
+        assert anchored()
+
+
 # --- the pool at rest
 
 
@@ -174,6 +197,21 @@ def test_a_shard_that_was_changed_swapped_or_taken_is_noticed(tmp_path, clock):
     new.write_bytes(good)
     with ds.City.open(tmp_path / "lake.city", clock=clock) as city:
         city.release(COUNT, loss=Loss(91), purpose=PURPOSE)
+
+
+def test_another_shard_of_the_same_generation_is_noticed(tmp_path, clock):
+    """Sealed under the right key, for the right place: what a fold that lost its race may have left."""
+    with found_city(tmp_path, clock) as city:
+        enrol(city, range(2), rows)
+        city.compact(TRIPS, PURPOSE)
+        (partition,) = city._registry.refresh()
+        shard = city._pool._shard(TRIPS, partition, 0)
+        forged = replace(shard, rows=shard.rows[:1])
+        sealed = seal_shard(city._pool._key, partition.name, 0, partition.shards[0][0], shard_to_bytes(forged))
+    (file,) = shard_of(tmp_path)
+    file.write_bytes(sealed)
+    with ds.City.open(tmp_path / "lake.city", clock=clock) as city, pytest.raises(DecryptionError):
+        city.release(COUNT, loss=RHO, purpose=PURPOSE)
 
 
 def test_rows_of_the_revoked_and_the_expired_leave_the_files_when_compacted(tmp_path, clock):

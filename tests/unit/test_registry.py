@@ -204,6 +204,27 @@ def test_eligible_are_those_whose_live_consent_covers_the_question_now(one):
     assert who([], {"trips": PEOPLE.digest}) == who([], trust="local") == [False] * 4
 
 
+def test_a_consent_for_less_takes_back_what_an_earlier_one_covered(one):
+    one.admit(admission("ann"), admission("bob"))
+    one.admit(admission("ann", 2, NOW - 50, columns=["km"]))
+    tables = {"trips": TRIPS.digest}
+    assert one.partition.eligible(["km"], tables, "central", NOW).tolist() == [True, True]
+    assert one.partition.eligible(["district"], tables, "central", NOW).tolist() == [False, True]
+    one.admit(admission("ann", 3, NOW - 40, columns=["district"]))
+    assert one.partition.eligible(["km"], tables, "central", NOW).tolist() == [False, True]
+    assert one.partition.eligible(["district"], tables, "central", NOW).tolist() == [True, True]
+
+
+def test_a_shard_that_another_opening_folded_is_read_anew(one, two):
+    one.admit(admission("ann"))
+    partition = one.pool.fold(TRIPS, PURPOSE)
+    assert one.pool._shard(TRIPS, partition, 0).rows.height == 1
+    two.admit(admission("bob"))
+    two.pool.fold(TRIPS, PURPOSE)
+    partition = one.pool.fold(TRIPS, PURPOSE)
+    assert one.pool._shard(TRIPS, partition, 0).rows.height == 2
+
+
 def test_caps_are_those_of_the_newest_consent(one):
     one.admit(admission("ann", loss=ds.Loss(50)), admission("bob", loss=ds.Loss(7)))
     one.admit(admission("ann", 2, NOW - 50, loss=ds.Loss(20)))
