@@ -65,6 +65,7 @@ class City:
         self.id = CityId(self._settings["name"], self._key.public, self._opening.public)
         if str(self.id) != self._settings["id"]:
             raise StoreError("the operator's key is not this city's: bring the right one back")
+        store.verify()
         self.trust = Trust(self._settings["trust"])
         self.log = Log(lambda after: store.read("log", after), self._key, origin_of(self._key.public))
         self._registry = Registry(store)
@@ -119,9 +120,9 @@ class City:
                 path, operator_key, budget, purposes, trust or central(), path.stem if name is None else name, epoch,
                 tick, int(clock()),
             )  # fmt: skip
-        store = place.open_store(path)
+        store, key = place.open_store(path, operator_key)
         try:
-            city = cls(path, store, place.operator_key(path, operator_key, create=False), clock, engine or threads())
+            city = cls(path, store, key, clock, engine or threads())
             if not new:
                 city._check_same(budget, purposes, trust)
             city._check_anchor(new or reanchor)
@@ -388,7 +389,8 @@ def _found(
         raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick)):
         raise InvalidQueryError("epoch and tick are whole numbers of seconds above zero")
-    signing, opening = place.keys(place.operator_key(path, operator_key, create=True))
+    operator = place.operator_key(path, operator_key, create=True)
+    signing, opening = place.keys(operator)
     settings = {
         "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
         "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
@@ -399,4 +401,4 @@ def _found(
         store.append({"city": (0, [canonical(settings)])})
         Ledger(store, budget)
 
-    place.found(path, fill)
+    place.found(path, operator, fill)

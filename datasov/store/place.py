@@ -65,14 +65,19 @@ def keys(operator: bytes) -> tuple[SigningKey, OpeningKey]:
     )
 
 
-def found(path: Path, fill: Callable[[SQLiteStore], None]) -> None:
+def chain_key(operator: bytes) -> bytes:
+    """The key of the database's chain, from the operator's key."""
+    return hkdf(operator, salt=b"", info=b"datasov store chain key v1")
+
+
+def found(path: Path, operator: bytes, fill: Callable[[SQLiteStore], None]) -> None:
     """Make the folder of a new city: whole, or not at all."""
     part = path.with_name(f".{path.name}.{random(4).hex()}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir(mode=0o700)
         (part / "pool").mkdir()
-        store = SQLiteStore(part / "city.db", create=True)
+        store = SQLiteStore(part / "city.db", create=True, key=chain_key(operator))
         try:
             fill(store)
         finally:
@@ -84,8 +89,13 @@ def found(path: Path, fill: Callable[[SQLiteStore], None]) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def open_store(path: Path) -> SQLiteStore:
-    """The database of a city's folder; StoreError where the path holds no city."""
+def open_store(path: Path, given: bytes | None) -> tuple[SQLiteStore, bytes]:
+    """The database of a city's folder, not verified yet, and the operator's key.
+
+    Raises:
+        StoreError: the path holds no city, or the key is missing.
+    """
     if not path.is_dir() or not (path / "city.db").is_file():
         raise StoreError(f"{path.name} is no city: name the folder that City.open made")
-    return SQLiteStore(path / "city.db")
+    operator = operator_key(path, given, create=False)
+    return SQLiteStore(path / "city.db", key=chain_key(operator)), operator

@@ -1,13 +1,16 @@
 """Streams and blobs in one SQLite file.
 
 A stream is a numbered list of byte strings. `append` adds to several streams in one durable transaction, and only if
-each still has the length that the caller last saw. Every append extends a hash chain, so that a copy of the file that
-lies behind, or went another way, is told by one (position, hash) pair kept elsewhere.
+each still has the length that the caller last saw. Every append extends a chain of HMAC-SHA-256 values under a key that
+is not in the file: `verify` finds whatever somebody without the key changed, added or took away, and one
+(position, hash) pair kept elsewhere tells of a copy that lies behind, or went another way.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
+import json
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,7 +23,7 @@ _SCHEMA = """
 CREATE TABLE entries (stream TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (stream, seq))
     WITHOUT ROWID;
 CREATE TABLE blobs (name TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE heads (position INTEGER NOT NULL PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TABLE heads (position INTEGER NOT NULL PRIMARY KEY, hash BLOB NOT NULL, appended TEXT NOT NULL);
 """
 _APPLICATION_ID = 0x64736F76  # "dsov"
 _VERSION = 1
@@ -32,12 +35,15 @@ Batch = Mapping[str, tuple[int, Sequence[bytes]]]
 class SQLiteStore:
     """One SQLite file, used by any number of threads and processes.
 
+    Args:
+        key: of the chain; whoever opens the file again gives the same.
+
     Raises:
         StoreError: the file is missing, is not such a file, or the disk or a lock failed. Nothing is half-written.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        self._lock = threading.RLock()
+    def __init__(self, path: Path, *, create: bool = False, key: bytes = b"") -> None:
+        self._lock, self._key = threading.RLock(), key
         if not create and not path.is_file():
             raise StoreError(f"{path.name} is missing: restore it from a backup")
         try:
@@ -80,23 +86,69 @@ class SQLiteStore:
                 raise
 
     def _append(self, batch: Batch, blobs: Mapping[str, bytes | None]) -> None:
-        chain = hashlib.sha256(self._head()[1])
-        for stream, (expected, bodies) in sorted(batch.items()):
+        appended = json.dumps(
+            [
+                [[stream, at, len(bodies)] for stream, (at, bodies) in sorted(batch.items())],
+                [[n, None if b is None else hashlib.sha256(b).hexdigest()] for n, b in sorted(blobs.items())],
+            ]
+        )
+        position, chain = self._head()
+        link = self._link(chain, appended, [body for _, (_, bodies) in sorted(batch.items()) for body in bodies])
+        for stream, (expected, bodies) in batch.items():
             if self._length(stream) != expected:
                 raise ConflictError(f"stream {stream} moved on: read it again")
-            chain.update(hashlib.sha256(stream.encode()).digest() + expected.to_bytes(8, "big"))
-            for body in bodies:
-                chain.update(hashlib.sha256(body).digest())
             self._db.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?)", [(stream, expected + i, b) for i, b in enumerate(bodies)]
             )
-        for name, blob in sorted(blobs.items()):
-            chain.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(blob or b"").digest())
-            if blob is None:
-                self._db.execute("DELETE FROM blobs WHERE name = ?", (name,))
-            else:
-                self._db.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (name, blob))
-        self._db.execute("INSERT INTO heads VALUES (?, ?)", (self._head()[0] + 1, chain.digest()))
+        for name, blob in blobs.items():
+            self._db.execute("DELETE FROM blobs WHERE name = ?", (name,))
+            if blob is not None:
+                self._db.execute("INSERT INTO blobs VALUES (?, ?)", (name, blob))
+        self._db.execute("INSERT INTO heads VALUES (?, ?, ?)", (position + 1, link, appended))
+
+    def _link(self, chain: bytes, appended: str, bodies: Sequence[bytes]) -> bytes:
+        mac = hmac.new(self._key, chain + hashlib.sha256(appended.encode()).digest(), "sha256")
+        for body in bodies:
+            mac.update(hashlib.sha256(body).digest())
+        return mac.digest()
+
+    def verify(self) -> None:
+        """Read everything and follow the chain from its start.
+
+        Raises:
+            StoreError: an entry, a blob or the chain itself is not what was appended under this key.
+        """
+        with self._lock, _store_errors():
+            self._db.execute("BEGIN")
+            try:
+                self._verify()
+            except (ValueError, TypeError, LookupError):
+                raise _changed() from None
+            finally:
+                self._db.execute("COMMIT")
+
+    def _verify(self) -> None:
+        chain, lengths, blobs = bytes(32), dict[str, int](), dict[str, str]()
+        heads = self._db.execute("SELECT position, hash, appended FROM heads ORDER BY position")
+        for count, (position, link, appended) in enumerate(heads, 1):
+            streams, named = json.loads(appended)
+            bodies: list[bytes] = []
+            for stream, at, many in streams:
+                found = self.read(stream, at, many)
+                if lengths.get(stream, 0) != at or len(found) != many:
+                    raise _changed()
+                lengths[stream] = at + many
+                bodies += found
+            chain = self._link(chain, appended, bodies)
+            if position != count or not hmac.compare_digest(chain, link):
+                raise _changed()
+            blobs.update(named)
+        held = set(self._db.execute("SELECT stream, count(*), max(seq) + 1 FROM entries GROUP BY stream"))
+        if held != {(stream, many, many) for stream, many in lengths.items() if many}:
+            raise _changed()
+        stored = {name: hashlib.sha256(body).hexdigest() for name, body in self._db.execute("SELECT * FROM blobs")}
+        if stored != {name: print_ for name, print_ in blobs.items() if print_}:
+            raise _changed()
 
     def blob(self, name: str) -> bytes:
         """A blob's bytes; StoreError where there is none."""
@@ -135,6 +187,10 @@ class SQLiteStore:
         """Close the file; using the store afterwards is a StoreError."""
         with self._lock:
             self._db.close()
+
+
+def _changed() -> StoreError:
+    return StoreError("the city's database was changed without its key: bring back an unchanged copy")
 
 
 class _store_errors:  # noqa: N801

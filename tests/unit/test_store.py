@@ -192,15 +192,81 @@ def test_a_city_that_could_not_be_filled_leaves_nothing(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        place.found(tmp_path / "c", fill)
+        place.found(tmp_path / "c", bytes(32), fill)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_of_two_founders_the_second_is_refused_and_the_first_stays(tmp_path):
-    place.found(tmp_path / "c", lambda s: s.append({"city": (0, [b"first"])}))
+    place.found(tmp_path / "c", bytes(32), lambda s: s.append({"city": (0, [b"first"])}))
     with pytest.raises(StoreError):
-        place.found(tmp_path / "c", lambda s: s.append({"city": (0, [b"second"])}))
-    store = place.open_store(tmp_path / "c")
+        place.found(tmp_path / "c", bytes(32), lambda s: s.append({"city": (0, [b"second"])}))
+    store, _ = place.open_store(tmp_path / "c", bytes(32))
     assert store.read("city") == [b"first"]
     store.close()
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+# --- the chain
+
+
+@pytest.fixture
+def chained(tmp_path):
+    store = SQLiteStore(tmp_path / "chained.db", create=True, key=b"k" * 32)
+    store.append({"a": (0, [b"1", b"2"]), "b": (0, [])}, {"x": b"blob"})
+    store.append({"b": (0, [b"3"]), "a": (2, [])}, {"x": None, "y": b"other", "z": b""})
+    store.append({"a": (2, [b"4"])}, {"y": b"newer"})
+    yield store
+    store.close()
+
+
+def test_what_was_appended_verifies_also_when_it_is_opened_again(chained, tmp_path):
+    chained.verify()
+    again = SQLiteStore(tmp_path / "chained.db", key=b"k" * 32)
+    again.verify()
+    again.append({"a": (3, [b"5"])})
+    again.verify()
+    again.close()
+    chained.verify()
+
+
+@pytest.mark.parametrize("change", [
+    "UPDATE entries SET body = x'39' WHERE stream = 'a' AND seq = 1",
+    "UPDATE entries SET stream = 'c' WHERE stream = 'b'",
+    "DELETE FROM entries WHERE stream = 'a' AND seq = 2",
+    "DELETE FROM entries WHERE stream = 'b'",
+    "INSERT INTO entries VALUES ('a', 3, x'35')",
+    "INSERT INTO entries VALUES ('new', 0, x'35')",
+    "UPDATE entries SET seq = 9 WHERE stream = 'a' AND seq = 2",
+    "UPDATE blobs SET body = x'00' WHERE name = 'y'",
+    "UPDATE blobs SET name = 'w' WHERE name = 'z'",
+    "DELETE FROM blobs WHERE name = 'y'",
+    "INSERT INTO blobs VALUES ('x', x'626c6f62')",
+    "UPDATE heads SET hash = zeroblob(32) WHERE position = 2",
+    "UPDATE heads SET hash = 'text' WHERE position = 3",
+    "UPDATE heads SET appended = '[[], []]' WHERE position = 2",
+    "UPDATE heads SET appended = 'no json' WHERE position = 2",
+    "UPDATE heads SET appended = '[[[1]], 3]' WHERE position = 2",
+    "DELETE FROM heads WHERE position = 3",
+    "DELETE FROM heads WHERE position = 1",
+    "UPDATE heads SET position = 7 WHERE position = 3",
+])  # fmt: skip
+def test_whatever_is_changed_without_the_key_is_found(chained, change):
+    assert chained._db.execute(change).rowcount > 0
+    with pytest.raises(StoreError):
+        chained.verify()
+
+
+def test_another_key_verifies_nothing(chained, tmp_path):
+    other = SQLiteStore(tmp_path / "chained.db", key=b"x" * 32)
+    with pytest.raises(StoreError):
+        other.verify()
+    other.close()
+
+
+def test_whatever_follows_a_rewritten_end_is_found(chained, tmp_path):
+    """An append that somebody without the key makes after the newest one, with a chain of their own."""
+    forger = SQLiteStore(tmp_path / "chained.db", key=b"guess")
+    forger.append({"a": (3, [b"forged"])})
+    forger.close()
+    with pytest.raises(StoreError):
+        chained.verify()
