@@ -36,7 +36,6 @@ from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
 from datasov.tlog.record import leaf_of, pack_release, unpack_release
 from datasov.tlog.ticks import REVOCATION, commitment, publish
-from datasov.wire import cbor
 
 _ADMIT_AT_ONCE = 512
 DAY, HOUR = 86_400, 3_600
@@ -234,24 +233,21 @@ class City:
         """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.
 
         Raises:
-            ConsentError: it fits no live consent that this city admitted.
-            SignatureError: it is not signed by the consent's key.
+            ConsentError: for another city, or of a consent that was revoked or superseded already.
+            VerificationError: (or its subclasses) bytes that do not decrypt, verify or parse.
         """
+        consent, sent = messages.open_revocation(revocation, self._opening, self.id)
         while True:
             with self._guard, self._registry.lock:
-                at = self._registry.find(messages.revocation_digest(revocation))
-                member = at[0].members[at[1]] if at else None
-                if at is None or member is None or not member.live:
-                    raise ConsentError("the revocation fits no live consent here: send the one for your newest consent")
-                sent = messages.read_revocation(revocation, member.consent)
-                partition, number = at
+                partition, event, blob = self._registry.ending(consent)
                 waiting = commitment(REVOCATION, int(self._clock()), sent.commitment)
                 batch = {
-                    partition.stream: (partition.version, [cbor.encode(["revoke", number])]),
+                    partition.stream: (partition.version, [event] if event else []),
+                    "barred": (self._registry.bars, [] if event else [consent.digest]),
                     "commitments": (self._store.length("commitments"), [waiting]),
                 }
                 try:
-                    self._store.append(batch, {member.blob: None} if member.blob else {})
+                    self._store.append(batch, {blob: None} if blob else {})
                 except ConflictError:
                     continue
                 break

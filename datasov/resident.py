@@ -190,7 +190,10 @@ class Resident:
         return messages.sign_contribution(contribution, self._signing_key(record.domain, city), city)
 
     def revoke(self, consent: Consent) -> bytes:
-        """End a consent: a signed revocation, to hand to the city. What was answered already stays answered."""
+        """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
+
+        The city takes it also before the consent: a contribution that is late on its way is then refused.
+        """
         record = self._record(consent)
         now = int(self._clock())
         city = CityId.parse(consent.claims.audience)
@@ -199,7 +202,7 @@ class Resident:
         )
         signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
         self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
-        return signed
+        return messages.seal_revocation(signed, consent, city)
 
     @property
     def consents(self) -> list[Consent]:

@@ -107,9 +107,10 @@ def contribution(
 
 
 def revocation(consent: Consent, name: object, time: int = NOW) -> bytes:
-    return messages.sign_revocation(
+    signed = messages.sign_revocation(
         messages.Revocation(consent.digest, time, hashlib.sha256(consent.digest).digest()), key_of(name)
     )
+    return messages.seal_revocation(signed, consent, ds.CityId.parse(consent.claims.audience))
 
 
 def enrol(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datasov.authority import token
 from datasov.crypto.kdf import sha256
 from datasov.crypto.seal import OpeningKey, seal
 from datasov.crypto.sign import SigningKey
@@ -17,7 +18,9 @@ CONTRIBUTION, REVOCATION = "datasov contribution v1", "datasov revocation v1"
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes in a sealed contribution."""
 MAX_REVOCATION = 1024
-"""Bytes in a revocation."""
+"""Bytes in a signed revocation."""
+MAX_NOTICE = 2 * token.MAX_TOKEN
+"""Bytes in a sealed revocation with its consent."""
 _SALTED = b"datasov salted v1"
 _VERSION = 1
 _MAX_SEQUENCE = 2**63 - 1
@@ -137,12 +140,6 @@ def sign_revocation(revocation: Revocation, key: SigningKey) -> bytes:
     return cose.sign1(payload, key, REVOCATION)
 
 
-def revocation_digest(data: bytes) -> bytes:
-    """The identity of the consent that a revocation names, before its signature is verified (32 bytes)."""
-    _check_size(data, MAX_REVOCATION)
-    return _read_revocation(cose.peek1(data)).consent_digest
-
-
 def read_revocation(data: bytes, consent: Consent) -> Revocation:
     """The revocation of a consent, verified under the consent's key.
 
@@ -156,6 +153,33 @@ def read_revocation(data: bytes, consent: Consent) -> Revocation:
     if revocation.consent_digest != consent.digest:
         raise ConsentError("the revocation is of another consent: send it with its own")
     return revocation
+
+
+def seal_revocation(signed: bytes, consent: Consent, city: CityId) -> bytes:
+    """A signed revocation with the consent that it ends, sealed to the city: what travels."""
+    notice = cbor.encode({1: _VERSION, 2: consent.token, 3: signed})
+    return seal(city.seal_key, notice, _revocation_info(city))
+
+
+def open_revocation(data: bytes, opening_key: OpeningKey, city: CityId) -> tuple[Consent, Revocation]:
+    """The consent, verified, and its revocation, verified under the consent's key.
+
+    Raises:
+        ConsentError: the consent is for another city, or the revocation is of another consent.
+        DecryptionError: not sealed to this city. SignatureError: not signed as it must be.
+        VerificationError: the bytes are not of this format.
+    """
+    _check_size(data, MAX_NOTICE)
+    found = fields.labelled(cbor.decode(opening_key.open(data, _revocation_info(city))), (1, 2, 3))
+    fields.integer(found[1], _VERSION, _VERSION)
+    consent = token.read(fields.blob(found[2], token.MAX_TOKEN))
+    if consent.claims.audience != str(city):
+        raise ConsentError("the consent is for another city: send the revocation there")
+    return consent, read_revocation(fields.blob(found[3], MAX_REVOCATION), consent)
+
+
+def _revocation_info(city: CityId) -> bytes:
+    return REVOCATION.encode() + sha256(str(city).encode())
 
 
 def _info(city: CityId, consent_digest: bytes) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasov.authority import token
-from datasov.errors import StoreError
+from datasov.errors import ConsentError, StoreError
 from datasov.model.consent import Claims, Consent
 from datasov.model.document import digest
 from datasov.model.schema import Schema
@@ -32,7 +32,11 @@ class Reader(Protocol):
 
 def partition_name(schema: Schema, purpose: str) -> str:
     """The name of the list of residents who consented to `purpose` for `schema`."""
-    return digest({"schema": schema.digest.hex(), "purpose": purpose}).hex()[:32]
+    return _name(schema.digest, purpose)
+
+
+def _name(schema: bytes, purpose: str) -> str:
+    return digest({"schema": schema.hex(), "purpose": purpose}).hex()[:32]
 
 
 def covered_columns(claims: Claims) -> frozenset[str]:
@@ -170,6 +174,7 @@ class Registry:
         self._partitions: dict[str, Partition] = {}
         self._listed = 0
         self._tokens: dict[bytes, tuple[str, int]] = {}
+        self._barred: dict[bytes, None] = {}
 
     def partition(self, name: str) -> Partition:
         """The partition, up to date; an empty one where nobody was admitted yet."""
@@ -183,6 +188,8 @@ class Registry:
     def refresh(self) -> Sequence[Partition]:
         """All partitions, up to date."""
         with self.lock:
+            for digest_ in self._store.read("barred", len(self._barred)):
+                self._barred[bytes(digest_)] = None
             for body in self._store.read("partitions", self._listed):
                 self._listed += 1
                 self._partitions.setdefault(body.decode(), Partition(body.decode()))
@@ -199,6 +206,36 @@ class Registry:
             self.refresh()
             at = self._tokens.get(consent)
             return None if at is None else (self._partitions[at[0]], at[1])
+
+    @property
+    def bars(self) -> int:
+        """Length of the stream of consents that were revoked before they came, as last read."""
+        return len(self._barred)
+
+    def barred(self, consent: bytes) -> bool:
+        """Whether the consent with this digest was revoked before it came; as last read."""
+        return consent in self._barred
+
+    def ending(self, consent: Consent) -> tuple[Partition, bytes | None, str | None]:
+        """What a verified revocation ends: the partition, the event to append, and the blob that goes.
+
+        Without an event the consent never came: it is to be barred.
+
+        Raises:
+            ConsentError: it is revoked or superseded already.
+        """
+        with self.lock:
+            at = self.find(consent.digest)
+            if at is None:
+                claims = consent.claims
+                if self.barred(consent.digest):
+                    raise ConsentError("the consent was revoked already")
+                return self.partition(_name(claims.coverage[0].schema_digest, claims.purpose)), None, None
+            partition, place = at
+            member = partition.members[place]
+            if member.consent.digest != consent.digest or not member.live:
+                raise ConsentError("the consent was revoked or superseded already: revoke your newest one")
+            return partition, cbor.encode(["revoke", place]), member.blob
 
     def _note(self, partition: Partition, event: bytes) -> None:
         match cbor.decode(event):

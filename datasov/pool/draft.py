@@ -21,7 +21,7 @@ class Draft:
         self._registry, self._store, self._pool, self._now = registry, store, pool, now
         with registry.lock:
             self._versions = {p.name: (p.stream, p.version) for p in registry.refresh()}
-            self._listed = registry.listed
+            self._listed, self._bars = registry.listed, registry.bars
         self._events: dict[str, list[bytes]] = {}
         self._issuers: set[tuple[str, bytes]] = set()
         self._fresh: dict[str, int] = {}
@@ -44,6 +44,8 @@ class Draft:
         partition = self._registry.partition(name)
         if self._versions.setdefault(name, (partition.stream, 0))[1] != partition.version:
             raise ConflictError("the registry moved on: begin a new draft")
+        if self._registry.barred(admission.consent.digest):
+            raise ConsentError("the consent was revoked: grant a new one")
         if (name, claims.issuer) in self._issuers:
             return False
         place = partition.places.get(claims.issuer)
@@ -74,6 +76,7 @@ class Draft:
             {
                 **{stream: (version, events) for stream, version, events in streams},
                 "partitions": (self._listed, new),
+                "barred": (self._bars, []),
                 "commitments": (self._store.length("commitments"), self._commitments),
             },
             self._blobs,

@@ -276,7 +276,7 @@ def test_revocations_by_others_of_others_and_twice_are_refused(city):
     (anns,) = enrol(city, ["ann"], lambda _: ROWS)
     (bobs,) = enrol(city, ["bob"], lambda _: ROWS)
     head = city._store.head()
-    for bad in (revocation(anns, "bob"), revocation(consent_for(city, TRIPS, "ann"), "ann"), b"", None):
+    for bad in (revocation(anns, "bob"), b"", b"x" * 500, None):
         with pytest.raises((ConsentError, VerificationError)):
             city.revoke(bad)
     assert city._store.head() == head
@@ -284,6 +284,32 @@ def test_revocations_by_others_of_others_and_twice_are_refused(city):
     with pytest.raises(ConsentError):
         city.revoke(revocation(anns, "ann"))
     city.revoke(revocation(bobs, "bob"))
+
+
+def test_a_consent_that_was_revoked_before_it_came_is_never_admitted(city, clock):
+    """A contribution that is late on its way must not bring back what its resident ended."""
+    early, other = consent_for(city, TRIPS, "ann"), consent_for(city, TRIPS, "bob")
+    late = contribution(city, early, "ann", 1, TRIPS, ROWS)
+    city.revoke(revocation(early, "ann"))
+    with pytest.raises(ConsentError):
+        city.revoke(revocation(early, "ann"))
+    refused = city.admit_many([(early, late), (other, contribution(city, other, "bob", 1, TRIPS, ROWS))])
+    assert [type(r) for r in refused] == [ConsentError, type(None)]
+    city.close()
+    with ds.City.open(city._path, clock=clock) as again:
+        with pytest.raises(ConsentError):
+            again.admit(early, late)
+        with pytest.raises(ConsentError):
+            again.revoke(revocation(early, "ann"))
+        newer = consent_for(city, TRIPS, "ann")
+        again.admit(newer, contribution(city, newer, "ann", 2, TRIPS, ROWS))
+
+
+def test_a_revocation_for_another_city_is_refused(city, tmp_path):
+    with ds.City.open(tmp_path / "other.city", budget=RHO, purposes=[PURPOSE]) as other:
+        consent = consent_for(other, TRIPS, "ann")
+        with pytest.raises(VerificationError):
+            city.revoke(revocation(consent, "ann"))
 
 
 def test_one_commitment_sent_many_times_does_not_stop_the_log(city, clock):

@@ -87,6 +87,9 @@ def test_every_changed_byte_of_a_contribution_is_refused(data):
 def test_every_changed_byte_of_a_revocation_is_refused(data):
     with pytest.raises(REFUSED):
         messages.read_revocation(flipped(data, messages.sign_revocation(REVOCATION, KEY)), CONSENT)
+    sealed = messages.seal_revocation(messages.sign_revocation(REVOCATION, KEY), CONSENT, CITY)
+    with pytest.raises(REFUSED):
+        messages.open_revocation(flipped(data, sealed), OPENING, CITY)
 
 
 @given(st.data(), st.binary(min_size=1, max_size=3))
@@ -106,7 +109,7 @@ def test_bytes_added_taken_or_put_in_are_refused(data, more):
 @given(st.binary(max_size=400))
 def test_no_bytes_break_a_reader(junk):
     for read in (
-        token.read, messages.envelope_digest, messages.revocation_digest,
+        token.read, messages.envelope_digest, lambda b: messages.open_revocation(b, OPENING, CITY),
         lambda b: messages.open_contribution(b, OPENING, CITY, CONSENT),
         lambda b: messages.read_revocation(b, CONSENT),
         lambda b: token.read(cose.sign1(b, OTHER, token.KIND)),

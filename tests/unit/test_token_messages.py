@@ -104,7 +104,9 @@ def test_a_table_that_the_consent_does_not_cover_is_refused():
 def test_a_revocation_comes_back():
     data = messages.sign_revocation(REVOCATION, KEY)
     assert messages.read_revocation(data, CONSENT) == REVOCATION
-    assert messages.revocation_digest(data) == CONSENT.digest
+    assert messages.open_revocation(messages.seal_revocation(data, CONSENT, CITY), OPENING, CITY) == (
+        CONSENT, REVOCATION,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -121,9 +123,27 @@ def test_revocations_of_another_form_are_refused():
         with pytest.raises(VerificationError):
             messages.read_revocation(cose.sign1(cbor.encode(bad), KEY, messages.REVOCATION), CONSENT)
     for data in (b"", bytes(messages.MAX_REVOCATION + 1), None):
-        for read in (messages.revocation_digest, lambda d: messages.read_revocation(d, CONSENT)):
-            with pytest.raises(VerificationError):
-                read(data)
+        with pytest.raises(VerificationError):
+            messages.read_revocation(data, CONSENT)
+        with pytest.raises(VerificationError):
+            messages.open_revocation(data, OPENING, CITY)
+
+
+def test_a_sealed_revocation_of_another_form_for_another_city_or_of_another_consent_is_refused():
+    signed = messages.sign_revocation(REVOCATION, KEY)
+    good = {1: 1, 2: CONSENT.token, 3: signed}
+    info = b"datasov revocation v1" + hashlib.sha256(str(CITY).encode()).digest()
+    for bad in (*({k: v for k, v in good.items() if k != label} for label in good), {**good, 4: 1}, {**good, 1: 2}, []):
+        with pytest.raises(VerificationError):
+            messages.open_revocation(seal(CITY.seal_key, cbor.encode(bad), info), OPENING, CITY)
+    other = token.issue(replace(CLAIMS, token_id=bytes(16)), KEY)
+    with pytest.raises(ConsentError):
+        messages.open_revocation(messages.seal_revocation(signed, other, CITY), OPENING, CITY)
+    elsewhere = replace(CITY, name="elsewhere")
+    with pytest.raises(DecryptionError):
+        messages.open_revocation(messages.seal_revocation(signed, CONSENT, elsewhere), OPENING, CITY)
+    with pytest.raises(ConsentError):
+        messages.open_revocation(messages.seal_revocation(signed, CONSENT, elsewhere), OPENING, elsewhere)
 
 
 def test_a_revocation_of_another_consent_or_by_another_key_is_refused():
