@@ -84,7 +84,7 @@ class _Pool:
     """The pool as a question sees it: its consents as columns and its shards in memory."""
 
     def __init__(self, held: list[Shard], residents: int) -> None:
-        self._shards, self._residents = held, residents
+        self._shards = held
         now = int(time.time())
         self._live = np.ones(residents, dtype=np.bool_)
         self._begins = np.full(residents, now - 1000, dtype=np.int64)
