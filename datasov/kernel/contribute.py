@@ -57,9 +57,6 @@ class Exact:
 
     __str__ = __repr__
 
-    def __reduce__(self) -> str:
-        raise InternalError("exact totals are not written anywhere")
-
 
 class Part:
     """A shard's residents' bounded vectors, by pair of (resident, cell). Private: the repr is redacted.
