@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 
 import datasov as ds
-from datasov.kernel.contribute import RESIDENT, Shard, add, contribute, total
+from datasov.kernel.contribute import add, contribute, total
 from datasov.kernel.ledger import Reservation
 from datasov.kernel.noise import draw
 from datasov.kernel.plan import compile
+from datasov.model.shard import RESIDENT, Shard
 from datasov.pool.pool import RESIDENTS_PER_SHARD, schema_order
 from datasov.pool.ranks import ranked
 

@@ -30,11 +30,12 @@ import datasov as ds
 from datasov.crypto.kdf import sha256
 from datasov.engine.local import threads
 from datasov.kernel import monitor
-from datasov.kernel.contribute import RESIDENT, Exact, Shard, add, contribute, total
+from datasov.kernel.contribute import Exact, add, contribute, total
 from datasov.kernel.ledger import Ledger
-from datasov.kernel.noise import draw
+from datasov.kernel.noise import Noised, draw
 from datasov.kernel.plan import compile
 from datasov.model.document import canonical
+from datasov.model.shard import RESIDENT, Shard
 from datasov.pool.pool import RESIDENTS_PER_SHARD, schema_order, shard_from_bytes, shard_to_bytes
 from datasov.pool.ranks import ranked
 from datasov.pool.sealed import open_shard, seal_shard
@@ -89,15 +90,15 @@ class _Pool:
         self._live = np.ones(residents, dtype=np.bool_)
         self._begins = np.full(residents, now - 1000, dtype=np.int64)
         self._ends = np.full(residents, now + 10**8, dtype=np.int64)
-        self._cap = np.full(residents, 10**12, dtype=np.int64)
+        self._caps = np.full((2, residents), 10**12, dtype=np.int64)
 
     def snapshot(self, request: monitor.Request) -> monitor.Snapshot:
         now = int(time.time()) + 0 * request.epoch
         eligible = self._live & (self._begins <= now) & (now < self._ends)
-        return monitor.Snapshot("bench", {"registry/bench": 0}, eligible, self._cap, self._shards)
+        return monitor.Snapshot("bench", {"registry/bench": 0}, eligible, self._caps, self._shards)
 
 
-def _record(request: monitor.Request, noised: monitor.Noised) -> tuple[bytes, bytes]:
+def _record(request: monitor.Request, noised: Noised) -> tuple[bytes, bytes]:
     return b"".join(v.tobytes() for v in noised.values), canonical(request.document())
 
 

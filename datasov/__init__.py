@@ -24,10 +24,11 @@ from datasov.errors import (
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
 from datasov.model.consent import CityId, Consent
 from datasov.model.predicate import Predicate, col
-from datasov.model.privacy import Loss, Trust, central, zcdp
+from datasov.model.preview import Preview
+from datasov.model.privacy import Loss, Trust, central, pure, zcdp
 from datasov.model.query import Query, query
-from datasov.model.release import Preview, Release
-from datasov.model.schema import Key, Schema, bin, day, hour, month, week
+from datasov.model.release import Release
+from datasov.model.schema import Key, Schema, bin, day, hour, month, unknown, week
 from datasov.resident import Resident
 from datasov.tlog.receipt import Receipt
 
@@ -72,7 +73,9 @@ __all__ = [
     "day",
     "hour",
     "month",
+    "pure",
     "query",
+    "unknown",
     "week",
     "zcdp",
 ]

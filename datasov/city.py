@@ -19,12 +19,14 @@ from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
 from datasov.kernel import monitor
 from datasov.kernel.ledger import Ledger
-from datasov.kernel.plan import MECHANISM, compile
+from datasov.kernel.noise import Noised
+from datasov.kernel.plan import compile
 from datasov.model.consent import CityId, Consent, check_purpose
 from datasov.model.document import canonical
+from datasov.model.preview import Preview, least_loss, preview
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.query import Query
-from datasov.model.release import Preview, Release, least_loss, preview
+from datasov.model.release import Release
 from datasov.model.schema import Schema
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
@@ -266,18 +268,21 @@ class City:
                 f"no rank index for these keys in schema {query.schema.name!r}: each resident counts with at most "
                 f"{plan.rows} rows in all; declare the key set in the schema's `keys` to bound it by key",
             )
-        return preview(query, plan.parts, plan.sigmas(loss), plan.cells, loss, confidence, notes)
+        return preview(query, plan.statistics, plan.parts, plan.scales(loss), plan.cells, loss, confidence, notes)
 
-    def loss_for(self, query: Query, *, within: float | Mapping[str, float], confidence: float = 0.95) -> Loss:
+    def loss_for(
+        self, query: Query, *, within: float | Mapping[str, float], confidence: float = 0.95, like: Loss | None = None
+    ) -> Loss:
         """The least loss for which every margin of the preview is at most `within`: the inverse of :meth:`preview`.
 
         Args:
             within: in the columns' units; one for all statistics, or one for each that matters, by its name.
+            like: a loss whose measure and delta the found one has; zCDP without a delta where None.
 
         Raises:
             InvalidQueryError: no loss gives such margins, or there is no such statistic.
         """
-        return least_loss(lambda loss: self.preview(query, loss=loss, confidence=confidence), within)
+        return least_loss(lambda loss: self.preview(query, loss=loss, confidence=confidence), within, like or Loss(1))
 
     def release(self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None) -> Release:
         """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.
@@ -319,13 +324,14 @@ class City:
         if request.purpose not in self.purposes:
             raise ConsentError("a purpose that this city does not declare: see city.purposes")
 
-    def _record(self, request: monitor.Request, noised: monitor.Noised) -> tuple[bytes, bytes]:
+    def _record(self, request: monitor.Request, noised: Noised) -> tuple[bytes, bytes]:
         plan = request.plan
         release = Release(
             identifier=noised.identifier, city=str(self.id), query=plan.query, purpose=request.purpose,
-            programme=request.programme, loss=request.loss, trust=request.trust, mechanism=MECHANISM,
+            programme=request.programme, loss=request.loss, trust=request.trust,
+            mechanism=plan.mechanism(request.loss),
             epoch=request.epoch, time=int(self._clock()), statistics=plan.statistics, parts=plan.parts,
-            values=noised.values, sigmas=plan.sigmas(request.loss),
+            values=noised.values, scales=plan.scales(request.loss), cells=noised.cells,
         )  # fmt: skip
         return pack_release(release), encode_leaf(leaf_of(release))
 

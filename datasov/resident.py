@@ -21,7 +21,7 @@ from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError
 from datasov.model import frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
-from datasov.model.privacy import Loss, Trust, central
+from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
 from datasov.tlog.leaves import ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
@@ -141,8 +141,7 @@ class Resident:
             ConsentError: the lifetime account does not hold the loss, or the times are past.
         """
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
-        if not isinstance(loss, Loss):
-            raise InvalidQueryError("a loss is made with ds.zcdp(rho=...)")
+        check_loss(loss)
         now = int(self._clock())
         expires = _instant(until, zone)
         if expires <= now:
@@ -164,7 +163,7 @@ class Resident:
         consent = token.issue(claims, key)
         held = [*records, Record(consent, random(32), schema.domain)]
         lifetime = self.lifetime
-        if lifetime is not None and granted(held) > lifetime:
+        if lifetime is not None and not granted(held) <= lifetime:
             raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
         self._save(held)
         return consent
@@ -219,13 +218,16 @@ class Resident:
 
     @property
     def lifetime(self) -> Loss | None:
-        """The most that `granted` may ever be; None where no limit was set."""
+        """The most that `granted` may ever be, in zCDP; None where no limit was set."""
         held = self._vault.state(_LIFETIME)
-        return None if held is None else Loss(int.from_bytes(held, "big"))
+        return None if held is None else Loss(int.from_bytes(held[:16], "big"), delta=int.from_bytes(held[16:], "big"))
 
     @lifetime.setter
     def lifetime(self, limit: Loss) -> None:
-        self._vault.set_state({_LIFETIME: limit.nano.to_bytes(16, "big")})
+        check_loss(limit)
+        if limit.measure != "zcdp":
+            raise InvalidQueryError("the lifetime account is in zCDP, which every loss implies: give ds.zcdp(rho=...)")
+        self._vault.set_state({_LIFETIME: limit.nano.to_bytes(16, "big") + limit.delta.to_bytes(16, "big")})
 
     def receipts(self, log: LogReader) -> list[Receipt]:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.

@@ -23,7 +23,7 @@ def audit(city: ds.City) -> int:
         entry = json.loads(body)
         if entry["op"] == "reserve":
             assert entry["id"] not in reserved
-            reserved[entry["id"]] = entry["nano"]
+            reserved[entry["id"]] = entry["loss"]["nano"]
         elif entry["op"] == "commit":
             assert entry["id"] in reserved, "an answer without a reservation"
             committed.append(entry["id"])
@@ -37,10 +37,11 @@ def audit(city: ds.City) -> int:
         for body in city._ledger._store.read("accounts/" + partition.name):
             identifier, loss = body[:16].hex(), int.from_bytes(body[16:24], "big")
             assert loss == reserved[identifier], "a charge of another loss than the reservation's"
-            shares = np.frombuffer(zlib.decompress(body[24:]), dtype="<u2")
+            assert not any(body[24:32]), "a delta that nobody asked for"
+            shares = np.frombuffer(zlib.decompress(body[32:]), dtype="<u2")
             spent[: len(shares)] += np.array([-(-int(share) * loss // 65_535) for share in shares], dtype=np.int64)
             charged[identifier] += 1
-        assert (spent <= partition.caps()).all(), "a resident overspent"
+        assert (spent <= partition.caps()[0]).all(), "a resident overspent"
     released = [r.identifier.hex() for r in city.releases()]
     assert released == committed
     assert all(charged[i] == 1 for i in committed), "an answer without its charge"

@@ -19,12 +19,13 @@ from datasov.authority.held import coverage_of
 from datasov.authority.registry import Registry
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConflictError, StoreError
-from datasov.kernel.contribute import Exact, Part, add, contribute, total
+from datasov.kernel.contribute import Exact, add, contribute, total
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import Plan, compile
 from datasov.model import frames
 from datasov.model.consent import Claims, Consent
 from datasov.model.privacy import Loss
+from datasov.model.shard import Part
 from datasov.pool.draft import Draft
 from datasov.pool.pool import Pool
 
@@ -209,7 +210,7 @@ class Harness:
         draft.write()
 
     def totals(self, query: ds.Query, *, shuffle: np.random.Generator | None = None) -> np.ndarray:
-        """Exact totals of a question over everybody eligible, shape (statistics, cells), as the monitor adds them."""
+        """Exact totals of a question over everybody eligible, as :func:`summed`, as the monitor adds them."""
         plan = compile(query)
         snapshot = self.pool.snapshot(Request(plan, Loss(10**6), PURPOSE, ds.central(), 0))
         shards = list(snapshot.shards)
@@ -220,19 +221,34 @@ class Harness:
 
 
 def summed(plan: Plan, parts: Sequence[Part]) -> np.ndarray:
-    """The totals of parts in which everybody pays, shape (statistics, cells)."""
-    return values(add([total(plan, p, np.ones(p.residents, dtype=np.bool_)) for p in parts], plan))
+    """The totals of parts in which everybody pays, as :func:`padded`; unknown keys at the places of their cells."""
+    added = add([total(plan, p, np.ones(p.residents, dtype=np.bool_)) for p in parts], plan)
+    if not plan.unknown:
+        return values(added)
+    dense = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
+    dense[:, added._cells] = added._values
+    return dense
 
 
 def values(exact: Exact) -> np.ndarray:
-    """The numbers in exact totals: tests alone look."""
-    return exact._values
+    """The numbers in exact totals, as :func:`padded`: tests alone look."""
+    return padded(exact._values)
+
+
+def padded(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """Vectors as rows of one array, shorter ones with zeros at their end."""
+    out = np.zeros((len(vectors), max(map(len, vectors))), dtype=np.int64)
+    for row, vector in zip(out, vectors, strict=True):
+        row[: len(vector)] = vector
+    return out
 
 
 def within(plan: Plan, difference: np.ndarray) -> bool:
-    """Whether a difference of totals stays within the claimed squared L2 sensitivities, in whole numbers."""
+    """Whether a difference of totals stays within the claimed sensitivities: L2 (squared), L1 and the largest entry."""
     return all(
         sum(int(v) ** 2 for v in row) <= s.squared_sensitivity
+        and sum(abs(int(v)) for v in row) <= s.l1_sensitivity
+        and max(abs(int(v)) for v in row) <= s.most
         for row, s in zip(difference, plan.statistics, strict=True)
     )
 

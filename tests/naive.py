@@ -17,8 +17,9 @@ import numpy as np
 import datasov as ds
 from datasov.authority.registry import partition_name
 from datasov.crypto.kdf import hkdf
-from datasov.kernel.plan import compile, index_name, indexes
-from tests.helpers import PURPOSE, Row, key_of
+from datasov.kernel.plan import compile
+from datasov.model.partition import index_name, indexes
+from tests.helpers import PURPOSE, Row, key_of, padded
 from tests.strategies import zone_of
 
 _MASK = (1 << 64) - 1
@@ -108,6 +109,8 @@ def position(key: ds.Key, column: Any, value: Any, size: int) -> int:
     if value is None:
         return size - 1
     match key.kind:
+        case "unknown":
+            return int(value - column.low)
         case "bin":
             number = value if key.column == "at" else decimal.Decimal(str(value))
             return sum(number >= decimal.Decimal(c) for c in key.cuts)
@@ -125,7 +128,7 @@ def position(key: ds.Key, column: Any, value: Any, size: int) -> int:
 def contributed(
     query: ds.Query, name: object, rows: Sequence[Row], profile: Row | None, pool_key: bytes = bytes(range(32))
 ) -> np.ndarray:
-    """The bounded vector of one resident, shape (statistics, cells)."""
+    """The bounded vectors of one resident, as tests.helpers.padded."""
     plan = compile(query)
     sizes = {axis.key: axis.size for axis in plan.axes}
     joined = {f"who.{n}": v for n, v in (profile or {}).items()}
@@ -147,19 +150,49 @@ def contributed(
     chosen = sorted(groups, key=lambda own: (ranks.of("pair", own), own))[: plan.keys if declared is not None else 1]
     kept = [i for own in chosen for i in sorted(groups[own], key=lambda i: ranks.of("row", i))[: plan.rows]]
 
-    out = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
-    for s, statistic in enumerate(plan.statistics):
-        seen = set()
-        for i in kept:
-            at = cell(query.key_list, full[i])
-            value: Any = full[i].get(statistic.column) if statistic.column else None
-            if statistic.kind == "distinct":
-                out[s, at] += at not in seen
-                seen.add(at)
-            elif statistic.kind == "count":
-                out[s, at] += not statistic.column or value is not None
-            elif value is not None:
-                code = query.column(statistic.column).encode(value)
-                part = min(max(code, statistic.low), statistic.high) - statistic.centre
-                out[s, at] += part * part if statistic.kind == "square" else part
+    at = [cell(query.key_list, full[i]) for i in kept]
+    return padded([vector(query, statistic, plan.cells, [full[i] for i in kept], at) for statistic in plan.statistics])
+
+
+def vector(query: ds.Query, statistic: Any, cells: int, rows: Sequence[Row], at: Sequence[int]) -> np.ndarray:
+    """One statistic of one resident's kept rows and their cells."""
+    out = np.zeros(statistic.size(cells), dtype=np.int64)
+    width = len(statistic.cuts) + 1
+
+    def bin_of(value: int) -> int:
+        return sum(value >= cut for cut in statistic.cuts)
+
+    if statistic.kind in ("coverage", "rows", "keys"):
+        if rows:
+            sizes = [list(at).count(c) for c in set(at)]
+            out[bin_of({"coverage": 0, "rows": max(sizes), "keys": len(sizes)}[statistic.kind])] = 1
+        return out
+    if statistic.kind == "distinct":
+        out[sorted(set(at))] = 1
+        return out
+
+    items: dict[tuple[int, object], list[int | None]] = {}
+    for i, (row, c) in enumerate(zip(rows, at, strict=True)):
+        if not statistic.per:
+            unit: object = i
+        elif statistic.per == ("resident",):
+            unit = ()
+        else:
+            name, kind, *cuts = statistic.per
+            column: Any = query.column(name)
+            unit = row.get(name)
+            if unit is not None and kind != "value":
+                unit = position(ds.Key(name, kind, tuple(cuts)), column, unit, 0)  # type: ignore[arg-type]
+        value: Any = row.get(statistic.column) if statistic.column else 1
+        coded = value if value is None or not statistic.column else query.column(statistic.column).encode(value)
+        items.setdefault((c, unit), []).append(coded)
+    for (c, _), values in items.items():
+        if not statistic.per and values == [None]:
+            continue
+        total = sum(v for v in values if v is not None)
+        part = min(max(total, statistic.low), statistic.high) - statistic.centre
+        if statistic.cuts:
+            out[c * width + bin_of(total)] += 1
+        else:
+            out[c] += {"count": 1, "sum": part, "square": part * part}[statistic.kind]
     return out

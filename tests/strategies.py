@@ -43,11 +43,12 @@ def schemas(draw: st.DrawFn) -> tuple[ds.Schema, ds.Schema, list[str | ds.Key]]:
         "dec": ds.Decimal("-2.5", draw(st.sampled_from(["3", "99.9"])), scale=1, nullable=draw(null)),
         "at": ds.Timestamp(start, start + dt.timedelta(hours=draw(st.integers(1, 60))), zone=zone, nullable=draw(null)),
         "flag": ds.Boolean(nullable=draw(null)),
+        "shop": ds.Integer(-5, draw(st.sampled_from([0, 300]))),
     }
     number: Any = columns["num"]
     keys: list[str | ds.Key] = [
         "cat", "flag", ds.hour("at"), ds.day("at"), ds.week("at"), ds.month("at"),
-        ds.bin("num", [number.low + 1, number.high]), ds.bin("dec", ["-1.2", 0, "2.9"]),
+        ds.bin("num", [number.low + 1, number.high]), ds.bin("dec", ["-1.2", 0, "2.9"]), ds.unknown("shop"),
     ]  # fmt: skip
     declared = draw(st.lists(st.lists(st.sampled_from(keys), min_size=1, max_size=2, unique=True), max_size=3))
     kind = draw(st.sampled_from(["events"] * 5 + ["attributes"]))
@@ -117,28 +118,45 @@ def queries(draw: st.DrawFn, schema: ds.Schema, profile: ds.Schema, keys: list[A
     if draw(st.booleans()):
         query = query.where(draw(predicates(query, rng)))
     query = query.bound(rows=draw(st.integers(1, 5)), keys=draw(st.integers(1, 4)))
-    for kind in draw(
-        st.lists(st.sampled_from(["count", "sum", "mean", "variance", "std", "distinct"]), min_size=1, unique=True)
-    ):
-        if kind in ("count", "distinct"):
-            query = getattr(query, kind)()
-            continue
-        name = draw(st.sampled_from(["num", "dec", "who.age"]))
-        column: Any = query.column(name)
-        ends = sorted(column.decode(rng.randint(*column.range)) for _ in range(2))
-        asked = (
-            getattr(query, kind)(name, low=ends[0], high=ends[1]) if draw(st.booleans()) else getattr(query, kind)(name)
-        )
+    kinds = ["count", "sum", "mean", "variance", "std", "distinct"]
+    if any(k.kind == "unknown" for k in query.key_list):
+        query = query.distinct()
+        kinds.remove("distinct")
+    else:
+        kinds += ["quantile", "median", "coverage", "rows_per_key", "keys_per_resident"]
+    for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=5, unique=True)):
         try:
+            asked = draw(aggregates(query, kind, rng))
             compile(asked)
         except InvalidQueryError:
-            assert kind in ("variance", "std"), "only squares are too large here"
             continue
         query = asked
     if not query.aggregates:
         query = query.count()
     compile(query)
     return query
+
+
+@st.composite
+def aggregates(draw: st.DrawFn, query: ds.Query, kind: str, rng: random.Random) -> ds.Query:
+    """The question with one more aggregate, of any form that its kind has."""
+    units: list[Any] = [None, None, "resident", "cat", "num", ds.day("at"), ds.hour("at"), ds.bin("dec", [0])]
+    per = draw(st.sampled_from(units))
+    if kind in ("distinct", "coverage"):
+        return getattr(query, kind)()
+    if kind == "count":
+        return query.count(per=per)
+    if kind in ("rows_per_key", "keys_per_resident"):
+        return getattr(query, kind)(draw(st.sampled_from(["0.5", "0.95"])), high=draw(st.sampled_from([1, 3, 20, 300])))
+    name = draw(st.sampled_from(["num", "dec", "who.age", *([None] if per else [])]))
+    column: Any = query.column(name) if name else ds.Integer(0, 20)
+    ends = sorted(column.decode(rng.randint(*column.range)) for _ in range(2))
+    given = {"low": ends[0], "high": ends[1]} if per or draw(st.booleans()) else {}
+    if kind in ("quantile", "median"):
+        given["bins"] = draw(st.sampled_from([2, 3, 8, 64, 100]))
+    if kind == "quantile":
+        given["q"] = draw(st.sampled_from(["0.01", "0.25", "0.9"]))
+    return getattr(query, kind)(name, per=per, **given)
 
 
 @st.composite

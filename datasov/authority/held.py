@@ -35,13 +35,17 @@ class Record:
 
 
 def granted(records: Iterable[Record]) -> Loss:
-    """The loss reserved by all of them: for each city, purpose and table, that of the largest consent."""
-    largest: dict[tuple[str, str, bytes], int] = {}
+    """The zCDP loss reserved by all of them: for each city, purpose and table, that of the largest consent.
+
+    Consents in pure epsilon have an account of their own there, and count with the zCDP loss that they imply.
+    """
+    largest: dict[tuple[str, str, bytes, str], Loss] = {}
     for record in records:
         claims = record.consent.claims
-        account = claims.audience, claims.purpose, claims.coverage[0].schema_digest
-        largest[account] = max(largest.get(account, 0), claims.loss.nano)
-    return Loss(sum(largest.values()))
+        account = claims.audience, claims.purpose, claims.coverage[0].schema_digest, claims.loss.measure
+        held, new = largest.get(account, Loss(0)), claims.loss.concentrated
+        largest[account] = Loss(max(held.nano, new.nano), delta=max(held.delta, new.delta))
+    return sum(largest.values(), Loss(0))
 
 
 def covers(claims: Claims, purpose: str, time: int, asked: Sequence[tuple[str, bytes, tuple[str, ...]]]) -> bool:

@@ -77,7 +77,7 @@ class Partition:
         self.places: dict[bytes, int] = {}
         self.shards: dict[int, tuple[int, bytes]] = {}
         self._size = 0
-        self._numbers = np.zeros((4, 0), dtype=np.int64)
+        self._numbers = np.zeros((5, 0), dtype=np.int64)
         self._covers: dict[str, Mask] = {}
 
     @property
@@ -87,22 +87,23 @@ class Partition:
     def __len__(self) -> int:
         return len(self.members)
 
-    def eligible(self, columns: Iterable[str], tables: Mapping[str, bytes], trust: str, now: int) -> Mask:
-        """Whose live consent covers the columns at this time and under this trust; one entry a resident.
+    def eligible(self, columns: Iterable[str], tables: Mapping[str, bytes], trust: str, measure: str, now: int) -> Mask:
+        """Whose live consent covers the columns at this time, under this trust and measure; one entry a resident.
 
-        A joined table must be the very schema that the consent names.
+        A joined table must be the very schema that the consent names. A consent in pure epsilon admits pure mechanisms
+        alone, and one in zCDP those of zCDP: each has an account of its own.
         """
-        live, begins, ends, _ = self._numbers[:, : self._size]
+        live, begins, ends = self._numbers[:3, : self._size]
         mask: Mask = (live == 1) & (begins <= now) & (now < ends)
-        names = [*columns, "trust:" + trust, *(f"{t}:{d.hex()}" for t, d in tables.items())]
+        names = [*columns, "trust:" + trust, "measure:" + measure, *(f"{t}:{d.hex()}" for t, d in tables.items())]
         for name in names:
             cover = self._covers.get(name)
             mask &= np.zeros(self._size, dtype=np.bool_) if cover is None else cover[: self._size]
         return mask
 
     def caps(self) -> npt.NDArray[np.int64]:
-        """The most nano-rho that each resident's newest consent allows in all."""
-        return self._numbers[3, : self._size].copy()
+        """The most that each resident's newest consent allows in all, in nano and in delta; shape (2, residents)."""
+        return self._numbers[3:, : self._size].copy()
 
     def pending(self) -> dict[int, str]:
         """Places and blob names of contributions that are not in a shard yet."""
@@ -137,11 +138,12 @@ class Partition:
         else:
             old = self.members[place]
             self.members[place] = Member(consent, sequence, blob, folded=old.folded)
-        self._numbers[:, place] = 1, claims.not_before, claims.expires, claims.loss.nano
+        loss = claims.loss
+        self._numbers[:, place] = 1, claims.not_before, claims.expires, loss.nano, loss.delta
         for cover in self._covers.values():
             cover[place] = False
         tables = {f"{t}:{d.hex()}" for t, d in covered_tables(claims).items()}
-        for name in covered_columns(claims) | tables | {"trust:" + claims.trust.name}:
+        for name in covered_columns(claims) | tables | {"trust:" + claims.trust.name, "measure:" + loss.measure}:
             if name not in self._covers:
                 self._covers[name] = np.zeros(self._numbers.shape[1], dtype=np.bool_)
             self._covers[name][place] = True

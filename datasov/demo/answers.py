@@ -72,7 +72,7 @@ def cells(question: Question, release: Release, exact: pl.DataFrame, unbounded: 
     found, true = ({row.pop("key"): row for row in f.to_dicts()} for f in (exact, unbounded))
     made = []
     for statistic in question.statistics:
-        sigma, name = release.sigma(statistic.name), statistic.name
+        sigma, name = release.scale(statistic.name), statistic.name
         for row in frame.to_dicts():
             here = row[key]
             made.append(

@@ -12,8 +12,8 @@ import polars as pl
 
 from datasov.demo.questions import Question
 from datasov.demo.source import AGES, INCOMES, Source, baskets, months
-from datasov.kernel.contribute import PAIR, RESIDENT, ROW, Shard
 from datasov.kernel.plan import Plan
+from datasov.model.shard import PAIR, RESIDENT, ROW, Shard
 
 
 def bounded(question: Question, plan: Plan, shards: Sequence[Shard], departments: tuple[str, ...]) -> pl.DataFrame:

@@ -11,7 +11,6 @@ from datasov.demo import plots
 from datasov.demo.answers import Answer
 from datasov.demo.outcome import Outcome
 from datasov.demo.source import MAX_QUANTITY, MAX_SPENT
-from datasov.kernel.accountant import epsilon
 
 DELTA = 1e-6
 
@@ -28,7 +27,7 @@ def html(outcome: Outcome) -> str:
         answers=[_section(a, outcome) for a in outcome.answers],
         cells=len(known),
         covered=sum(bool(c.covered) for c in known),
-        epsilon=lambda loss: f"{epsilon(loss, DELTA):.2f}",
+        epsilon=lambda loss: f"{loss.epsilon(DELTA):.2f}",
         spent=outcome.budget - outcome.remaining,
         legend=plots.KEYS,
         max_spent=MAX_SPENT // 100,

@@ -1,32 +1,31 @@
-"""Composition of zCDP losses in whole nano-rho, and their conversions.
+"""Composition of losses in whole units.
 
-rho-zCDP composes by addition, adaptively (Bun and Steinke 2016, lemma 2.3); fully adaptive composition under a fixed
-total holds too (Whitehouse, Ramdas, Rogers and Wu 2023, theorem 1), which is what the ledger's `reserve` enforces.
+rho-zCDP and delta compose by addition, adaptively (Bun and Steinke 2016, lemmas 2.3 and 8.2), pure epsilon too; fully
+adaptive composition under a fixed total holds as well (Whitehouse, Ramdas, Rogers and Wu 2023, theorem 1), which is
+what the ledger's `reserve` enforces.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
-from datasov.model.privacy import NANO, Loss
+from datasov.errors import InvalidQueryError
+from datasov.model.privacy import Loss, Measure
 
 
-def compose(losses: Iterable[Loss]) -> Loss:
+def compose(losses: Iterable[Loss], measure: Measure = "zcdp") -> Loss:
     """The loss of all of them together, exactly."""
-    return Loss(sum(loss.nano for loss in losses))
+    return sum(losses, Loss(0, measure))
 
 
-def epsilon(loss: Loss, delta: float) -> float:
-    """The least epsilon over the orders searched for which the loss implies (epsilon, delta)-DP.
+def charged(loss: Loss, measure: Measure) -> Loss:
+    """What a loss costs an account of this measure: a pure one costs one of zCDP epsilon^2 / 2.
 
-    The bound is that of Canonne, Kamath and Steinke 2020 (proposition 12): for every order a > 1,
-    epsilon = a rho + ln(1/(a delta)) / (a - 1) + ln(1 - 1/a). Any order gives a valid value; the search only tightens.
+    Raises:
+        InvalidQueryError: zCDP implies no pure epsilon.
     """
-    rho = loss.nano / NANO
-    best = loss.epsilon(delta)
-    for step in range(1, 2000):
-        order = 1 + 1.01**step * 1e-3
-        bound = order * rho + math.log(1 / (order * delta)) / (order - 1) + math.log1p(-1 / order)
-        best = min(best, max(bound, 0.0))
-    return best
+    if measure == "zcdp":
+        return loss.concentrated
+    if loss.measure != "pure":
+        raise InvalidQueryError("the city's budget is in pure epsilon: ask with loss=ds.pure(epsilon=...)")
+    return loss

@@ -7,136 +7,150 @@ of the result does not depend on anybody else's rows (docs/proofs/bounded-map.md
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from datasov.errors import InternalError
-from datasov.kernel.plan import MAX_WEIGHT, Axis, Plan
+from datasov.kernel.plan import MAX_WEIGHT, Plan
+from datasov.model.aggregate import Aggregate
+from datasov.model.charges import SHARES
 from datasov.model.expression import expression
+from datasov.model.partition import cell_expression, unit_expression
 from datasov.model.privacy import NANO, Loss
+from datasov.model.shard import PAIR, RESIDENT, ROW, Integers, Part, Shard, Vector, runs
 from datasov.model.statistics import Statistic
 
-RESIDENT, PAIR, ROW = "_resident", "_pair:", "_row:"
-"""Column names of a shard beside the data: the resident's place in the shard, and two ranks for each index."""
-
-Integers = npt.NDArray[np.int64]
 MAX_PART = (1 << 52) // MAX_WEIGHT
 """Residents in one shard, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """The pooled rows of the residents `first` .. `first + residents - 1` of one account list.
+class Exact:
+    """Exact totals: one vector a statistic. The repr is redacted, and only the kernel reads the slots.
 
-    Attributes:
-        rows: codes; RESIDENT (place in the shard, ascending); PAIR + index and ROW + index ranks. `order` is the index
-            by whose ranks the rows lie within a resident.
-        profiles: joined columns `table.column`, one row a resident of the shard, or None.
+    `_cells`: of unknown keys, the cells that stand (ascending), to which all vectors are aligned; else None.
     """
 
-    first: int
-    residents: int
-    rows: pl.DataFrame
-    profiles: pl.DataFrame | None
-    order: str
+    __slots__ = ("_cells", "_values")
 
-
-class Exact:
-    """Exact totals, shape (statistics, cells). The repr is redacted, and only the kernel reads `_values`."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Integers) -> None:
-        self._values = values
+    def __init__(self, values: Sequence[Integers], cells: Integers | None = None) -> None:
+        self._values, self._cells = tuple(values), cells
 
     def __repr__(self) -> str:
         return "Exact(redacted)"
-
-    __str__ = __repr__
-
-
-class Part:
-    """A shard's residents' bounded vectors, by pair of (resident, cell). Private: the repr is redacted.
-
-    `resident` (place in the shard), `cell`, and each of `values` (one a statistic, int64) have one length; no pair
-    stands twice.
-    """
-
-    __slots__ = ("cell", "first", "resident", "residents", "values")
-
-    def __init__(self, shard: Shard, resident: Integers, cell: Integers, values: Sequence[Integers]) -> None:
-        self.first, self.residents = shard.first, shard.residents
-        self.resident, self.cell, self.values = resident, cell, values
-
-    def __repr__(self) -> str:
-        return "Part(redacted)"
 
 
 def contribute(plan: Plan, shard: Shard, eligible: npt.NDArray[np.bool_]) -> Part:
     """The bounded vectors of a shard's residents for whom `eligible` (length `shard.residents`) is true."""
     if not eligible.any():
         none = np.zeros(0, dtype=np.int64)
-        return Part(shard, none, none, [none for _ in plan.statistics])
+        return Part(shard.first, shard.residents, (Vector(none, none, none),) * len(plan.statistics))
     needed = plan.query.columns() | {RESIDENT, PAIR + plan.index, ROW + plan.index}
     rows = shard.rows.select(n for n in shard.rows.columns if n in needed)
     if not eligible.all():
         rows = rows.filter(pl.Series(eligible[rows[RESIDENT].to_numpy()]))
     if plan.query.predicate is None:
-        kept, starts = _with_profiles(plan, shard, rows.filter(_bound(plan))), None
+        kept, starts = shard.joined(rows.filter(_bound(plan)), plan.query.columns()), None
         if plan.index == shard.order:
             starts = np.flatnonzero(kept[ROW + plan.index].to_numpy() == 0)
     else:
-        passing = _with_profiles(plan, shard, rows).filter(expression(plan.query.predicate, plan.query))
+        passing = shard.joined(rows, plan.query.columns()).filter(expression(plan.query.predicate, plan.query))
         kept, starts = _bounded_anew(plan, shard, passing)
-    kept = kept.with_columns(_cell(plan).alias("_cell"))
+    kept = kept.with_columns(cell_expression(plan.axes).alias("_cell"))
     if plan.blind or starts is None:
         kept = kept.sort(RESIDENT, "_cell")
-        starts = _runs(kept[RESIDENT].to_numpy(), kept["_cell"].to_numpy())
-    values = [_values(statistic, kept, starts) for statistic in plan.statistics]
-    return Part(shard, kept[RESIDENT].to_numpy()[starts], kept["_cell"].to_numpy()[starts], values)
+        starts = runs(kept[RESIDENT].to_numpy(), kept["_cell"].to_numpy())
+    resident, cell = kept[RESIDENT].to_numpy()[starts], kept["_cell"].to_numpy()[starts]
+    vectors = (_vector(statistic, plan, kept, starts, resident, cell) for statistic in plan.statistics)
+    return Part(shard.first, shard.residents, tuple(vectors))
 
 
-def _runs(*columns: Integers) -> Integers:
-    """Where each run of equal rows begins."""
-    new = np.zeros(len(columns[0]), dtype=np.bool_)
-    new[:1] = True
-    for column in columns:
-        new[1:] |= column[1:] != column[:-1]
-    starts: Integers = np.flatnonzero(new)
-    return starts
-
-
-def _values(statistic: Statistic, kept: pl.DataFrame, starts: Integers) -> Integers:
-    """A statistic of each pair, whose rows are neighbours and begin at `starts`."""
+def _vector(
+    statistic: Statistic, plan: Plan, kept: pl.DataFrame, starts: Integers, resident: Integers, cell: Integers
+) -> Vector:
+    """One statistic of pairs (resident, cell), whose rows are neighbours and begin at `starts`."""
+    if statistic.whole:
+        first = runs(resident)
+        value = np.diff(first, append=len(resident))
+        if statistic.kind == "rows" and len(first):
+            value = np.maximum.reduceat(np.diff(starts, append=kept.height), first)
+        return _binned(statistic, resident[first], np.zeros_like(first), np.arange(len(first)), value)
     if statistic.kind == "distinct":
-        return np.ones(len(starts), dtype=np.int64)
-    if statistic.kind == "count" and not statistic.column:
-        return np.diff(starts, append=kept.height)
-    column = kept[statistic.column]
-    if statistic.kind == "count":
-        items = column.is_not_null().cast(pl.Int64)
-    else:
+        return Vector(resident, cell, np.ones(len(starts), dtype=np.int64))
+    if statistic.kind == "count" and not (statistic.column or statistic.per):
+        return Vector(resident, cell, np.diff(starts, append=kept.height))
+    if not (statistic.per or statistic.cuts):
+        column = kept[statistic.column]
+        if statistic.kind == "count":
+            return Vector(resident, cell, _added(column.is_not_null().cast(pl.Int64).to_numpy(), starts))
         items = (column.cast(pl.Int64).clip(statistic.low, statistic.high) - statistic.centre).fill_null(0)
         items = items * items if statistic.kind == "square" else items
-    added: Integers = np.add.reduceat(items.to_numpy(), starts) if len(starts) else np.zeros(0, dtype=np.int64)
+        return Vector(resident, cell, _added(items.to_numpy(), starts))
+    pair, value = _items(statistic, plan, kept, starts)
+    if statistic.cuts:
+        return _binned(statistic, resident, cell, pair, value)
+    value = np.clip(value, statistic.low, statistic.high) - statistic.centre
+    value = {"count": np.ones_like(value), "square": value * value}.get(statistic.kind, value)
+    return Vector(resident, cell, _added(value, runs(pair)))
+
+
+def _items(statistic: Statistic, plan: Plan, kept: pl.DataFrame, starts: Integers) -> tuple[Integers, Integers]:
+    """Each item's pair (ascending) and value: rows whose column is not null, or totals within the person."""
+    pair = np.repeat(np.arange(len(starts)), np.diff(starts, append=kept.height))
+    column = kept[statistic.column].cast(pl.Int64) if statistic.column else None
+    if not statistic.per:
+        present = column.is_not_null().to_numpy() if column is not None else np.ones(len(pair), dtype=np.bool_)
+        return pair[present], column.drop_nulls().to_numpy() if column is not None else present.astype(np.int64)
+    value = column.fill_null(0).to_numpy() if column is not None else np.ones(len(pair), dtype=np.int64)
+    key = Aggregate("count", per=statistic.per).unit_key
+    if key is None:
+        return np.arange(len(starts)), _added(value, starts)
+    unit = kept.select(unit_expression(key, plan.query.column(key.column)).alias("u"))["u"].to_numpy()
+    order = np.lexsort((unit, pair))
+    begins = runs(pair[order], unit[order])
+    return pair[order][begins], _added(value[order], begins)
+
+
+def _binned(statistic: Statistic, resident: Integers, cell: Integers, pair: Integers, value: Integers) -> Vector:
+    """Items of each pair by the bin of their value."""
+    width = statistic.width
+    bins = np.searchsorted(np.array(statistic.cuts, dtype=np.int64), value, side="right")
+    entry, count = np.unique(pair * width + bins, return_counts=True)
+    return Vector(resident[entry // width], cell[entry // width].astype(np.int64) * width + entry % width, count)
+
+
+def _added(values: Integers, starts: Integers) -> Integers:
+    added: Integers = np.add.reduceat(values, starts) if len(starts) else np.zeros(0, dtype=np.int64)
     return added
 
 
-def costs(plan: Plan, part: Part, loss: Loss) -> Integers:
-    """What each resident's own vector costs, in nano-rho, rounded up; shape (residents,).
+def shares(plan: Plan, part: Part, loss: Loss) -> Integers:
+    """What each resident's own vector costs, in 1/SHARES of the loss, rounded up; shape (residents,).
 
-    A vector t under discrete Gaussian noise of scale sigma costs |t|^2 / (2 sigma^2) (Canonne, Kamath and Steinke 2020,
-    theorem 14), and statistics add up. By the sensitivity it is at most `loss`.
+    A vector t under discrete Gaussian noise of scale sigma costs rho = |t|_2^2 / (2 sigma^2) (Canonne, Kamath and
+    Steinke 2020, theorem 14), under discrete Laplace noise of scale b epsilon = |t|_1 / b, and statistics add up. By
+    the sensitivity it is at most `loss`. Of a noisy max every pick costs epsilon = max |t| / scale, or epsilon^2 / 8
+    zCDP. Each key that somebody has may show with an equal part of delta.
     """
-    weights = np.zeros(len(part.cell), dtype=np.float64)
-    for values, sigma in zip(part.values, plan.sigmas(loss), strict=True):
-        weights += np.square(values / sigma)
-    own = np.ceil(np.bincount(part.resident, weights, part.residents) * (NANO / 2 * (1 + 1e-9)))
-    nano: Integers = np.minimum(own, loss.nano).astype(np.int64)
-    return nano
+    own, together = np.zeros(part.residents), dict[int, tuple[Integers, npt.NDArray[np.float64]]]()
+    for vector, scale in zip(part.vectors, plan.scales(loss), strict=True):
+        units = np.abs(vector.value) / scale
+        if plan.top:
+            np.maximum.at(own, vector.resident, units)
+            own = plan.top * (own if loss.measure == "pure" else own**2 / 8)
+            continue
+        weights = units if loss.measure == "pure" else units**2 / 2
+        same = together.get(id(vector.resident))
+        together[id(vector.resident)] = vector.resident, weights if same is None else same[1] + weights
+    for resident, weights in together.values():
+        own += np.bincount(resident, weights, part.residents)
+    portion = own * (NANO / loss.nano)
+    if plan.unknown:
+        held = np.bincount(part.vectors[plan.found].resident, minlength=part.residents)
+        portion = np.maximum(portion, held / plan.statistics[plan.found].touched)
+    owed: Integers = np.minimum(np.ceil(portion * (SHARES * (1 + 1e-9))), SHARES).astype(np.int64)
+    return owed
 
 
 def total(plan: Plan, part: Part, pays: npt.NDArray[np.bool_]) -> Exact:
@@ -147,35 +161,38 @@ def total(plan: Plan, part: Part, pays: npt.NDArray[np.bool_]) -> Exact:
     """
     if part.residents > MAX_PART:
         raise InternalError("a shard holds too many residents for exact addition")
-    chosen = None if pays.all() else pays[part.resident]
-    cell = part.cell if chosen is None else part.cell[chosen]
-    added = np.empty((len(plan.statistics), plan.cells), dtype=np.int64)
-    for i, values in enumerate(part.values):
-        added[i] = np.bincount(cell, values if chosen is None else values[chosen], plan.cells)
-    return Exact(added)
+    vectors = part.vectors
+    if not pays.all():
+        chosen = (pays[v.resident] for v in vectors)
+        vectors = tuple(Vector(v.resident, v.entry[c], v.value[c]) for v, c in zip(vectors, chosen, strict=True))
+    if plan.unknown:
+        return _sparse([(v.entry, v.value) for v in vectors])
+    sized = zip(plan.statistics, vectors, strict=True)
+    return Exact([np.bincount(v.entry, v.value, s.size(plan.cells)).astype(np.int64) for s, v in sized])
+
+
+def _sparse(pieces: Sequence[tuple[Integers, Integers]]) -> Exact:
+    """Vectors of cells that are not listed, aligned to those that stand in any of them."""
+    cells: Integers = np.unique(np.concatenate([entry for entry, _ in pieces]).astype(np.int64))
+    values = [np.zeros(len(cells), dtype=np.int64) for _ in pieces]
+    for out, (entry, value) in zip(values, pieces, strict=True):
+        np.add.at(out, np.searchsorted(cells, entry), value)
+    return Exact(values, cells)
 
 
 def add(totals: Iterable[Exact], plan: Plan) -> Exact:
     """The sum of the totals; zeros where there are none."""
-    added = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
+    if plan.unknown:
+        none = np.zeros(0, dtype=np.int64)
+        held = [(none if t._cells is None else t._cells, t._values) for t in totals]
+        cells = np.concatenate([none, *(c for c, _ in held)])
+        values = (np.concatenate([none, *(v[i] for _, v in held)]) for i in range(len(plan.statistics)))
+        return _sparse([(cells, v) for v in values])
+    added = [np.zeros(s.size(plan.cells), dtype=np.int64) for s in plan.statistics]
     for each in totals:
-        added += each._values
+        for out, value in zip(added, each._values, strict=True):
+            out += value
     return Exact(added)
-
-
-def _with_profiles(plan: Plan, shard: Shard, rows: pl.DataFrame) -> pl.DataFrame:
-    """Add the joined columns that the plan reads: each resident has one profile row, so no row is repeated."""
-    names = sorted(n for n in plan.query.columns() if "." in n)
-    if not names:
-        return rows
-    profiles = shard.profiles
-    if profiles is not None and profiles.height != shard.residents:
-        raise InternalError("the pool does not hold one profile row a resident")
-    here, nobody = rows[RESIDENT], pl.lit(None, dtype=pl.Int64)
-    held = set() if profiles is None else set(profiles.columns)
-    return rows.with_columns(
-        (profiles[n].gather(here) if profiles is not None and n in held else nobody).alias(n) for n in names
-    )
 
 
 def _bound(plan: Plan) -> pl.Expr:
@@ -193,9 +210,9 @@ def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.D
     if plan.index != shard.order:
         passing = passing.sort(RESIDENT, pair, row)
     resident = passing[RESIDENT].to_numpy()
-    starts = _runs(resident, passing[pair].to_numpy())
+    starts = runs(resident, passing[pair].to_numpy())
     lengths = np.diff(starts, append=passing.height)
-    firsts = _runs(resident[starts])
+    firsts = runs(resident[starts])
     stays = np.arange(len(starts)) - np.repeat(firsts, np.diff(firsts, append=len(starts))) < plan.keys
     if plan.blind:
         stays[:] = True
@@ -204,37 +221,3 @@ def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.D
         mask &= np.arange(passing.height) - np.repeat(starts, lengths) < plan.rows
     kept = np.minimum(lengths[stays], plan.rows)
     return passing.filter(pl.Series(mask)), np.cumsum(kept) - kept
-
-
-def _cell(plan: Plan) -> pl.Expr:
-    cell: pl.Expr = pl.lit(0, dtype=pl.UInt32)
-    for axis in plan.axes:
-        cell = cell * axis.size + axis_cell(axis).cast(pl.UInt32)
-    return cell
-
-
-def axis_cell(axis: Axis) -> pl.Expr:
-    """The cell of one key, 0 .. size - 1, from the codes of its column."""
-    column = pl.col(axis.key.column)
-    if axis.dense:
-        cell = column
-    elif axis.key.kind == "bin":
-        cell = pl.sum_horizontal(*((column >= cut).cast(pl.UInt32) for cut in axis.cuts))
-        cell = pl.when(column.is_null()).then(None).otherwise(cell)
-    else:
-        local = column.cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(axis.zone)
-        if axis.key.kind == "hour":
-            cell = local.dt.hour()
-        else:
-            day = local.dt.date().cast(pl.Int32) + _UNIX_EPOCH_ORDINAL - axis.first
-            if axis.key.kind == "week":
-                day = day // 7
-            elif axis.key.kind == "month":
-                day = local.dt.year() * 12 + local.dt.month() - axis.first
-            # Python's and Polars' time-zone rules may differ far in the future: such a row stays within the cells.
-            cell = day.clip(0, axis.size - 1 - axis.null)
-    cell = cell.cast(pl.UInt32)
-    return cell.fill_null(axis.size - 1) if axis.null else cell
-
-
-_UNIX_EPOCH_ORDINAL = 719_163

@@ -1,4 +1,4 @@
-"""Budgets: reserve, charge, commit, each durable before the next begins, in whole nano-rho.
+"""Budgets: reserve, charge, commit, each durable before the next begins, in whole units.
 
 The store is handed in: streams with compare-and-append. Streams: `ledger` (the global account), `accounts/NAME` (what
 each resident of one list has spent), `releases` (noised outputs) and `log` (public leaves). Any number of threads and
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from datasov.errors import BudgetExceededError, ConflictError, InternalError, InvalidQueryError, StoreError
-from datasov.kernel.accountant import compose
+from datasov.kernel.accountant import charged, compose
+from datasov.model.charges import Amounts, amounts, grown, pack, unpack
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss
 
 Mask = npt.NDArray[np.bool_]
-Amounts = npt.NDArray[np.int64]
-_SHARES = 65_535
 KEY = 32
 
 
@@ -74,7 +72,7 @@ class Ledger:
         if self._budget is None:
             if budget is None:
                 raise StoreError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
-            self._store.append({"ledger": (0, [canonical({"op": "open", "budget": budget.nano})])})
+            self._store.append({"ledger": (0, [canonical({"op": "open", "budget": budget.document()})])})
             self._refresh()
         if budget is not None and budget != self._budget:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
@@ -114,15 +112,17 @@ class Ledger:
 
         Raises:
             BudgetExceededError: less than the loss is left.
+            InvalidQueryError: the loss has another measure than the budget, and does not imply one in it.
         """
         if loss.nano <= 0:
             raise InvalidQueryError("a loss is above zero")
+        cost = charged(loss, self.budget.measure)
         identifier = os.urandom(16)
-        entry = canonical({"op": "reserve", "id": identifier.hex(), "nano": loss.nano})
+        entry = canonical({"op": "reserve", "id": identifier.hex(), "loss": cost.document()})
         while True:
             with self._lock:
                 self._refresh()
-                if compose((self._spent, loss)) > self.budget:
+                if not self._spent + cost <= self.budget:
                     raise BudgetExceededError(
                         "the city's remaining budget does not cover this loss: see city.remaining"
                     )
@@ -134,38 +134,37 @@ class Ledger:
                 return Reservation(identifier, loss)
 
     def spent(self, account: str, residents: int) -> Amounts:
-        """Nano-rho spent by each of `residents` residents of one list."""
+        """Nano and delta spent by each of `residents` residents of one list; shape (2, residents)."""
         with self._lock:
-            at, spent = self._accounts.get(account, (0, np.zeros(0, dtype=np.int64)))
+            at, spent = self._accounts.get(account, (0, np.zeros((2, 0), dtype=np.int64)))
             for body in self._store.read("accounts/" + account, at):
-                charged = _unpack(body)
-                spent, at = _grown(spent, len(charged)), at + 1
-                spent[: len(charged)] += charged
+                paid = unpack(body)
+                spent, at = grown(spent, paid.shape[1]), at + 1
+                spent[:, : paid.shape[1]] += paid
             self._accounts[account] = at, spent
-            return _grown(spent, residents)[:residents].copy()
+            return grown(spent, residents)[:, :residents].copy()
 
     def charge(
-        self, reservation: Reservation, account: str, owed: Amounts, caps: Amounts, fence: Mapping[str, int]
+        self, reservation: Reservation, account: str, shares: Amounts, caps: Amounts, fence: Mapping[str, int]
     ) -> Mask:
         """Charge to each resident what their own vector costs, durably, where it fits under their cap.
 
         Args:
-            owed, caps: nano-rho, one entry a resident of the list: what the answer would cost them, at most the
-                reserved loss; and the most that their consent allows in all.
+            shares: what the answer would cost each resident of the list, in 1/SHARES of the reserved loss, rounded up.
+            caps: nano and delta that their consent allows in all; shape (2, residents).
             fence: streams that must still have these lengths, so that the consents are those that the caller saw.
 
         Returns:
-            whose cap holds it: they take part, and the others drop out. Charges are rounded up to 1/65535 of the loss.
+            whose cap holds it: they take part, and the others drop out.
 
         Raises:
             ConflictError: a fenced stream moved on, or another charge came first: take a new snapshot.
         """
         with self._lock:
-            unit = reservation.loss.nano
-            shares = -(-owed * _SHARES // unit) if unit < 2**46 else np.where(owed > 0, _SHARES, 0)
-            spent = self.spent(account, len(owed))
-            pays: Mask = spent + _amounts(shares, unit) <= caps
-            body = _pack(reservation, np.where(pays, shares, 0))
+            loss = reservation.loss
+            owed = np.stack([amounts(shares, loss.nano), amounts(shares, loss.delta)])
+            pays: Mask = np.all(self.spent(account, len(shares)) + owed <= caps, axis=0)
+            body = pack(reservation.identifier, loss.nano, loss.delta, np.where(pays, shares, 0))
             at = self._accounts[account][0]
             self._store.append({"accounts/" + account: (at, [body]), **{s: (n, []) for s, n in fence.items()}})
             return pays
@@ -196,42 +195,15 @@ class Ledger:
 
     def _refresh(self) -> None:
         for body in self._store.read("ledger", self._read):
-            entry = _decode(body)
+            entry: dict[str, Any] = json.loads(body)
             match entry["op"]:
                 case "open":
-                    self._budget = Loss(entry["budget"])
+                    self._budget = Loss.from_document(entry["budget"])
+                    self._spent = compose((), self._budget.measure)
                 case "reserve":
-                    self._spent = compose((self._spent, Loss(entry["nano"])))
+                    self._spent = self._spent + Loss.from_document(entry["loss"])
                     self._open.add(entry["id"])
                 case "commit":
                     self._open.discard(entry["id"])
                     self._releases[bytes.fromhex(entry["key"])] = len(self._releases)
             self._read += 1
-
-
-def _decode(body: bytes) -> dict[str, Any]:
-    entry: dict[str, Any] = json.loads(body)
-    return entry
-
-
-def _amounts(shares: Amounts, unit: int) -> Amounts:
-    """Nano-rho of shares of a loss, rounded up."""
-    whole, rest = divmod(unit, _SHARES)
-    return shares * whole + -(-shares * rest // _SHARES)
-
-
-def _pack(reservation: Reservation, shares: Amounts) -> bytes:
-    """reservation id, the loss, and each resident's share of it in 1/65535, compressed."""
-    head = reservation.identifier + reservation.loss.nano.to_bytes(8, "big")
-    return head + zlib.compress(shares.astype("<u2").tobytes(), 1)
-
-
-def _unpack(body: bytes) -> Amounts:
-    shares = np.frombuffer(zlib.decompress(body[24:]), dtype="<u2").astype(np.int64)
-    return _amounts(shares, int.from_bytes(body[16:24], "big"))
-
-
-def _grown(spent: Amounts, length: int) -> Amounts:
-    if len(spent) >= length:
-        return spent
-    return np.concatenate([spent, np.zeros(length - len(spent), dtype=np.int64)])

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from datasov.errors import ConflictError, DatasovError, InternalError
-from datasov.kernel.contribute import Exact, Integers, Part, Shard, add, contribute, costs, total
+from datasov.kernel.contribute import Exact, add, contribute, shares, total
 from datasov.kernel.ledger import Ledger, Mask, Reservation
-from datasov.kernel.noise import draw
-from datasov.kernel.plan import MECHANISM, Plan
+from datasov.kernel.noise import Noised, draw
+from datasov.kernel.plan import Plan
 from datasov.model.document import digest
 from datasov.model.privacy import Loss, Trust
+from datasov.model.shard import Integers, Part, Shard
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,7 +51,8 @@ class Request:
         """All that the key is made of."""
         return {
             "query": self.plan.query.document(), "rows": self.plan.rows, "bound_keys": self.plan.keys,
-            "index": self.plan.index, "blind": self.plan.blind, "mechanism": MECHANISM, "loss": self.loss.document(),
+            "index": self.plan.index, "blind": self.plan.blind, "mechanism": self.plan.mechanism(self.loss),
+            "loss": self.loss.document(),
             "trust": self.trust.document(), "purpose": self.purpose, "programme": self.programme, "epoch": self.epoch,
         }  # fmt: skip
 
@@ -63,28 +64,21 @@ class Snapshot:
     Attributes:
         account: name of the list of residents.
         fence: streams and the lengths at which all this was true.
-        eligible, caps: one entry a resident: whether their live consent covers the question; its most nano-rho in all.
+        eligible: one entry a resident: whether their live consent covers the question.
+        caps: its most nano and delta in all; shape (2, residents).
         shards: the pooled rows.
     """
 
     account: str
     fence: Mapping[str, int]
     eligible: Mask
-    caps: npt.NDArray[np.int64]
+    caps: Integers
     shards: Sequence[Shard]
 
 
 class Pool(Protocol):
     def snapshot(self, request: Request) -> Snapshot:
         """The consents and rows for a question as they stand now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noised:
-    """What noise left: one int64 vector of `cells` entries a statistic."""
-
-    identifier: bytes
-    values: tuple[npt.NDArray[np.int64], ...]
 
 
 def release(
@@ -107,8 +101,7 @@ def release(
         BudgetExceededError: the global budget does not cover the loss.
     """
     authorise(request)
-    stored = ledger.stored(request.key)
-    if stored is not None:
+    if (stored := ledger.stored(request.key)) is not None:
         return stored
     reservation = ledger.reserve(request.loss)
     try:
@@ -126,7 +119,7 @@ def _answer(request: Request, reservation: Reservation, ledger: Ledger, pool: Po
         try:
             snapshot = pool.snapshot(request)
             parts = _parts(request, snapshot, engine)
-            owed = np.zeros(len(snapshot.caps), dtype=np.int64)
+            owed = np.zeros(len(snapshot.eligible), dtype=np.int64)
             for part, cost in parts:
                 owed[part.first : part.first + part.residents] = cost
             pays = ledger.charge(reservation, snapshot.account, owed, snapshot.caps, snapshot.fence)
@@ -138,7 +131,7 @@ def _answer(request: Request, reservation: Reservation, ledger: Ledger, pool: Po
         part, _ = item
         return total(plan, part, pays[part.first : part.first + part.residents])
 
-    return Noised(reservation.identifier, draw(add(engine(paid, parts), plan), plan, reservation))
+    return draw(add(engine(paid, parts), plan), plan, reservation)
 
 
 def _parts(request: Request, snapshot: Snapshot, engine: Engine) -> Sequence[tuple[Part, Integers]]:
@@ -147,6 +140,6 @@ def _parts(request: Request, snapshot: Snapshot, engine: Engine) -> Sequence[tup
     def part(shard: Shard) -> tuple[Part, Integers]:
         eligible = snapshot.eligible[shard.first : shard.first + shard.residents]
         made = contribute(request.plan, shard, eligible)
-        return made, costs(request.plan, made, request.loss)
+        return made, shares(request.plan, made, request.loss)
 
     return list(engine(part, snapshot.shards))

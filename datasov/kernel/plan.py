@@ -1,9 +1,8 @@
 """Query to plan: public cells, bounds and sensitivity, from public input alone.
 
 The sensitivities are those of docs/proofs/bounded-map.md: at most R rows of a resident in each key and at most C keys,
-values centred and clipped to magnitude H, so that adding or removing one resident moves the counts by at most
-R sqrt(C) in L2, the sums by R H sqrt(C), and the distinct residents by sqrt(C). Without a rank index for the partition
-a resident has R rows in all: R, R H and sqrt(R).
+values centred and clipped to magnitude H, so that adding or removing one resident moves a cell by at most R H and C
+cells in all. Without a rank index for the partition a resident has R rows in all.
 """
 
 from __future__ import annotations
@@ -12,35 +11,22 @@ import math
 from dataclasses import dataclass
 
 from datasov.errors import InvalidQueryError
-from datasov.model.columns import Timestamp
-from datasov.model.document import digest
+from datasov.model.aggregate import Aggregate
+from datasov.model.columns import MAX_CODE
+from datasov.model.partition import BLIND, Axis, axes_of, index_name, indexes
 from datasov.model.privacy import NANO, Loss, check_loss
-from datasov.model.query import Aggregate, Query, check_names
-from datasov.model.schema import TIME_KINDS, Key, Schema, bin_cuts, cell_labels, check_keys, periods
+from datasov.model.quantiles import levels
+from datasov.model.query import Query, bounds_of, check_question
+from datasov.model.schema import check_keys
 from datasov.model.statistics import Statistic
 
 MAX_RESIDENTS = 1 << 27
 """Residents that one pool may hold; with MAX_WEIGHT it keeps every exact total below 2^62."""
 MAX_WEIGHT = 1 << 35
+MAX_ENTRIES = 1 << 25
+"""Entries of all vectors of a question."""
 
-MECHANISM = "discrete Gaussian"
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One key of the plan: its cells are 0 .. size - 1, null the last one where `null` is set."""
-
-    key: Key
-    size: int
-    null: bool
-    cuts: tuple[int, ...] = ()
-    zone: str = ""
-    first: int = 0
-
-    @property
-    def dense(self) -> bool:
-        """Whether the stored codes are the cells already."""
-        return self.key.kind == "value"
+_MECHANISMS = {"zcdp": "discrete Gaussian", "pure": "discrete Laplace"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +35,12 @@ class Plan:
 
     Attributes:
         axes: the keys; a cell is their row-major product.
-        statistics: the vectors to noise, of `cells` entries each.
+        statistics: the vectors to noise, of `statistic.size(cells)` entries each.
         parts: for every aggregate of the question, the indices of its statistics.
         index: name of the rank index that bounds it; the key-blind one where `blind` is set.
         rows, keys: the bounds R and C as they apply (C is at most the keys that one resident could touch).
+        unknown: one of the keys is unknown: its cells are found by thresholding the residents.
+        top: how many of the highest cells to choose; 0 where values are released.
     """
 
     query: Query
@@ -64,43 +52,54 @@ class Plan:
     blind: bool
     rows: int
     keys: int
+    unknown: bool
+    top: int
 
     def losses(self, loss: Loss) -> tuple[Loss, ...]:
-        """The loss of each statistic: equal parts, rounded down, so that they sum to at most `loss`."""
+        """The loss of each statistic: equal parts, rounded down, so that they sum to at most `loss`.
+
+        Raises:
+            InvalidQueryError: too small to be parted, or with a delta that does not fit the question.
+        """
         check_loss(loss)
+        if self.unknown != (loss.delta > 0):
+            raise InvalidQueryError(
+                "unknown keys need a loss with a delta, for instance ds.zcdp(rho=0.02, delta=1e-9)"
+                if self.unknown else "this question needs no delta: give a loss without one"
+            )  # fmt: skip
         part = loss.nano // len(self.statistics)
         if part == 0:
-            raise InvalidQueryError(
-                "the loss is too small to be parted among the statistics: ask for fewer, or more loss"
-            )
-        return tuple(Loss(part) for _ in self.statistics)
+            raise InvalidQueryError("the loss is too small to be parted among the statistics: ask for fewer of them")
+        return tuple(Loss(part, loss.measure) for _ in self.statistics)
 
-    def sigmas(self, loss: Loss) -> tuple[float, ...]:
-        """The scale of each statistic's noise: L2 sensitivity / sqrt(2 rho), a little above, never below."""
-        return tuple(
-            math.nextafter(math.sqrt(s.squared_sensitivity), math.inf) / math.sqrt(2 * part.nano / NANO) * (1 + 1e-12)
-            for s, part in zip(self.statistics, self.losses(loss), strict=True)
-        )
+    def scales(self, loss: Loss) -> tuple[float, ...]:
+        """The scale of each statistic's noise, a little above what its loss asks for, never below.
 
+        Gaussian: L2 sensitivity / sqrt(2 rho). Laplace: L1 sensitivity / epsilon. Noisy max: k picks, each of
+        epsilon = L-infinity sensitivity / scale, and so of epsilon^2 / 8 zCDP (Cesar and Rogers 2021).
+        """
+        parts = zip(self.statistics, self.losses(loss), strict=True)
+        return tuple(self._scale(s, part) * (1 + 1e-12) for s, part in parts)
 
-def index_name(keys: tuple[Key, ...]) -> str:
-    """The name of the rank index for the partition that `keys` make of a resident's rows: a hash of the expressions.
+    def _scale(self, statistic: Statistic, loss: Loss) -> float:
+        if self.top and loss.measure == "zcdp":
+            return statistic.most / math.sqrt(8 * loss.nano / NANO / self.top)
+        if self.top:
+            return statistic.most * self.top / (loss.nano / NANO)
+        if loss.measure == "pure":
+            return statistic.l1_sensitivity / (loss.nano / NANO)
+        return math.nextafter(math.sqrt(statistic.squared_sensitivity), math.inf) / math.sqrt(2 * loss.nano / NANO)
 
-    Keys of joined columns are left out: they are constant within a resident, so they do not part the resident's rows.
-    The order of the keys does not matter either.
-    """
-    own = sorted((k.document() for k in keys if not k.profile), key=lambda d: (d["column"], d["kind"], d["cuts"]))
-    return digest(own).hex()[:16]
+    @property
+    def found(self) -> int:
+        """Of unknown keys, the index of the statistic that finds them: residents."""
+        return next(i for i, s in enumerate(self.statistics) if s.kind == "distinct")
 
-
-BLIND = index_name(())
-"""The key-blind index: a resident's rows are one part, so that no key, or joined keys alone, are bounded exactly."""
-
-
-def indexes(schema: Schema) -> dict[str, tuple[Key, ...]]:
-    """The rank indexes that a pool keeps for a schema, by name; the first is the order in which rows lie."""
-    declared = {index_name(ks): tuple(k for k in ks if not k.profile) for ks in schema.key_sets}
-    return {**declared, BLIND: ()} if BLIND not in declared else declared
+    def mechanism(self, loss: Loss) -> str:
+        """The name of what draws."""
+        if self.top:
+            return f"noisy max ({loss.measure})"
+        return _MECHANISMS[loss.measure] + (", thresholded" if self.unknown else "")
 
 
 def compile(query: Query) -> Plan:
@@ -111,81 +110,59 @@ def compile(query: Query) -> Plan:
     """
     if not isinstance(query, Query):
         raise InvalidQueryError("a question is made with ds.query(schema)")
-    if not query.aggregates:
-        raise InvalidQueryError(
-            "the question asks for nothing: add .count(), .sum(), .mean(), .variance() or .distinct()"
-        )
-    axes = tuple(_axis(key, query) for key in query.key_list)
+    axes = axes_of(query.key_list, query.column)
     cells = math.prod(a.size for a in axes)
-    check_keys(query.key_list, [range(a.size) for a in axes])
-    check_names(query)
+    check_keys(query.key_list, [a.labels for a in axes])
+    check_question(query, cells)
     own = math.prod(a.size for a in axes if not a.key.profile)
     index = index_name(query.key_list)
     blind = index not in indexes(query.schema)
-    rows, keys = _bounds(query, own, blind)
-    aggregates = query.aggregates
-    wanted = [_statistics(a, query, rows, rows if blind else keys, blind) for a in aggregates]
+    rows, keys = bounds_of(query, own, blind)
+    wanted = [_statistics(a, query, rows, keys, blind) for a in query.aggregates]
     statistics = tuple(dict.fromkeys(s for group in wanted for s in group))
-    return Plan(
-        query=query,
-        axes=axes,
-        cells=cells,
-        statistics=statistics,
-        parts=tuple(tuple(statistics.index(s) for s in group) for group in wanted),
-        index=BLIND if blind else index,
-        blind=blind,
-        rows=rows,
-        keys=keys,
-    )
-
-
-def _bounds(query: Query, own: int, blind: bool) -> tuple[int, int]:
-    rows, keys = query.rows, query.keys_bound
-    single = query.schema.kind == "attributes"
-    if rows is None and not single and any(a.kind != "distinct" for a in query.aggregates):
-        raise InvalidQueryError("say how many rows of a resident count in each key: add .bound(rows=...)")
-    if keys is None and own > 1 and not single:
-        raise InvalidQueryError("say in how many keys a resident counts: add .bound(keys=...)")
-    keys = min(1 if single or keys is None else keys, own)
-    if rows is None:
-        rows = keys if blind else 1
-    return 1 if single else rows, keys
-
-
-def _axis(key: Key, query: Query) -> Axis:
-    column = query.column(key.column)
-    labels = cell_labels(key, column)
-    cuts = bin_cuts(key, column) if key.kind == "bin" else ()
-    zone, first = "", 0
-    if isinstance(column, Timestamp) and key.kind in TIME_KINDS:
-        zone = column.zone
-        if key.kind != "hour":
-            day = periods(column, key.kind)[0]
-            first = day.year * 12 + day.month if key.kind == "month" else day.toordinal()
-    return Axis(key, len(labels), labels[-1] is None, cuts, zone, first)
+    unknown = any(a.key.kind == "unknown" for a in axes)
+    if not unknown and sum(s.size(cells) for s in statistics) > MAX_ENTRIES:
+        raise InvalidQueryError("the keys and bins together make too many cells: use fewer keys, or fewer bins")
+    parts = tuple(tuple(statistics.index(s) for s in group) for group in wanted)
+    index, top = BLIND if blind else index, query.highest or 0
+    return Plan(query, axes, cells, statistics, parts, index, blind, rows, keys, unknown, top)
 
 
 def _statistics(aggregate: Aggregate, query: Query, rows: int, keys: int, blind: bool) -> list[Statistic]:
-    """The vectors that an aggregate needs. Under the blind index all of a resident's rows may share one cell."""
-    square = rows * rows * (1 if blind else keys)
+    """The vectors that an aggregate needs.
+
+    `most` is what a resident adds to one cell, `touched` in how many cells at most. Under the blind index all of a
+    resident's rows may share one cell, or each stand in a cell of its own; for items of at most 1 that is worse.
+    """
+    low, high, per, cuts = aggregate.low, aggregate.high, aggregate.per, aggregate.cuts
+    if aggregate.whole:
+        width = levels(cuts) if cuts else [()]
+        return [Statistic(aggregate.kind, "", low, high, 0, 1, 1, (), level) for level in width]  # type: ignore[arg-type]
+    each = aggregate.kind == "distinct" or per == ("resident",)
+    items, touched = (1, rows if blind else keys) if each else (rows, 1 if blind else keys)
     if aggregate.kind == "distinct":
-        return [Statistic("distinct", "", 0, 0, 0, keys)]
+        return [Statistic("distinct", "", 0, 0, 0, 1, touched)]
     if aggregate.kind == "count":
-        return [Statistic("count", "", 0, 0, 0, square)]
-    low, high = aggregate.low, aggregate.high
+        return [Statistic("count", "", 0, 0, 0, items, touched, per)]
+    column = query.column(aggregate.column) if aggregate.column else None
+    reach = max(map(abs, column.range)) if column is not None else 1
+    if per and rows * reach > MAX_CODE * 2**9:
+        raise InvalidQueryError(f"totals of {aggregate.column!r} could overflow: lower bound(rows)")
+    if aggregate.kind == "quantile":
+        return [Statistic("count", aggregate.column, low, high, 0, items, touched, per, c) for c in levels(cuts)]
     centre = 0 if aggregate.kind == "sum" else (low + high) // 2
     weight = max(abs(low - centre), abs(high - centre), 1)
     squared = aggregate.kind in ("variance", "std")
-    if rows * keys * (weight * weight if squared else weight) > MAX_WEIGHT:
+    if items * touched * (weight * weight if squared else weight) > MAX_WEIGHT:
         raise InvalidQueryError(
             f"sums of {aggregate.column!r} could overflow: lower bound(rows, keys) or clip it with low= and high="
         )
-    total = Statistic("sum", aggregate.column, low, high, centre, square * weight * weight)
+    total = Statistic("sum", aggregate.column, low, high, centre, items * weight, touched, per)
     if aggregate.kind == "sum":
         return [total]
-    column = query.column(aggregate.column)
-    masked = aggregate.column if column.nullable or "." in aggregate.column else ""
-    parts = [Statistic("count", masked, 0, 0, 0, square), total]
+    nullable = column is not None and not per and (column.nullable or "." in aggregate.column)
+    parts = [Statistic("count", aggregate.column if nullable else "", 0, 0, 0, items, touched, per), total]
     if squared:
-        parts.append(Statistic("square", aggregate.column, low, high, centre, square * weight**4))
+        square = Statistic("square", aggregate.column, low, high, centre, items * weight * weight, touched, per)
+        parts.append(square)
     return parts

@@ -6,6 +6,7 @@ The unit of privacy is one resident with everything they have; neighbours differ
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
@@ -13,66 +14,128 @@ from typing import Any, Literal, TypeAlias
 from datasov.errors import InvalidQueryError
 from datasov.model.columns import exact
 
-NANO = 10**9
-MAX_NANO = 10**15
+NANO, ATTO = 10**9, 10**18
+MAX_NANO, MAX_DELTA = 10**15, 10**16
 
+Measure: TypeAlias = Literal["zcdp", "pure"]
+Number: TypeAlias = float | int | str | Fraction
 TrustName: TypeAlias = Literal["central"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Loss:
-    """A zero-concentrated differential privacy loss (zCDP; Bun and Steinke 2016), in whole nano-rho.
+    """A privacy loss in whole units, so that a ledger of them is exact.
 
-    Integers add without rounding, so a ledger of them is exact.
+    Attributes:
+        nano: of the measure "zcdp", rho in 1e-9 (zero-concentrated differential privacy; Bun and Steinke 2016); of
+            "pure", epsilon in 1e-9.
+        delta: the failure probability in 1e-18; only zCDP has one (delta-approximate zCDP, definition 8.1 there).
     """
 
     nano: int
+    measure: Measure = "zcdp"
+    delta: int = 0
 
     @property
     def rho(self) -> float:
-        return self.nano / NANO
+        """rho under zCDP: epsilon^2 / 2 for a pure loss (Bun and Steinke 2016, proposition 1.4)."""
+        return self.concentrated.nano / NANO
 
-    def epsilon(self, delta: float) -> float:
-        """An epsilon for which rho-zCDP implies (epsilon, delta)-DP.
+    @property
+    def concentrated(self) -> Loss:
+        """The zCDP loss that this one implies, rounded up."""
+        return self if self.measure == "zcdp" else Loss(-(-self.nano * self.nano // (2 * NANO)))
 
-        rho + 2 sqrt(rho ln(1/delta)) (Bun and Steinke 2016, proposition 1.3): simple and valid; tighter ones exist.
+    def epsilon(self, delta: float = 0.0) -> float:
+        """An epsilon for which the loss implies (epsilon, delta)-DP; a pure loss takes any delta, also zero.
+
+        For zCDP the least found of rho + 2 sqrt(rho ln(1/d)) (Bun and Steinke 2016, proposition 1.3) and, over orders
+        a > 1, a rho + ln(1/(a d)) / (a - 1) + ln(1 - 1/a) (Canonne, Kamath and Steinke 2020, proposition 12), where d
+        is what the loss's own delta leaves. Each is valid; the search only tightens.
         """
-        if not 0 < delta < 1:
-            raise InvalidQueryError("delta lies strictly between 0 and 1: a usual choice is 1e-6")
-        return self.rho + 2 * math.sqrt(self.rho * math.log(1 / delta))
+        if self.measure == "pure":
+            return self.nano / NANO
+        rest = delta - self.delta / ATTO
+        if not 0 < delta < 1 or rest <= 0:
+            raise InvalidQueryError("delta lies between the loss's own and 1: a usual choice is 1e-6")
+        best = self.rho + 2 * math.sqrt(self.rho * math.log(1 / rest))
+        for step in range(1, 2000):
+            order = 1 + 1.01**step * 1e-3
+            bound = order * self.rho + math.log(1 / (order * rest)) / (order - 1) + math.log1p(-1 / order)
+            best = min(best, max(bound, 0.0))
+        return best
 
     def __add__(self, other: Loss) -> Loss:
-        return Loss(self.nano + other.nano)
+        self._same(other)
+        return Loss(self.nano + other.nano, self.measure, self.delta + other.delta)
 
     def __sub__(self, other: Loss) -> Loss:
-        return Loss(self.nano - other.nano)
+        self._same(other)
+        return Loss(self.nano - other.nano, self.measure, self.delta - other.delta)
+
+    def __le__(self, other: Loss) -> bool:
+        """Whether it fits within the other: in its rho or epsilon, and in its delta."""
+        self._same(other)
+        return self.nano <= other.nano and self.delta <= other.delta
+
+    def _same(self, other: Loss) -> None:
+        if self.measure != other.measure:
+            raise InvalidQueryError("a loss in pure epsilon and one in zCDP have no order and no sum: see concentrated")
 
     def __str__(self) -> str:
         whole, part = divmod(self.nano, NANO)
-        return f"rho = {whole}" + (f".{part:09d}".rstrip("0") if part else "")
+        name = "rho" if self.measure == "zcdp" else "epsilon"
+        shown = f"{name} = {whole}" + (f".{part:09d}".rstrip("0") if part else "")
+        return shown + (f", delta = {self.delta / ATTO:g}" if self.delta else "")
 
     def document(self) -> dict[str, Any]:
-        return {"measure": "zcdp", "nano_rho": self.nano, "delta": 0, "adjacency": "add-remove", "unit": "resident"}
+        return {
+            "measure": self.measure, "nano": self.nano, "delta": self.delta,
+            "adjacency": "add-remove", "unit": "resident",
+        }  # fmt: skip
+
+    @staticmethod
+    def from_document(doc: Mapping[str, Any]) -> Loss:
+        return Loss(doc["nano"], doc["measure"], doc["delta"])
 
 
-def zcdp(*, rho: float | int | str | Fraction) -> Loss:
+def zcdp(*, rho: Number, delta: Number = 0) -> Loss:
     """A loss of rho under zero-concentrated differential privacy, rounded down to whole nano-rho.
 
+    Args:
+        delta: a failure probability, at most 0.01: questions for unknown keys alone need one.
+
     Raises:
-        InvalidQueryError: rho is not a finite number above zero (at least 1e-9, at most 1e6).
+        InvalidQueryError: rho is not a finite number above zero (at least 1e-9, at most 1e6), or delta none.
     """
-    nano = math.floor(rho * NANO if isinstance(rho, Fraction) else exact(rho) * NANO)
-    if nano <= 0:
-        raise InvalidQueryError("a loss is above zero: give rho of at least 1e-9, for instance ds.zcdp(rho=0.02)")
-    if nano > MAX_NANO:
-        raise InvalidQueryError("a loss above rho = 1e6 protects nobody: give a smaller one")
-    return Loss(nano)
+    loss = Loss(_units(rho, NANO), delta=_units(delta, ATTO))
+    check_loss(loss)
+    return loss
+
+
+def pure(*, epsilon: Number) -> Loss:
+    """A loss of epsilon under pure differential privacy, rounded down to whole nano-epsilon: Laplace noise alone.
+
+    Raises:
+        InvalidQueryError: epsilon is not a finite number above zero (at least 1e-9, at most 1e6).
+    """
+    loss = Loss(_units(epsilon, NANO), "pure")
+    check_loss(loss)
+    return loss
+
+
+def _units(value: Number, unit: int) -> int:
+    return math.floor(value * unit if isinstance(value, Fraction) else exact(value) * unit)
 
 
 def check_loss(loss: object) -> None:
-    """Raise InvalidQueryError unless it is a Loss of whole nano-rho above zero and of at most rho = 1e6."""
+    """Raise InvalidQueryError unless it is a Loss above zero, at most rho or epsilon = 1e6, with a delta up to 0.01."""
     if not isinstance(loss, Loss) or type(loss.nano) is not int or not 0 < loss.nano <= MAX_NANO:
-        raise InvalidQueryError("a loss is above zero and at most rho = 1e6: make it with ds.zcdp(rho=...)")
+        raise InvalidQueryError(
+            "a loss lies from 1e-9 to 1e6: make it with ds.zcdp(rho=...) or ds.pure(epsilon=...), for instance rho=0.02"
+        )
+    if type(loss.delta) is not int or not 0 <= loss.delta <= (MAX_DELTA if loss.measure == "zcdp" else 0):
+        raise InvalidQueryError("delta is a failure probability from 0 to 0.01: a usual choice is 1e-9")
 
 
 @dataclass(frozen=True, slots=True)

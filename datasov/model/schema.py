@@ -21,10 +21,12 @@ DOMAINS = (
 """The ten areas of city life (移動, 物流, 支払い, 行政, 医療・介護, 教育, エネルギー・水, 環境・ごみ, 防犯, 防災)."""
 
 TIME_KINDS = ("hour", "day", "week", "month")
-KeyKind: TypeAlias = Literal["value", "bin", "hour", "day", "week", "month"]
+KeyKind: TypeAlias = Literal["value", "bin", "hour", "day", "week", "month", "unknown"]
 
 MAX_CELLS = 1 << 24
 """Cells of a question, or of a key set that a schema declares."""
+MAX_UNKNOWN = 1 << 32
+"""Values that an unknown key may have, and half the bits of a cell that holds one."""
 MAX_KEY_SETS = 16
 """Key sets of a schema: each is an index over all rows."""
 
@@ -32,6 +34,8 @@ MAX_KEY_SETS = 16
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key expression: a column's value, its bin, or the local hour, day, week or month of a timestamp.
+
+    Of kind "unknown" it is the value of an Integer whose range is too wide to list: the answer finds those that stand.
 
     `column` is a name of the table, or `table.name` for a column of a joined attribute table. `cuts` are the inner
     edges of a bin in logical units: cuts (5, 10) part [low, high] into [low, 5), [5, 10), [10, high].
@@ -84,6 +88,15 @@ def month(column: str) -> Key:
     return Key(column, "month")
 
 
+def unknown(column: str) -> Key:
+    """A key: the value of an Integer column whose values nobody lists. Only those that enough residents have show.
+
+    Such a question needs a loss with a delta, counts residents with `.distinct()`, and every key pays for its chance to
+    show: thresholding, see :meth:`City.release`.
+    """
+    return Key(column, "unknown")
+
+
 def as_key(key: str | Key) -> Key:
     if isinstance(key, Key):
         return key
@@ -92,12 +105,14 @@ def as_key(key: str | Key) -> Key:
     raise InvalidQueryError(f"a {type(key).__name__} is no key: give a column's name, ds.bin, ds.hour or ds.day")
 
 
-def cell_labels(key: Key, column: Column) -> tuple[object, ...]:
+def cell_labels(key: Key, column: Column) -> Sequence[object]:
     """The public values of a key, in order, null last where the column is nullable or joined.
 
     A joined column always has the null cell: a resident without a profile row is counted there.
     """
     labels: tuple[object, ...]
+    if key.kind == "unknown":
+        return _unlisted(key, column)
     if key.kind == "value":
         if isinstance(column, Category):
             labels = column.values
@@ -123,12 +138,25 @@ def cell_labels(key: Key, column: Column) -> tuple[object, ...]:
     return (*labels, None) if column.nullable or key.profile else labels
 
 
+def _unlisted(key: Key, column: Column) -> range:
+    low, high = column.range
+    if isinstance(column, Category | Boolean | Timestamp) or key.profile or column.nullable:
+        raise InvalidQueryError(
+            f"unknown keys are of an Integer of the event table, without nulls: {key.column!r} is none"
+        )
+    if column.decode(low) != low or high - low >= MAX_UNKNOWN:
+        raise InvalidQueryError(f"unknown keys are of an Integer with at most 2^32 values: narrow {key.column!r}")
+    return range(low, high + 1)
+
+
 def check_keys(keys: Sequence[Key], labels: Sequence[Sequence[object]]) -> None:
     """Raise InvalidQueryError where two keys would have one name, or their cells are too many."""
     if len({k.name for k in keys}) != len(keys):
         raise InvalidQueryError("two keys have the same name: leave one out")
-    cells = math.prod(len(group) for group in labels)
-    if cells > MAX_CELLS:
+    if sum(k.kind == "unknown" for k in keys) > 1:
+        raise InvalidQueryError("a question has at most one unknown key: combine them into one column")
+    cells = math.prod(len(group) for k, group in zip(keys, labels, strict=True) if k.kind != "unknown")
+    if cells > MAX_CELLS or math.prod(len(group) for group in labels) > 1 << 52:
         raise InvalidQueryError(f"the keys make {cells} cells, above {MAX_CELLS}: use fewer keys or wider bins")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-StatisticKind: TypeAlias = Literal["count", "sum", "square", "distinct"]
+StatisticKind: TypeAlias = Literal["count", "sum", "square", "distinct", "coverage", "rows", "keys"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +16,15 @@ class Statistic:
     """One noised vector of a plan.
 
     Attributes:
-        kind: rows, sum of codes, sum of their squares, or residents, in each cell.
+        kind: items, the sum of their values, of their squares, or residents, in each cell; for the whole question,
+            residents (coverage), the most rows of a resident in one key, or their keys.
         column: the column summed; for a count, the column whose nulls are left out ("" for all rows).
-        low, high: codes are clipped to [low, high] before they are added.
-        centre: public code subtracted from each clipped code before it is squared or added.
-        squared_sensitivity: squared L2 distance that one resident can move the vector by (docs/proofs/bounded-map.md).
+        low, high: values are clipped to [low, high] before they are added.
+        centre: public code subtracted from each clipped value before it is squared or added.
+        most, touched: one resident moves a cell by at most `most`, and the whole vector by at most most * touched in
+            L1 and most * sqrt(touched) in L2 (docs/proofs/bounded-map.md).
+        per: what is one item, as in an aggregate.
+        cuts: inner edges of a histogram: the vector then has len(cuts) + 1 entries a cell, and counts items.
     """
 
     kind: StatisticKind
@@ -29,30 +32,44 @@ class Statistic:
     low: int
     high: int
     centre: int
-    squared_sensitivity: int
+    most: int
+    touched: int
+    per: tuple[str, ...] = ()
+    cuts: tuple[int, ...] = ()
 
+    @property
+    def l1_sensitivity(self) -> int:
+        return self.most * self.touched
 
-@functools.lru_cache(maxsize=4096)
-def half_width(sigma: float, confidence: float) -> int:
-    """The least whole t with P(|Z| <= t) >= confidence for Z from the discrete Gaussian with parameter sigma.
+    @property
+    def squared_sensitivity(self) -> int:
+        """The square of the L2 sensitivity."""
+        return self.most * self.most * self.touched
 
-    The probability mass is proportional to exp(-z^2 / (2 sigma^2)) over the integers (Canonne, Kamath and Steinke
-    2020). It is summed term by term up to sigma = 1000. Above, t = ceil(z sigma) + 1 for the normal z: the two
-    distribution functions then differ by far less than the mass of that last step.
-    """
-    if sigma <= 0:
-        return 0
-    if sigma > 1000:
-        return math.ceil(NormalDist().inv_cdf((1 + confidence) / 2) * sigma) + 1
-    last = math.ceil(12 * sigma) + 1
-    mass = [math.exp(-(z * z) / (2 * sigma * sigma)) for z in range(last + 1)]
-    total = mass[0] + 2 * math.fsum(mass[1:])
-    tail = 2 * math.fsum(mass[1:])
-    t = 0
-    while tail > (1 - confidence) * total:
-        t += 1
-        tail -= 2 * mass[t]
-    return t
+    @property
+    def whole(self) -> bool:
+        """Whether it has one cell, for the whole question."""
+        return self.kind in ("coverage", "rows", "keys")
+
+    @property
+    def width(self) -> int:
+        """Entries a cell."""
+        return len(self.cuts) + 1
+
+    def size(self, cells: int) -> int:
+        """Entries of the vector of a question with so many cells."""
+        return self.width * (1 if self.whole else cells)
+
+    def document(self) -> list[Any]:
+        return [
+            self.kind, self.column, self.low, self.high, self.centre, self.most, self.touched, list(self.per),
+            list(self.cuts),
+        ]  # fmt: skip
+
+    @staticmethod
+    def from_document(doc: Sequence[Any]) -> Statistic:
+        kind, column, low, high, centre, most, touched, per, cuts = doc
+        return Statistic(kind, column, low, high, centre, most, touched, tuple(per), tuple(cuts))
 
 
 def ratio_interval(
@@ -88,6 +105,14 @@ def _edge(inside: Callable[[float], bool], middle: float, end: float) -> float:
         else:
             outer = half
     return outer
+
+
+def ratio_box(top: tuple[float, float], bottom: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """The range of t / b, known to lie in [low, high], over a box of intervals; all of it where b may be below 1."""
+    if bottom[0] < 1:
+        return low, high
+    ratios = [t / b for t in top for b in bottom]
+    return min(max(min(ratios), low), high), max(min(max(ratios), high), low)
 
 
 def variance_interval(

@@ -17,9 +17,9 @@ import polars as pl
 from datasov.authority.registry import Partition, Registry, partition_name
 from datasov.crypto.kdf import hkdf, same, sha256
 from datasov.errors import ConflictError, DecryptionError, StoreError
-from datasov.kernel.contribute import RESIDENT, Shard
 from datasov.kernel.monitor import Request, Snapshot
 from datasov.model.schema import Schema
+from datasov.model.shard import RESIDENT, Shard
 from datasov.pool.ranks import Words, physical_order, ranked
 from datasov.pool.sealed import open_blob, open_shard, seal_blob, seal_shard, write_durably
 from datasov.wire import cbor, columns
@@ -79,9 +79,11 @@ class Pool:
         with self._lock, self._registry.lock:
             partition = self.fold(query.schema, request.purpose)
             return Snapshot(
-                account=partition.name,
+                account=partition.name if request.loss.measure == "zcdp" else partition.name + "/pure",
                 fence={partition.stream: partition.version},
-                eligible=partition.eligible(query.columns(), tables, request.trust.name, self._now()),
+                eligible=partition.eligible(
+                    query.columns(), tables, request.trust.name, request.loss.measure, self._now()
+                ),
                 caps=partition.caps(),
                 shards=[self._shard(query.schema, partition, n) for n in sorted(partition.shards)],
             )

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from datasov.crypto.kdf import hkdf
-from datasov.kernel.contribute import PAIR, RESIDENT, ROW, axis_cell
-from datasov.kernel.plan import compile, indexes
-from datasov.model.query import query
+from datasov.model.partition import axes_of, cell_expression, indexes
 from datasov.model.schema import Key, Schema
+from datasov.model.shard import PAIR, RESIDENT, ROW
 
 Words = npt.NDArray[np.uint64]
 _BLOCK = 1 << 15
@@ -74,15 +74,17 @@ def _siphash_block(key: bytes, message: Words) -> Words:
     return v0 ^ v1 ^ v2 ^ v3
 
 
-def own_cells(rows: pl.DataFrame, schema: Schema, keys: Sequence[Key]) -> npt.NDArray[np.uint32]:
+Cells: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
+"""Cells of rows: 64 bits only where a key is unknown."""
+
+
+def own_cells(rows: pl.DataFrame, schema: Schema, keys: Sequence[Key]) -> Cells:
     """The cell of each row in the partition that `keys` make: the same cells that a question's plan makes."""
     if not keys:
         return np.zeros(rows.height, dtype=np.uint32)
-    axes = compile(query(schema).keys(*keys).bound(rows=1, keys=1).distinct()).axes
-    cell: pl.Expr = pl.lit(0, dtype=pl.UInt32)
-    for axis in axes:
-        cell = cell * axis.size + axis_cell(axis)
-    return rows.select(cell.alias("c"))["c"].to_numpy()
+    cell = cell_expression(axes_of(keys, schema.column))
+    cells = rows.select(cell.alias("c"))["c"]
+    return (cells if cells.dtype == pl.UInt32 else cells.cast(pl.UInt64)).to_numpy()
 
 
 def ranked(rows: pl.DataFrame, schema: Schema, secret: bytes, identities: Words) -> pl.DataFrame:
@@ -117,7 +119,7 @@ def physical_order(schema: Schema, columns: Sequence[str]) -> str:
 
 def _rank(
     resident: npt.NDArray[np.uint32],
-    cells: npt.NDArray[np.uint32],
+    cells: Cells,
     within: npt.NDArray[np.uint32],
     identities: Words,
     secret: bytes,
@@ -144,17 +146,13 @@ def _rank(
     return pair_rank, row_rank, order
 
 
-def _prf(
-    secret: bytes, info: bytes, identities: Words, resident: npt.NDArray[np.uint32], items: npt.NDArray[np.uint32]
-) -> Words:
-    """SipHash of (SipHash of the resident) xor item: 64 bits for each row. Items are below 2^32."""
+def _prf(secret: bytes, info: bytes, identities: Words, resident: npt.NDArray[np.uint32], items: Cells) -> Words:
+    """SipHash of (SipHash of the resident) xor item: 64 bits for each row."""
     outer, inner = (hkdf(secret, salt=b"", info=info + part, length=16) for part in (b" resident", b" item"))
     return siphash(inner, siphash(outer, identities)[resident] ^ items)
 
 
-def _order(
-    resident: npt.NDArray[np.uint32], pair_hash: Words, cells: npt.NDArray[np.uint32], row_hash: Words
-) -> npt.NDArray[np.int64]:
+def _order(resident: npt.NDArray[np.uint32], pair_hash: Words, cells: Cells, row_hash: Words) -> npt.NDArray[np.int64]:
     """The order by (resident, pair hash, cell, row hash).
 
     Where residents are few enough, one packed word is sorted: 20 bits of resident, 22 of each hash. Rows that agree

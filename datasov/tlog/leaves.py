@@ -45,7 +45,7 @@ class ReleaseLeaf:
         question: canonical JSON of the query's document (datasov.model.document.canonical).
         query_digest: SHA-256 of `question`, 32 bytes.
         mechanism: name of the noise, for instance "discrete-gaussian".
-        nano_rho: the loss, in whole nano-rho under zCDP.
+        loss: with its measure.
         trust: name of the trust model.
         epoch: the public data epoch.
         time: Unix seconds.
@@ -60,7 +60,7 @@ class ReleaseLeaf:
     question: bytes
     query_digest: bytes
     mechanism: str
-    nano_rho: int
+    loss: Loss
     trust: str
     epoch: int
     time: int
@@ -68,10 +68,6 @@ class ReleaseLeaf:
     release_id: bytes
     programme: bytes = b""
     status: bytes = b""
-
-    @property
-    def loss(self) -> Loss:
-        return Loss(self.nano_rho)
 
     def document(self) -> dict[str, Any]:
         """The question as a document, for datasov.model.query.query_from_document."""
@@ -171,7 +167,7 @@ def _release(value: object) -> ReleaseLeaf:
     fields.distinct([table for table, _, _ in tables])
     return ReleaseLeaf(
         purpose=fields.text(found[2], 128), tables=tables, question=question, query_digest=query_digest,
-        mechanism=fields.text(found[6], 64), nano_rho=fields.read_loss(found[7]).nano, trust=fields.text(found[8], 32),
+        mechanism=fields.text(found[6], 64), loss=fields.read_loss(found[7]), trust=fields.text(found[8], 32),
         epoch=fields.integer(found[9], 0, 2**32 - 1), time=fields.integer(found[10], 0, fields.MAX_TIME),
         result_digest=fields.octets(found[11], 32), release_id=fields.octets(found[12], 16),
         programme=fields.octets(found[13], 32) if 13 in found else b"",

@@ -32,7 +32,7 @@ def leaf_of(release: Release) -> ReleaseLeaf:
     tables += [(p.name, p.digest, _read(query.columns(), p.name + ".")) for p in query.profiles]
     return ReleaseLeaf(
         purpose=release.purpose, tables=tuple(tables), question=canonical(query.document()),
-        query_digest=query.digest, mechanism=release.mechanism, nano_rho=release.loss.nano, trust=release.trust.name,
+        query_digest=query.digest, mechanism=release.mechanism, loss=release.loss, trust=release.trust.name,
         epoch=release.epoch, time=release.time, result_digest=release.digest, release_id=release.identifier,
     )  # fmt: skip
 

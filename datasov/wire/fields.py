@@ -9,13 +9,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from datasov.errors import VerificationError
-from datasov.model.privacy import MAX_NANO, Loss
+from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
 
 MAX_TIME = 253_402_300_799
 """The last second of the year 9999, in Unix time."""
 
-_LOSS = {1: "zcdp", 3: 0, 4: "add-remove", 5: "resident"}
-_NANO = 2
+_LOSS = {4: "add-remove", 5: "resident"}
+_MEASURE, _NANO, _DELTA = 1, 2, 3
 
 
 def labelled(value: object, required: Collection[int], optional: Collection[int] = ()) -> dict[int, Any]:
@@ -82,12 +82,16 @@ def distinct(values: Sequence[Any]) -> tuple[Any, ...]:
 
 def loss_map(loss: Loss) -> dict[int, Any]:
     """A loss with its measure, delta, adjacency and unit of privacy, so that none is left to the reader's guess."""
-    return {**_LOSS, _NANO: loss.nano}
+    return {_MEASURE: loss.measure, _NANO: loss.nano, _DELTA: loss.delta, **_LOSS}
 
 
 def read_loss(value: object) -> Loss:
     """The loss of a map from :func:`loss_map`, above zero; VerificationError otherwise."""
-    found = labelled(value, (*_LOSS, _NANO))
+    found = labelled(value, (_MEASURE, _NANO, _DELTA, *_LOSS))
     if any(type(found[label]) is not type(fixed) or found[label] != fixed for label, fixed in _LOSS.items()):
-        raise VerificationError("a loss of another measure, delta, adjacency or unit: only zCDP per resident is read")
-    return Loss(integer(found[_NANO], 1, MAX_NANO))
+        raise VerificationError("a loss of another adjacency or unit: only losses per resident are read")
+    measure = found[_MEASURE]
+    if type(measure) is not str or measure not in ("zcdp", "pure"):
+        raise VerificationError("a loss of another measure: only zCDP and pure epsilon are read")
+    delta = integer(found[_DELTA], 0, MAX_DELTA if measure == "zcdp" else 0)
+    return Loss(integer(found[_NANO], 1, MAX_NANO), "zcdp" if measure == "zcdp" else "pure", delta)

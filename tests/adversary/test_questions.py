@@ -180,7 +180,7 @@ def test_whether_anybody_consented_to_a_purpose_never_shows(tmp_path, clock):
     with found_city(tmp_path, clock, purposes=[PURPOSE, "nobody"]) as city:
         enrol(city, range(5), rows)
         taken, untaken = (city.release(COUNT, loss=SMALL, purpose=p) for p in (PURPOSE, "nobody"))
-        shape = [(r.frame().schema, r.frame().height, r.sigmas, r.loss, r.epoch) for r in (taken, untaken)]
+        shape = [(r.frame().schema, r.frame().height, r.scales, r.loss, r.epoch) for r in (taken, untaken)]
         assert shape[0] == shape[1]
 
 
@@ -196,7 +196,7 @@ def test_residents_whose_loss_is_spent_drop_out_and_nothing_shows_it(city, exact
     enrol(city, ["richer"], lambda n: rows(3))
     found = [city.release(full(i), loss=SMALL, purpose=PURPOSE) for i in range(4)]
     assert [int(e.sum()) for e in exact] == [9, 9, 3, 3]
-    shape = {(r.frame().height, tuple(r.frame().columns), r.sigmas and len(r.sigmas), r.loss.nano) for r in found}
+    shape = {(r.frame().height, tuple(r.frame().columns), len(r.scales), r.loss.nano) for r in found}
     assert len(shape) == 1
     leaves = [len(leaf) for leaf in city.log.leaves()]
     assert max(leaves) - min(leaves) <= 2

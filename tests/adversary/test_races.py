@@ -58,7 +58,7 @@ def test_residents_caps_hold_under_racing_threads(tmp_path):
         assert all(isinstance(r, str) for r in results), results
         audit(city)
         (partition,) = city._registry.refresh()
-        assert city._ledger.spent(partition.name, 3).tolist() == [LOSS.nano, 2 * LOSS.nano, 3 * LOSS.nano]
+        assert city._ledger.spent(partition.name, 3)[0].tolist() == [LOSS.nano, 2 * LOSS.nano, 3 * LOSS.nano]
 
 
 def test_one_question_asked_at_once_by_many_threads_has_one_answer_and_one_charge(tmp_path):

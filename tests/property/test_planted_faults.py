@@ -12,7 +12,9 @@ import pytest
 import datasov as ds
 from datasov.kernel import contribute, monitor, plan
 from datasov.kernel.plan import compile
+from datasov.model import shard
 from datasov.model.privacy import Loss
+from datasov.model.shard import PAIR, RESIDENT
 from datasov.pool import ranks
 from datasov.pool.pool import Pool
 from tests.helpers import COUNT, PURPOSE, Harness, enrol
@@ -59,8 +61,8 @@ def noticed(query: ds.Query) -> bool:
 
 def runs(compiled: plan.Plan, kept: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
     """Rows, and where each pair of them begins: what `_bounded_anew` returns."""
-    columns = (kept[contribute.RESIDENT].to_numpy(), kept[contribute.PAIR + compiled.index].to_numpy())
-    return kept, contribute._runs(*columns)
+    columns = (kept[RESIDENT].to_numpy(), kept[PAIR + compiled.index].to_numpy())
+    return kept, shard.runs(*columns)
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -73,7 +75,7 @@ def test_half_the_sensitivity_is_noticed(query, monkeypatch):
     real = plan._statistics
 
     def halved(*given):
-        return [replace(s, squared_sensitivity=s.squared_sensitivity // 4) for s in real(*given)]
+        return [replace(s, most=s.most / 2) for s in real(*given)]
 
     monkeypatch.setattr(plan, "_statistics", halved)
     assert noticed(query)
@@ -155,9 +157,9 @@ def test_cells_without_noise_where_nobody_is_are_noticed(city, monkeypatch):
     real = monitor.draw
 
     def sparing(total, p, reservation):
-        return tuple(
-            np.where(exact == 0, 0, v) for exact, v in zip(total._values, real(total, p, reservation), strict=True)
-        )
+        drawn = real(total, p, reservation)
+        spared = tuple(np.where(e == 0, 0, v) for e, v in zip(total._values, drawn.values, strict=True))
+        return replace(drawn, values=spared)
 
     monkeypatch.setattr(monitor, "draw", sparing)
     assert not shows_noise_everywhere(*empty_cells(city))

@@ -273,7 +273,7 @@ class Trace(RuleBasedStateMachine):
         if member.consent is None:
             return 0
         place = partition.places[member.consent.claims.issuer]
-        return int(self.city._ledger.spent(partition.name, len(partition))[place])
+        return int(self.city._ledger.spent(partition.name, len(partition))[0][place])
 
     @invariant()
     def accounts(self):

@@ -81,14 +81,13 @@ class Model:
 
     def price(self, question: int, name: str, loss: ds.Loss, key: bytes) -> int:
         """What a resident's own vector costs: |v|^2 / (2 sigma^2) over all statistics, up to 1/65535 of the loss."""
-        sigmas = compile(QUESTIONS[question]).sigmas(loss)
+        sigmas = compile(QUESTIONS[question]).scales(loss)
         own = sum(
             Fraction(int(v)) ** 2 / (2 * Fraction(sigma) ** 2)
             for row, sigma in zip(self.vector(question, name, key), sigmas, strict=True)
             for v in row
         )
-        nano = min(math.ceil(own * (10**9 + 1)), loss.nano)
-        share = math.ceil(nano * Fraction(65_535, loss.nano))
+        share = min(math.ceil(own * (10**9 + 1) * Fraction(65_535, loss.nano)), 65_535)
         return math.ceil(Fraction(share * loss.nano, 65_535))
 
     def vector(self, question: int, name: str, key: bytes) -> np.ndarray:
@@ -100,7 +99,7 @@ class Model:
     def totals(self, question: int, names: Iterable[str], key: bytes) -> np.ndarray:
         """The exact bounded totals over these residents."""
         plan = compile(QUESTIONS[question])
-        out = np.zeros((len(plan.statistics), plan.cells), dtype=np.int64)
+        out = np.zeros((len(plan.statistics), max(s.size(plan.cells) for s in plan.statistics)), dtype=np.int64)
         for name in names:
             out += self.vector(question, name, key)
         return out

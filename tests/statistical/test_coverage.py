@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import datasov as ds
-from datasov.model.statistics import half_width, ratio_interval, variance_interval
+from datasov.model.noise import half_width
+from datasov.model.statistics import ratio_interval, variance_interval
 from tests.helpers import PURPOSE, Clock, enrol, found_city
 from tests.statistical.significance import Share, discrete_gaussian, too_rare
 

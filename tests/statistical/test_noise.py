@@ -27,7 +27,7 @@ SHARE = Share("noise")
 def drawn(query: ds.Query, rho: str) -> tuple[Plan, tuple[float, ...], tuple[np.ndarray, ...]]:
     """Noise alone: the draw over an empty pool."""
     plan, loss = compile(query), ds.zcdp(rho=rho)
-    return plan, plan.sigmas(loss), noise.draw(add([], plan), plan, Reservation(bytes(16), loss))
+    return plan, plan.scales(loss), noise.draw(add([], plan), plan, Reservation(bytes(16), loss)).values
 
 
 @pytest.mark.parametrize("rho", ["2", "0.3", "0.02", "0.0001"])
@@ -72,8 +72,8 @@ def test_a_reservation_pays_for_one_draw():
 
 @pytest.mark.parametrize("factor", [0.5, 0.999])
 def test_too_little_noise_is_refused_by_the_map_of_opendp(monkeypatch, factor):
-    real = Plan.sigmas
-    monkeypatch.setattr(Plan, "sigmas", lambda self, loss: tuple(s * factor for s in real(self, loss)))
+    real = Plan.scales
+    monkeypatch.setattr(Plan, "scales", lambda self, loss: tuple(s * factor for s in real(self, loss)))
     with pytest.raises(InternalError, match="privacy map"):
         drawn(BASE.bound(rows=1, keys=1).count(), "0.1")
 
@@ -97,5 +97,5 @@ def test_the_parts_of_a_loss_never_exceed_it(nano, statistics):
             plan.losses(loss)
         return
     assert sum(part.nano for part in plan.losses(loss)) <= nano
-    for statistic, part, sigma in zip(plan.statistics, plan.losses(loss), plan.sigmas(loss), strict=True):
+    for statistic, part, sigma in zip(plan.statistics, plan.losses(loss), plan.scales(loss), strict=True):
         assert statistic.squared_sensitivity / (2 * sigma**2) <= part.nano / 1e9

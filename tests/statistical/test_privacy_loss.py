@@ -52,7 +52,7 @@ def runs(plan: Plan, total: np.ndarray, statistic: int, direction: np.ndarray, r
     """
     reservation = Reservation(bytes(16), Loss(round(rho * 1e9) * len(plan.statistics)))
     repeated = np.tile(total, (1, RUNS))
-    vectors = noise.draw(Exact(repeated), plan, reservation)
+    vectors = noise.draw(Exact(list(repeated)), plan, reservation).values
     return vectors[statistic].reshape(RUNS, plan.cells) @ direction
 
 
@@ -84,6 +84,6 @@ def test_the_loss_between_neighbours_stays_below_the_claim(tmp_path, query):
 def test_a_sensitivity_that_is_off_by_two_is_noticed(tmp_path, query):
     """Planted: the plan claims half the sensitivity, so that the noise is half of what it must be."""
     plan, low, high = neighbours(tmp_path, query)
-    half = tuple(replace(s, squared_sensitivity=s.squared_sensitivity / 4) for s in plan.statistics)
+    half = tuple(replace(s, most=s.most / 2) for s in plan.statistics)
     found = violation(replace(plan, statistics=half), low, high, RHO, 1e-6 / sum(CHECKS.values()))
     assert found, "half the noise was not noticed"

@@ -9,9 +9,10 @@ import pytest
 
 import datasov as ds
 from datasov.errors import DecryptionError, InvalidQueryError
-from datasov.kernel.contribute import contribute, costs
+from datasov.kernel.contribute import contribute, shares
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
+from datasov.model.charges import SHARES
 from datasov.model.privacy import Loss
 from tests.helpers import COUNT, PURPOSE, TRIPS, Harness, enrol, found_city
 
@@ -20,7 +21,7 @@ SMALL = ds.zcdp(rho="0.001")
 
 def spent(city: ds.City) -> list[int]:
     (partition,) = city._registry.refresh()
-    return [int(n) for n in city._ledger.spent(partition.name, len(partition))]
+    return [int(n) for n in city._ledger.spent(partition.name, len(partition))[0]]
 
 
 def north(n: int) -> list[dict[str, object]]:
@@ -68,14 +69,16 @@ def test_prices_are_those_of_the_vectors_and_never_above_the_loss(tmp_path, quer
     snapshot = harness.pool.snapshot(Request(plan, loss, PURPOSE, ds.central(), 0))
     for shard in snapshot.shards:
         part = contribute(plan, shard, np.ones(shard.residents, dtype=np.bool_))
-        assert len({*zip(part.resident.tolist(), part.cell.tolist(), strict=True)}) == len(part.cell), "a pair twice"
-        for place, nano in enumerate(costs(plan, part, loss).tolist()):
+        for v in part.vectors:
+            assert len({*zip(v.resident.tolist(), v.entry.tolist(), strict=True)}) == len(v.entry), "a pair twice"
+        for place, share in enumerate(shares(plan, part, loss).tolist()):
             own = sum(
-                Fraction(int(v)) ** 2 / (2 * Fraction(sigma) ** 2)
-                for values, sigma in zip(part.values, plan.sigmas(loss), strict=True)
-                for v in values[part.resident == place]
+                Fraction(int(v)) ** 2 / (2 * Fraction(scale) ** 2)
+                for vector, scale in zip(part.vectors, plan.scales(loss), strict=True)
+                for v in vector.value[vector.resident == place]
             )
-            assert own * 10**9 <= nano <= min(own * 10**9 + 2, loss.nano)
+            least = own * 10**9 / loss.nano * SHARES
+            assert least <= share <= min(least + 2, SHARES)
 
 
 def test_a_part_is_redacted(tmp_path):

@@ -15,7 +15,7 @@ from datasov.kernel.contribute import Exact, add, contribute
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
 from datasov.model.privacy import Loss
-from tests.helpers import PEOPLE, Harness, within
+from tests.helpers import PEOPLE, Harness, values, within
 
 S = ds.Schema(
     "s", domain="energy", keys=[("cat",)],
@@ -37,18 +37,18 @@ def harness(tmp_path):
 
 
 def test_exact_totals_are_redacted_everywhere():
-    here = Exact(np.array([[987654321]]))
+    here = Exact([np.array([987654321])])
     sent = pickle.loads(pickle.dumps(here))
     for secret in (here, sent):
         for text in (repr(secret), str(secret), f"{secret} {secret!r}", repr([secret]), repr({"x": secret})):
             assert "987654321" not in text
         assert not hasattr(secret, "__dict__")
-    assert add([here, sent], compile(Q.count()))._values.tolist() == [[2 * 987654321]]
+    assert values(add([here, sent], compile(Q.count()))).tolist() == [[2 * 987654321]]
 
 
 def test_adding_nothing_gives_zeros_of_the_plans_shape():
     plan = compile(Q.keys("cat").count().sum("num"))
-    assert add([], plan)._values.tolist() == [[0, 0], [0, 0]]
+    assert values(add([], plan)).tolist() == [[0, 0], [0, 0]]
 
 
 # --- an empty pool, and parts of it that are empty

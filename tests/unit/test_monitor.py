@@ -12,8 +12,10 @@ import datasov as ds
 from datasov.errors import BudgetExceededError, ConflictError, ConsentError, InternalError
 from datasov.kernel import monitor
 from datasov.kernel.ledger import Ledger
-from datasov.kernel.monitor import Noised, Request, Snapshot
+from datasov.kernel.monitor import Request, Snapshot
+from datasov.kernel.noise import Noised
 from datasov.kernel.plan import compile
+from datasov.model.charges import SHARES
 from datasov.model.privacy import Loss
 from tests.helpers import COUNT, PURPOSE, MemoryStore
 
@@ -45,7 +47,7 @@ class Steps:
     def snapshot(self, request: Request) -> Snapshot:
         self.step("snapshot")
         ones = np.ones(3, dtype=np.bool_)
-        return Snapshot("a", {}, ones, np.full(3, 100, dtype=np.int64), [object()])
+        return Snapshot("a", {}, ones, np.full((2, 3), 100, dtype=np.int64), [object()])
 
     def engine(self, function, items):
         """The first call gives three residents who each owe the whole loss, the second adds nothing up."""
@@ -53,7 +55,7 @@ class Steps:
             self.step("add")
             return []
         self.step("contribute")
-        return [(SimpleNamespace(first=0, residents=3), np.full(3, 40, dtype=np.int64))]
+        return [(SimpleNamespace(first=0, residents=3), np.full(3, SHARES, dtype=np.int64))]
 
     def record(self, request: Request, noised: Noised) -> tuple[bytes, bytes]:
         self.step("record")
@@ -106,7 +108,7 @@ def test_a_failure_at_any_step_never_gives_an_answer_that_is_not_paid_for(steps,
     restarted = Ledger(steps.store)
     spent = 100 - restarted.remaining.nano
     assert spent == (40 if at > 1 else 0)
-    assert restarted.spent("a", 3).tolist() == ([40] * 3 if at > 4 else [0] * 3)
+    assert restarted.spent("a", 3)[0].tolist() == ([40] * 3 if at > 4 else [0] * 3)
     assert restarted.outputs() == []
     assert steps.store.length("log") == 0
     steps.seen.clear()
@@ -127,7 +129,7 @@ def test_a_moved_registry_is_read_again_and_charged_once(steps):
     steps.fails["accounts"] = ConflictError("moved on")
     steps.release()
     assert steps.seen == [*ORDER[:5], *ORDER[2:]]
-    assert steps.ledger.spent("a", 3).tolist() == [40] * 3
+    assert steps.ledger.spent("a", 3)[0].tolist() == [40] * 3
     assert steps.ledger.remaining == Loss(60)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import datasov as ds
 from datasov.errors import InvalidQueryError
-from datasov.kernel.plan import BLIND, MAX_WEIGHT, compile, index_name
+from datasov.kernel.plan import MAX_WEIGHT, compile
+from datasov.model.partition import BLIND, index_name
 from datasov.model.privacy import Loss
 from datasov.model.query import MAX_PROFILES, Query, query_from_document
 from datasov.model.schema import MAX_CELLS, Key
@@ -134,7 +135,7 @@ def test_sums_never_leave_64_bits():
 )
 def test_what_is_no_loss_is_refused(loss):
     plan = compile(Q.count())
-    for use in (plan.losses, plan.sigmas):
+    for use in (plan.losses, plan.scales):
         with pytest.raises(InvalidQueryError):
             use(loss)
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import datasov as ds
-from datasov.kernel.contribute import PAIR, RESIDENT, ROW
-from datasov.kernel.plan import BLIND, index_name, indexes
+from datasov.model.partition import BLIND, index_name, indexes
 from datasov.model.schema import Key
+from datasov.model.shard import PAIR, RESIDENT, ROW
 from datasov.pool import ranks
 from datasov.pool.ranks import own_cells, physical_order, ranked, siphash
 from tests.naive import siphash as scalar

@@ -94,7 +94,7 @@ def test_another_reader_sees_the_same(one, two):
     a, b = one.partition, two.partition
     assert (a.places, a.version, a.shards, a.pending()) == (b.places, b.version, b.shards, b.pending())
     for columns in (["km"], ["district"], []):
-        left, right = (p.eligible(columns, {"trips": TRIPS.digest}, "central", NOW).tolist() for p in (a, b))
+        left, right = (p.eligible(columns, {"trips": TRIPS.digest}, "central", "zcdp", NOW).tolist() for p in (a, b))
         assert left == right
     assert a.caps().tolist() == b.caps().tolist()
 
@@ -192,8 +192,8 @@ def test_eligible_are_those_whose_live_consent_covers_the_question_now(one):
     )
     partition, tables = one.partition, {"trips": TRIPS.digest}
 
-    def who(columns, tables=tables, trust="central", now=NOW):
-        return partition.eligible(columns, tables, trust, now).tolist()
+    def who(columns, tables=tables, trust="central", now=NOW, measure="zcdp"):
+        return partition.eligible(columns, tables, trust, measure, now).tolist()
 
     assert who([]) == [True, True, True, False]
     assert who(["km", "district"]) == [True, False, True, False]
@@ -201,18 +201,18 @@ def test_eligible_are_those_whose_live_consent_covers_the_question_now(one):
     assert who([], now=NOW + 9) == [True, True, True, False]
     assert who([], now=NOW + 50) == [True, True, False, True]
     assert who(["none"]) == who(["people.age"]) == who([], {"people": PEOPLE.digest}) == [False] * 4
-    assert who([], {"trips": PEOPLE.digest}) == who([], trust="local") == [False] * 4
+    assert who([], {"trips": PEOPLE.digest}) == who([], trust="local") == who([], measure="pure") == [False] * 4
 
 
 def test_a_consent_for_less_takes_back_what_an_earlier_one_covered(one):
     one.admit(admission("ann"), admission("bob"))
     one.admit(admission("ann", 2, NOW - 50, columns=["km"]))
     tables = {"trips": TRIPS.digest}
-    assert one.partition.eligible(["km"], tables, "central", NOW).tolist() == [True, True]
-    assert one.partition.eligible(["district"], tables, "central", NOW).tolist() == [False, True]
+    assert one.partition.eligible(["km"], tables, "central", "zcdp", NOW).tolist() == [True, True]
+    assert one.partition.eligible(["district"], tables, "central", "zcdp", NOW).tolist() == [False, True]
     one.admit(admission("ann", 3, NOW - 40, columns=["district"]))
-    assert one.partition.eligible(["km"], tables, "central", NOW).tolist() == [False, True]
-    assert one.partition.eligible(["district"], tables, "central", NOW).tolist() == [True, True]
+    assert one.partition.eligible(["km"], tables, "central", "zcdp", NOW).tolist() == [False, True]
+    assert one.partition.eligible(["district"], tables, "central", "zcdp", NOW).tolist() == [True, True]
 
 
 def test_a_shard_that_another_opening_folded_is_read_anew(one, two):
@@ -228,13 +228,13 @@ def test_a_shard_that_another_opening_folded_is_read_anew(one, two):
 def test_caps_are_those_of_the_newest_consent(one):
     one.admit(admission("ann", loss=ds.Loss(50)), admission("bob", loss=ds.Loss(7)))
     one.admit(admission("ann", 2, NOW - 50, loss=ds.Loss(20)))
-    assert one.partition.caps().tolist() == [20, 7]
+    assert one.partition.caps().tolist() == [[20, 7], [0, 0]]
 
 
 def test_many_residents_outgrow_the_arrays(one):
     one.admit(*(admission(i) for i in range(1100)))
     one.admit(admission("more", columns=["km"]))
-    mask = one.partition.eligible(["district"], {"trips": TRIPS.digest}, "central", NOW)
+    mask = one.partition.eligible(["district"], {"trips": TRIPS.digest}, "central", "zcdp", NOW)
     assert mask.tolist() == [True] * 1100 + [False]
 
 

@@ -12,7 +12,8 @@ import pytest
 import datasov as ds
 from datasov.errors import InvalidQueryError, VerificationError
 from datasov.kernel.plan import compile
-from datasov.model.release import Release, preview
+from datasov.model.preview import preview
+from datasov.model.release import Release
 from datasov.tlog.record import leaf_of, pack_release, unpack_release
 
 S = ds.Schema("s", domain="energy", keys=["cat"], columns={
@@ -30,7 +31,7 @@ def released(query: ds.Query, *values: list[int]) -> Release:
     assert [len(v) for v in vectors] == [plan.cells] * len(plan.statistics)
     return Release(
         bytes(range(16)), "lake+x", query, "p", "", LOSS, ds.central(), "discrete Gaussian", 3, 5, plan.statistics,
-        plan.parts, vectors, plan.sigmas(LOSS),
+        plan.parts, vectors, plan.scales(LOSS),
     )  # fmt: skip
 
 
@@ -53,13 +54,13 @@ def test_units_are_those_of_the_column():
     assert frame["num_sum"][0] == 7
     assert frame["num_sum"].dtype == pl.Int64
     release = released(BASE.sum("dec").sum("num"), [250], [7])
-    assert release.sigma("dec_sum") == pytest.approx(release.sigmas[0] / 100)
-    assert release.sigma("num_sum") == release.sigmas[1]
+    assert release.scale("dec_sum") == pytest.approx(release.scales[0] / 100)
+    assert release.scale("num_sum") == release.scales[1]
     with pytest.raises(InvalidQueryError):
-        release.sigma("none")
+        release.scale("none")
     spread = released(BASE.variance("dec").std("dec"), [9], [250], [90_000])
     for name in ("dec_variance", "dec_std"):
-        assert spread.sigma(name) == pytest.approx(spread.sigmas[2] / 10_000), "a sum of squares, in the unit squared"
+        assert spread.scale(name) == pytest.approx(spread.scales[2] / 10_000), "a sum of squares, in the unit squared"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_what_is_no_confidence_is_refused(confidence):
     with pytest.raises(InvalidQueryError):
         release.frame(confidence=confidence)
     with pytest.raises(InvalidQueryError):
-        preview(BASE.count(), plan.parts, plan.sigmas(LOSS), 1, LOSS, confidence, ())
+        preview(BASE.count(), plan.statistics, plan.parts, plan.scales(LOSS), 1, LOSS, confidence, ())
 
 
 def test_wider_confidence_is_wider():
@@ -111,8 +112,8 @@ def test_a_release_comes_back_from_its_bytes():
     release = every()
     again = unpack_release(pack_release(release))
     assert pack_release(again) == pack_release(release)
-    assert (again.query, again.sigmas, again.statistics, again.parts) == (
-        release.query, release.sigmas, release.statistics, release.parts,
+    assert (again.query, again.scales, again.statistics, again.parts) == (
+        release.query, release.scales, release.statistics, release.parts,
     )  # fmt: skip
     assert again.digest == release.digest == leaf_of(release).result_digest
     assert leaf_of(again) == leaf_of(release)
@@ -150,7 +151,7 @@ def test_a_release_leaf_names_tables_and_the_columns_that_were_read():
 def test_previews_say_what_releases_will():
     query = BASE.keys("cat").count().sum("dec").mean("num")
     plan = compile(query)
-    shown = preview(query, plan.parts, plan.sigmas(LOSS), plan.cells, LOSS, 0.95, ())
+    shown = preview(query, plan.statistics, plan.parts, plan.scales(LOSS), plan.cells, LOSS, 0.95, ())
     release = released(query, *[[1000] * 3] * len(plan.statistics))
     frame = release.frame()
     for row in shown.frame.to_dicts():

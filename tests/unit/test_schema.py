@@ -224,7 +224,24 @@ def test_losses_add_exactly_and_convert():
     tenth = ds.zcdp(rho="0.1")
     assert sum((tenth for _ in range(9)), start=tenth) == ds.zcdp(rho=1)
     assert str(ds.zcdp(rho="0.025")) == "rho = 0.025"
-    assert tenth.epsilon(1e-6) == pytest.approx(0.1 + 2 * math.sqrt(0.1 * math.log(1e6)))
+    assert 1.9 < tenth.epsilon(1e-6) < 0.1 + 2 * math.sqrt(0.1 * math.log(1e6))
+    assert ds.zcdp(rho="0.1", delta="5e-7").epsilon(1e-6) == tenth.epsilon(5e-7)
+    assert ds.pure(epsilon="0.3").epsilon() == ds.pure(epsilon="0.3").epsilon(1e-6) == 0.3
+    assert ds.pure(epsilon="0.3").concentrated == ds.zcdp(rho="0.045")
+    assert str(ds.pure(epsilon="0.3")) == "epsilon = 0.3"
+    assert str(ds.zcdp(rho=1, delta=1e-9)) == "rho = 1, delta = 1e-09"
+    assert tenth <= ds.zcdp(rho="0.1")
+    assert not ds.zcdp(rho="0.1", delta=1e-9) <= tenth
+    for mixed in (
+        lambda: tenth + ds.pure(epsilon=1),
+        lambda: tenth <= ds.pure(epsilon=1),
+        lambda: ds.pure(epsilon=1) - tenth,
+    ):
+        with pytest.raises(InvalidQueryError):
+            mixed()
+    for bad in (lambda: ds.pure(epsilon=0), lambda: ds.zcdp(rho=1, delta=-1), lambda: ds.zcdp(rho=1, delta="0.02")):
+        with pytest.raises(InvalidQueryError):
+            bad()
     for delta in (0, 1, -1, math.nan):
         with pytest.raises(InvalidQueryError):
             tenth.epsilon(delta)

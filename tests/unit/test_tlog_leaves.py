@@ -10,7 +10,7 @@ import pytest
 import datasov.model.columns as c
 from datasov.errors import InternalError, ProofError
 from datasov.model.document import canonical
-from datasov.model.privacy import MAX_NANO, zcdp
+from datasov.model.privacy import MAX_NANO, Loss, zcdp
 from datasov.model.query import query, query_from_document
 from datasov.model.schema import Schema
 from datasov.tlog.leaves import (
@@ -36,7 +36,7 @@ QUERY = query(TRIPS).keys("district").bound(rows=20, keys=2).count().sum("km")
 QUESTION = canonical(QUERY.document())
 RELEASE = ReleaseLeaf(
     purpose="bus-planning", tables=(("trips", TRIPS.digest, ("district", "km")),), question=QUESTION,
-    query_digest=QUERY.digest, mechanism="discrete-gaussian", nano_rho=20_000_000, trust="central", epoch=3,
+    query_digest=QUERY.digest, mechanism="discrete-gaussian", loss=zcdp(rho=0.02), trust="central", epoch=3,
     time=1_790_000_000, result_digest=b"\x05" * 32, release_id=b"\x06" * 16,
 )  # fmt: skip
 BATCH_LEAF = BatchLeaf("admissions", 7, 9, tuple(i.to_bytes(32, "big") for i in range(BATCH)))
@@ -63,7 +63,8 @@ def test_a_release_tells_its_loss_and_its_question():
         {"tables": (("trips", bytes(32), ("km", "km")),)},
         {"tables": tuple((f"t{i}", bytes(32), ()) for i in range(17))},
         {"question": QUESTION + b" "}, {"query_digest": bytes(32)}, {"query_digest": b""}, {"mechanism": ""},
-        {"nano_rho": 0}, {"nano_rho": -1}, {"nano_rho": MAX_NANO + 1}, {"nano_rho": True}, {"nano_rho": 0.5},
+        {"loss": Loss(0)}, {"loss": Loss(-1)}, {"loss": Loss(MAX_NANO + 1)}, {"loss": Loss(True)}, {"loss": Loss(0.5)},
+        {"loss": Loss(1, "x")}, {"loss": Loss(1, "pure", 1)}, {"loss": Loss(1, "zcdp", -1)},
         {"trust": 1}, {"epoch": -1}, {"epoch": 2**32}, {"time": -1}, {"time": 1.5}, {"result_digest": b"short"},
         {"release_id": bytes(15)}, {"programme": bytes(31)}, {"status": b"x"},
     ],
@@ -121,7 +122,16 @@ def test_unknown_kinds_fields_and_spellings_are_refused():
 
 def test_a_loss_of_another_unit_adjacency_measure_or_delta_is_refused():
     good = cbor.decode(encode_leaf(RELEASE))
-    for label, value in ((1, "puredp"), (3, 1), (3, False), (4, "replace-one"), (5, "row"), (6, 0)):
+    for label, value in (
+        (1, "puredp"),
+        (1, 1),
+        (3, 10**16 + 1),
+        (3, -1),
+        (3, False),
+        (4, "replace-one"),
+        (5, "row"),
+        (6, 0),
+    ):
         with pytest.raises(ProofError):
             decode_leaf(cbor.encode({**good, 7: {**good[7], label: value}}))
 

@@ -10,7 +10,7 @@ import pytest
 
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ProofError
-from datasov.model.privacy import zcdp
+from datasov.model.privacy import Loss, zcdp
 from datasov.tlog.leaves import encode_leaf
 from datasov.tlog.log import Log, LogReader
 from datasov.tlog.note import Checkpoint, decode_proof, open_checkpoint, origin_of, sign_checkpoint
@@ -167,7 +167,7 @@ def test_there_is_no_receipt_beyond_the_checkpoint(index):
 def test_a_log_that_lies_to_a_resident_is_caught():
     class Liar(Log):
         def leaves(self, start: int = 0, end: int | None = None) -> list[bytes]:
-            return [encode_leaf(replace(RELEASE, nano_rho=1))]
+            return [encode_leaf(replace(RELEASE, loss=Loss(1)))]
 
     honest = log_over(LEAVES)
     liar = Liar(lambda after: LEAVES[after:], KEY, ORIGIN)

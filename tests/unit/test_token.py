@@ -137,7 +137,18 @@ def test_true_is_not_the_label_one():
 
 @pytest.mark.parametrize(
     ("label", "value"),
-    [(1, "puredp"), (3, 1), (3, False), (4, "replace-one"), (5, "event"), (6, 0), (2, "1"), (2, None)],
+    [
+        (1, "puredp"),
+        (1, None),
+        (3, 10**16 + 1),
+        (3, -1),
+        (3, False),
+        (4, "replace-one"),
+        (5, "event"),
+        (6, 0),
+        (2, "1"),
+        (2, None),
+    ],
 )
 def test_a_loss_of_another_measure_delta_adjacency_or_unit_is_refused(label, value):
     with pytest.raises(VerificationError):
