@@ -84,7 +84,8 @@ def equal_cuts(low: int, high: int, bins: int) -> tuple[int, ...]:
     if isinstance(bins, bool) or not isinstance(bins, int) or not 2 <= bins <= MAX_BINS or low == high:
         raise InvalidQueryError("a quantile needs 2 to 1,024 bins, between bounds that differ")
     span = high + 1 - low
-    return tuple(sorted({low + -(-i * span // bins) for i in range(1, bins)} - {low}))
+    bins = min(bins, span)
+    return tuple(low + -(-i * span // bins) for i in range(1, bins))
 
 
 def share_of(q: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from datasov.errors import InvalidQueryError
 from datasov.model.aggregate import CLIPPED, ROWS, Aggregate, AggregateKind, ascending, equal_cuts, share_of
@@ -138,11 +138,11 @@ class Query:
 
     def rows_per_key(self, q: object, *, high: int = 255) -> Query:
         """Quantile of the most rows that a resident has in one key, up to `high`: what to bound rows by."""
-        return self._with(Aggregate("rows", "", 0, high, (), share_of(q), equal_cuts(0, high, 256)))
+        return self._with(_spread("rows", q, high))
 
     def keys_per_resident(self, q: object, *, high: int = 63) -> Query:
         """Quantile of the keys in which a resident has rows, up to `high`: what to bound keys by."""
-        return self._with(Aggregate("keys", "", 0, high, (), share_of(q), equal_cuts(0, high, 256)))
+        return self._with(_spread("keys", q, high))
 
     def top(self, k: int) -> Query:
         """Only the k keys with the highest count, residents or sum, in order, without the numbers: noisy max.
@@ -217,6 +217,12 @@ class Query:
         if any(a.name == aggregate.name for a in self.aggregates):
             raise InvalidQueryError(f"the question asks for {aggregate.name} twice: leave one out")
         return replace(self, aggregates=(*self.aggregates, aggregate))
+
+
+def _spread(kind: Literal["rows", "keys"], q: object, high: int) -> Aggregate:
+    if isinstance(high, bool) or not isinstance(high, int) or not 1 <= high <= 65_535:
+        raise InvalidQueryError("high is a whole number from 1 to 65,535")
+    return Aggregate(kind, "", 0, high, (), share_of(q), equal_cuts(0, high, 256))
 
 
 MAX_QUESTION = 512 * 1024

@@ -48,7 +48,7 @@ class Key:
     @property
     def name(self) -> str:
         """The name of the key's column in a release."""
-        return self.column if self.kind == "value" else f"{self.column}_{self.kind}"
+        return self.column if self.kind in ("value", "unknown") else f"{self.column}_{self.kind}"
 
     @property
     def profile(self) -> bool:

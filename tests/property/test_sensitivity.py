@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from datasov.kernel.plan import compile
+from datasov.model.query import query_from_document
 from tests.helpers import Harness, within
 from tests.naive import contributed
 from tests.strategies import Case, cases, table
@@ -46,6 +47,8 @@ def pool_of(folder: Path, case: Case, names: list[str], rng: random.Random) -> H
 
 def check(case: Case) -> None:
     plan, rng = compile(case.query), random.Random(case.seed)
+    schemas = {s.digest: s for s in (case.schema, case.profile)}
+    assert query_from_document(case.query.document(), schemas) == case.query
     folder = Path(tempfile.mkdtemp())
     try:
         names = list(case.rows)
