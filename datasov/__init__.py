@@ -29,6 +29,7 @@ from datasov.model.privacy import Loss, Trust, central, pure, zcdp
 from datasov.model.query import Query, query
 from datasov.model.release import Release
 from datasov.model.schema import Key, Schema, bin, day, hour, month, unknown, week
+from datasov.model.suggest import Bounds
 from datasov.resident import Resident
 from datasov.tlog.receipt import Receipt
 
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Boolean",
+    "Bounds",
     "BudgetExceededError",
     "Category",
     "City",

@@ -28,6 +28,7 @@ from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.query import Query
 from datasov.model.release import Release
 from datasov.model.schema import Schema
+from datasov.model.suggest import Bounds, suggest
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
 from datasov.pool.sealed import SealedAccounts
@@ -283,6 +284,20 @@ class City:
             InvalidQueryError: no loss gives such margins, or there is no such statistic.
         """
         return least_loss(lambda loss: self.preview(query, loss=loss, confidence=confidence), within, like or Loss(1))
+
+    def suggest_bounds(self, query: Query, *, loss: Loss, purpose: str, share: object = "0.95") -> Bounds:
+        """Bounds for a question, from noisy quantiles: `bounds.apply(query)` is the question under them.
+
+        Args:
+            query: with its keys, where and aggregates; bounds that it has already are left aside.
+            loss: of one or two releases together: of rows a key and keys a resident, and of the columns' values.
+            share: of the residents (of one row of each, for values) that the bounds are to cover, above 0.5. The values
+                cut off are as many at the low end as at the high one.
+
+        Raises:
+            As :meth:`release`.
+        """
+        return suggest(query, share, loss, lambda q, part: self.release(q, loss=part, purpose=purpose))
 
     def release(self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None) -> Release:
         """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.
