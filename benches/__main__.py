@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--size", choices=("small", "full"), default="small", help="default: %(default)s")
     parser.add_argument("--rows", type=int, metavar="N", help="so many rows instead, where the bench takes that")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), help="who maps over the shards, where the bench takes that"
+    )
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
@@ -60,11 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.name not in names():
         parser.error(f"name one of: {', '.join(names())}")
     run = importlib.import_module(f"benches.{options.name}").run
-    extra: dict[str, int] = {}
+    extra: dict[str, object] = {}
     if options.rows is not None:
         if "rows" not in inspect.signature(run).parameters or options.rows < 1:
             parser.error(f"{options.name} takes no such --rows")
         extra["rows"] = options.rows
+    if options.engine is not None:
+        if "engine" not in inspect.signature(run).parameters:
+            parser.error(f"{options.name} takes no --engine")
+        extra["engine"] = options.engine
     if sys.stderr.isatty():
         print(f"{options.name} ({options.size}) is running ...", file=sys.stderr)
     began = time.perf_counter()

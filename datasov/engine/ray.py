@@ -19,7 +19,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -76,25 +76,25 @@ def cluster(
 
     def tasks(function: Callable[..., object], items: Iterable[object]) -> Iterator[Any]:
         carried = ray.put(_carried(function))
-        limit = in_flight or 2 * int(ray.cluster_resources().get("CPU", 1))
-        left, running = iter(items), deque[tuple[Any, Any, Any]]()
+        limit = max(1, in_flight or 2 * int(ray.cluster_resources().get("CPU", 1)))
+        left, running = iter(items), deque[tuple[Any, Any]]()
         try:
             while True:
                 while len(running) < limit and (item := next(left, _END)) is not _END:
-                    given = held.put(item)
-                    running.append((*task.remote(_code(), carried, given), given))
+                    answer, whole = task.remote(_code(), carried, held.put(item))
+                    running.append((answer, whole))
                 if not running:
                     return
-                answer, whole, given = running[0]
+                answer, whole = running[0]
                 fault, result = ray.get(answer)
                 running.popleft()
                 if fault is not None:
                     raise fault
                 if _elsewhere(result):
-                    result = (_Elsewhere(result[0].first, result[0].residents, (whole, carried, given)), *result[1:])
+                    result = (replace(result[0], ref=whole), *result[1:])
                 yield result
         finally:
-            for answer, _, _ in running:
+            for answer, _ in running:
                 ray.cancel(answer)
 
     def engine(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[Result]:
@@ -113,14 +113,14 @@ def cluster(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Elsewhere:
-    """A part whose vectors stay with the worker that made them.
+    """A part whose vectors stay with the worker that made them: `ref` is it and its prices.
 
-    `refs` are the part with its prices, and what it was made from, which Ray needs to make it again.
+    Where its machine leaves, Ray makes it again from the same shard, which it keeps for that.
     """
 
     first: int
     residents: int
-    refs: tuple[Any, ...] = ()
+    ref: Any = None
 
 
 def _elsewhere(item: object) -> TypeGuard[tuple[_Elsewhere, object]]:
@@ -183,7 +183,7 @@ class _Held:
     def put(self, item: object) -> Any:
         """The reference of an item."""
         if _elsewhere(item):
-            return item[0].refs[0]
+            return item[0].ref
         if not isinstance(item, Shard):
             return self._ray.put(item)
         with self._lock:
