@@ -38,11 +38,13 @@ STORE = 100 * 2**20
 KM = COUNT.sum("km")
 
 
-@pytest.fixture(scope="session")
-def nodes(tmp_path_factory):
-    """A running cluster to which nodes can be added."""
+@pytest.fixture(scope="module")
+def nodes():
+    """A running cluster to which nodes can be added; it is gone before the tests of other files run."""
     ray = pytest.importorskip("ray")
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "POLARS_MAX_THREADS": "1"}
+    environment = pytest.MonkeyPatch()
+    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "POLARS_MAX_THREADS": "1"}.items():
+        environment.setenv(name, value)
     from ray.cluster_utils import Cluster
 
     head = {
@@ -55,8 +57,10 @@ def nodes(tmp_path_factory):
     ray.init(address=cluster.address, log_to_driver=False)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield cluster
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     ray.shutdown()
     cluster.shutdown()
+    environment.undo()
 
 
 @pytest.fixture(params=["threads", "ray"])
