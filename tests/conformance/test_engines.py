@@ -9,8 +9,6 @@ import gc
 import os
 import signal
 import sys
-import threading
-import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -20,47 +18,16 @@ import polars as pl
 import pytest
 
 import datasov as ds
-from datasov.authority.registry import partition_name
 from datasov.engine import ray as on_ray
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, InternalError, PeerError
-from datasov.kernel.contribute import RESIDENT, Shard, add, contribute, costs, total
+from datasov.kernel.contribute import RESIDENT, Shard, contribute, costs
 from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
-from datasov.model.privacy import Loss
-from datasov.pool.pool import schema_order
-from datasov.pool.ranks import ranked
-from tests.helpers import COUNT, NOW, PEOPLE, PURPOSE, TRIPS, Clock, Harness, enrol, found_city, values
+from tests.engines import KM, LOSS, Panic, answered, asked
+from tests.helpers import COUNT, NOW, PEOPLE, PURPOSE, TRIPS, Clock, Harness, enrol, found_city
 
 SECRET = "987654321 rides of ann"
-LOSS = Loss(10**6)
-STORE = 100 * 2**20
-KM = COUNT.sum("km")
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    """A running cluster to which nodes can be added; it is gone before the tests of other files run."""
-    ray = pytest.importorskip("ray")
-    environment = pytest.MonkeyPatch()
-    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "POLARS_MAX_THREADS": "1"}.items():
-        environment.setenv(name, value)
-    from ray.cluster_utils import Cluster
-
-    head = {
-        "num_cpus": 0, "object_store_memory": 2 * STORE, "include_dashboard": False,
-        "_system_config": {"automatic_object_spilling_enabled": False, "health_check_period_ms": 500},
-    }  # fmt: skip
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, object_store_memory=STORE)
-    ray.init(address=cluster.address, log_to_driver=False)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield cluster
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    ray.shutdown()
-    cluster.shutdown()
-    environment.undo()
 
 
 @pytest.fixture(params=["threads", "ray"])
@@ -69,56 +36,6 @@ def engine(request):
         return threads()
     request.getfixturevalue("nodes")
     return on_ray.cluster()
-
-
-@pytest.fixture
-def ray_engine(nodes):
-    return on_ray.cluster()
-
-
-@pytest.fixture(scope="module")
-def shards():
-    """Six shards of 1,500 residents with 12 rows each: large enough for their parts to lie in an object store."""
-    rng, made = np.random.default_rng(5), []
-    for n in range(6):
-        frame = pl.DataFrame({
-            "district": rng.integers(0, 4, 18_000).astype(np.uint8), "km": rng.integers(0, 51, 18_000).astype(np.uint8),
-            RESIDENT: np.repeat(np.arange(1_500, dtype=np.uint32), 12),
-        })  # fmt: skip
-        identities = np.arange(n * 1_500, (n + 1) * 1_500, dtype=np.uint64)
-        made.append(Shard(n * 1_500, 1_500, ranked(frame, TRIPS, bytes(32), identities), None, schema_order(TRIPS)))
-    return made
-
-
-def answered(engine, query, shards, eligible=None, between=lambda: None, within=lambda f: f):
-    """Totals and prices as the monitor has them made, of residents who can pay four fifths of the dearest."""
-    plan = compile(query)
-    eligible = np.ones(sum(s.residents for s in shards), dtype=np.bool_) if eligible is None else eligible
-
-    def part(shard):
-        made = contribute(plan, shard, eligible[shard.first : shard.first + shard.residents])
-        return made, costs(plan, made, LOSS)
-
-    parts = list(engine(within(part), shards))
-    owed = np.zeros(len(eligible), dtype=np.int64)
-    for made, cost in parts:
-        owed[made.first : made.first + made.residents] = cost
-    pays = owed <= 0.8 * owed.max()
-    between()
-
-    def paid(item):
-        return total(plan, item[0], pays[item[0].first : item[0].first + item[0].residents])
-
-    return values(add(engine(within(paid), parts), plan)).tolist(), owed.tolist()
-
-
-def once(marker: Path) -> bool:
-    """Whether nobody, in any process, came here before."""
-    try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
 
 
 # --- the same integers
@@ -168,29 +85,6 @@ def test_large_shards_give_the_same_too(engine, shards):
     assert answered(engine, KM.distinct(), shards) == answered(map, KM.distinct(), shards)
 
 
-def recorded(engine, seen):
-    """The engine, with the exact totals of its second map written down."""
-
-    def wrapped(function, items):
-        for result in engine(function, items):
-            seen.append(result)
-            yield result
-
-    return wrapped
-
-
-def asked(folder, engine):
-    """Prices, exact totals and what is left after a release of a city with 12 residents."""
-    seen = []
-    with found_city(folder, Clock(), engine=recorded(engine, seen)) as city:
-        enrol(city, range(12), lambda n: [{"district": "NESW"[n % 4], "km": n}] * (n % 4))
-        released = city.release(KM, loss=ds.zcdp(rho="0.05"), purpose=PURPOSE)
-        assert city.release(KM, loss=ds.zcdp(rho="0.05"), purpose=PURPOSE).identifier == released.identifier
-        spent = city._ledger.spent(partition_name(TRIPS, PURPOSE), 12)
-        assert len(city.releases()) == 1
-        return spent.tolist(), values(seen[-1]).tolist(), city.remaining, released.frame().shape
-
-
 def test_a_city_charges_the_same_by_every_engine(engine, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -201,10 +95,6 @@ def test_a_city_charges_the_same_by_every_engine(engine, tmp_path):
 
 
 # --- faults
-
-
-class Panic(BaseException):
-    """As a panic of Polars: not an Exception."""
 
 
 def test_a_fault_in_a_task_is_one_error_that_tells_nothing(engine, tmp_path):
@@ -276,101 +166,6 @@ def test_a_worker_with_other_sources_computes_nothing(ray_engine, monkeypatch):
     monkeypatch.setattr(on_ray, "_code", lambda: b"other")
     with pytest.raises(PeerError, match="versions"):
         list(ray_engine(lambda n: n, [1]))
-
-
-# --- workers and machines that die
-
-
-def test_a_killed_worker_costs_time_and_nothing_else(ray_engine, shards, tmp_path):
-    expected = answered(map, KM.distinct(), shards)
-    deaths, runs = [tmp_path / "first", tmp_path / "second"], tmp_path / "runs"
-
-    def within(function):
-        def mortal(item):
-            first = item.first if isinstance(item, Shard) else item[0].first
-            with runs.open("a") as log:
-                log.write(f"{first}\n")
-            result = function(item)
-            if first == 3_000 and once(deaths[isinstance(item, tuple)]):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return mortal
-
-    assert answered(ray_engine, KM.distinct(), shards, within=within) == expected
-    assert all(marker.exists() for marker in deaths)
-    assert runs.read_text().split().count("3000") >= 4, "in each map it ran, was killed, and ran again"
-
-
-def test_a_killed_worker_charges_nobody_twice(ray_engine, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    marker = tmp_path / "died"
-
-    def engine(function, items):
-        def mortal(item):
-            result = function(item)
-            if once(marker):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return ray_engine(mortal, items)
-
-    assert asked(tmp_path / "b", engine) == asked(tmp_path / "a", map)
-    assert marker.exists()
-
-
-def test_a_node_that_leaves_in_the_middle_of_a_map(nodes, ray_engine, shards, tmp_path):
-    import ray
-
-    doomed = nodes.add_node(num_cpus=2, object_store_memory=STORE)
-    here, identity = tmp_path / "here", doomed.node_id
-    expected = answered(map, KM, shards)
-
-    def within(function):
-        def slow_there(item):
-            if ray.get_runtime_context().get_node_id() == identity:
-                here.touch()
-                time.sleep(60)
-            return function(item)
-
-        return slow_there
-
-    def remove():
-        while not here.exists():
-            time.sleep(0.02)
-        nodes.remove_node(doomed, allow_graceful=False)
-
-    removing = threading.Thread(target=remove)
-    removing.start()
-    assert answered(ray_engine, KM, shards, within=within) == expected
-    removing.join()
-
-
-def test_parts_that_left_with_their_node_are_made_again(nodes, shards, tmp_path):
-    import ray
-
-    doomed = nodes.add_node(num_cpus=2, object_store_memory=STORE)
-    identity, made = doomed.node_id, tmp_path / "made"
-    expected = answered(map, KM.distinct(), shards)
-    engine = on_ray.cluster(hold=0)
-
-    def within(function):
-        def noted(item):
-            if isinstance(item, Shard):
-                with made.open("a") as log:
-                    log.write(f"{item.first} {ray.get_runtime_context().get_node_id() == identity}\n")
-                time.sleep(0.2)
-            return function(item)
-
-        return noted
-
-    def remove():
-        assert "True" in made.read_text(), "some parts were made there"
-        nodes.remove_node(doomed, allow_graceful=False)
-
-    assert answered(engine, KM.distinct(), shards, between=remove, within=within) == expected
-    assert len(made.read_text().splitlines()) > len(shards), "and again elsewhere"
 
 
 # --- what travels
