@@ -42,12 +42,13 @@ from datasov.crypto.sign import SigningKey
 from datasov.engine.local import threads
 from datasov.engine.ray import _carried, cluster
 from datasov.kernel import monitor
-from datasov.kernel.contribute import Exact, Integers, Part, Shard, add, contribute, costs, total
+from datasov.kernel.contribute import Exact, add, contribute, shares, total
 from datasov.kernel.ledger import Ledger, Reservation
 from datasov.kernel.monitor import Engine
 from datasov.kernel.noise import draw
 from datasov.kernel.plan import compile
 from datasov.model.consent import Claims, Coverage
+from datasov.model.shard import Integers, Part, Shard
 from datasov.pool.pool import RESIDENTS_PER_SHARD, shard_from_bytes, shard_to_bytes
 from datasov.pool.sealed import SealedAccounts, open_shard, seal_shard
 from datasov.store.sqlite import SQLiteStore
@@ -64,14 +65,14 @@ def answered(engine: Engine, held: list[Shard], residents: int) -> tuple[Integer
 
     def part(shard: Shard) -> tuple[Part, Integers]:
         made = contribute(plan, shard, eligible[shard.first : shard.first + shard.residents])
-        return made, costs(plan, made, LOSS)
+        return made, shares(plan, made, LOSS)
 
     def paid(item: tuple[Part, Integers]) -> Exact:
         return total(plan, item[0], eligible[item[0].first : item[0].first + item[0].residents])
 
     parts = list(engine(part, held))
     owed = np.concatenate([cost for _, cost in parts])
-    return add(engine(paid, parts), plan)._values, owed
+    return np.stack(add(engine(paid, parts), plan)._values), owed
 
 
 @contextmanager
@@ -121,7 +122,7 @@ def shard_costs() -> dict[str, object]:
     added = total(PLAN, part, everybody)
     return {
         "contribute_s_per_shard": round(timed(lambda: contribute(PLAN, shard, everybody)), 5),
-        "price_s_per_shard": round(timed(lambda: costs(PLAN, part, LOSS)), 5),
+        "price_s_per_shard": round(timed(lambda: shares(PLAN, part, LOSS)), 5),
         "total_s_per_shard": round(timed(lambda: total(PLAN, part, everybody)), 5),
         "open_s_per_shard": round(timed(opened), 5),
         "ipc_s_per_mb": round(timed(lambda: pickle.loads(pickle.dumps(shard, 5))) / (len(sent) / 1e6), 6),  # noqa: S301
@@ -143,14 +144,14 @@ def sent_with_a_question(residents: int) -> float:
         return []
 
     request = monitor.Request(PLAN, LOSS, "bench", ds.central(), 0)
-    caps = np.full(residents, 10**12, dtype=np.int64)
-    monitor._parts(request, monitor.Snapshot("bench", {}, caps > 0, caps, []), engine)
+    caps = np.full((2, residents), 10**12, dtype=np.int64)
+    monitor._parts(request, monitor.Snapshot("bench", {}, caps[0] > 0, caps, []), engine)
     return round(sizes[0] / residents, 2)
 
 
 def account_costs(owed: Integers) -> dict[str, object]:
     """What charging everybody costs the city's process."""
-    caps = np.full(len(owed), 10**12, dtype=np.int64)
+    caps = np.full((2, len(owed)), 10**12, dtype=np.int64)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.db"
         store = SQLiteStore(path, create=True)
@@ -193,7 +194,9 @@ def registry_costs(members: int = MEMBERS) -> dict[str, object]:
     partition = registry.partition(name)
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    looking = timed(lambda: (partition.pending(), partition.caps(), partition.eligible(["km"], {}, "central", now)))
+    looking = timed(
+        lambda: (partition.pending(), partition.caps(), partition.eligible(["km"], {}, "central", "zcdp", now))
+    )
     return {
         "registry_read_s_per_million": round(reading / members * 1e6, 1),
         "registry_bytes_per_resident": round(held / members),

@@ -9,7 +9,7 @@ import numpy as np
 
 import datasov as ds
 from datasov.authority.registry import partition_name
-from datasov.kernel.contribute import add, contribute, costs, total
+from datasov.kernel.contribute import add, contribute, shares, total
 from datasov.kernel.plan import compile
 from datasov.model.privacy import Loss
 from tests.helpers import COUNT, PURPOSE, TRIPS, Clock, enrol, found_city, values
@@ -22,11 +22,12 @@ KM = COUNT.sum("km")
 def answered(engine, query, shards, eligible=None, between=lambda: None, within=lambda f: f):
     """Totals and prices as the monitor has them made, of residents who can pay four fifths of the dearest."""
     plan = compile(query)
+    loss = ds.zcdp(rho="0.001", delta="1e-9") if plan.unknown else LOSS
     eligible = np.ones(sum(s.residents for s in shards), dtype=np.bool_) if eligible is None else eligible
 
     def part(shard):
         made = contribute(plan, shard, eligible[shard.first : shard.first + shard.residents])
-        return made, costs(plan, made, LOSS)
+        return made, shares(plan, made, loss)
 
     parts = list(engine(within(part), shards))
     owed = np.zeros(len(eligible), dtype=np.int64)
@@ -38,7 +39,8 @@ def answered(engine, query, shards, eligible=None, between=lambda: None, within=
     def paid(item):
         return total(plan, item[0], pays[item[0].first : item[0].first + item[0].residents])
 
-    return values(add(engine(within(paid), parts), plan)).tolist(), owed.tolist()
+    added = add(engine(within(paid), parts), plan)
+    return values(added).tolist(), owed.tolist(), None if added._cells is None else added._cells.tolist()
 
 
 def once(marker: Path) -> bool:

@@ -2,7 +2,7 @@
 
 Two things move: shards from this process to the workers, and small results back. A part's vectors stay in the object
 store of the worker that made them, and this process sees their prices alone. A task whose worker or machine died runs
-again: `contribute`, `costs` and `total` are pure functions, and a map gives one result an item, so nobody counts twice.
+again: `contribute`, `shares` and `total` are pure functions, and a map gives one result an item: nobody counts twice.
 
 The cluster is inside the operator's trust: shards and parts lie in its memory, and travel between its machines, in the
 clear. Use Ray's TLS between machines (`RAY_USE_TLS`), let nobody else reach its ports, and turn off the spilling of
@@ -28,7 +28,7 @@ import polars as pl
 
 from datasov.crypto.kdf import sha256
 from datasov.errors import DatasovError, InternalError, PeerError
-from datasov.kernel.contribute import Part, Shard
+from datasov.model.shard import Part, Shard
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

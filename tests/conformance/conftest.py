@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from datasov.engine import ray as on_ray
-from datasov.kernel.contribute import RESIDENT, Shard
+from datasov.model.shard import RESIDENT, Shard
 from datasov.pool.pool import schema_order
 from datasov.pool.ranks import ranked
 from tests import engines

@@ -8,7 +8,7 @@ import threading
 import time
 
 from datasov.engine import ray as on_ray
-from datasov.kernel.contribute import Shard
+from datasov.model.shard import Shard
 from tests.engines import KM, STORE, answered, asked, once
 
 
