@@ -46,17 +46,17 @@ def contribute(plan: Plan, shard: Shard, eligible: npt.NDArray[np.bool_]) -> Par
     if not eligible.any():
         none = np.zeros(0, dtype=np.int64)
         return Part(shard.first, shard.residents, (Vector(none, none, none),) * len(plan.statistics))
-    needed = plan.query.columns() | {RESIDENT, PAIR + plan.index, ROW + plan.index}
-    rows = shard.rows.select(n for n in shard.rows.columns if n in needed)
-    if not eligible.all():
-        rows = rows.filter(pl.Series(eligible[rows[RESIDENT].to_numpy()]))
-    if plan.query.predicate is None:
-        kept, starts = shard.joined(rows.filter(_bound(plan)), plan.query.columns()), None
-        if plan.index == shard.order:
-            starts = np.flatnonzero(kept[ROW + plan.index].to_numpy() == 0)
+    pair, row, read = PAIR + plan.index, ROW + plan.index, plan.query.columns(where=False)
+    rows, predicate = shard.joined(shard.rows, plan.query.columns()), plan.query.predicate
+    mask = rows.select(_bound(plan) if predicate is None else expression(predicate, plan.query)).to_series()
+    mask = mask if eligible.all() else mask & pl.Series(eligible[rows[RESIDENT].to_numpy()])
+    after = rows.select(n for n in rows.columns if n in read or n in (RESIDENT, pair, row))
+    if predicate is not None:
+        kept, starts = _bounded_anew(plan, shard, after.filter(mask))
     else:
-        passing = shard.joined(rows, plan.query.columns()).filter(expression(plan.query.predicate, plan.query))
-        kept, starts = _bounded_anew(plan, shard, passing)
+        kept, starts = after.drop(pair).filter(mask), None
+        if plan.index == shard.order:
+            starts = np.flatnonzero(kept[row].to_numpy() == 0)
     kept = kept.with_columns(cell_expression(plan.axes).alias("_cell"))
     if plan.blind or starts is None:
         kept = kept.sort(RESIDENT, "_cell")
@@ -84,9 +84,10 @@ def _vector(
         column = kept[statistic.column]
         if statistic.kind == "count":
             return Vector(resident, cell, _added(column.is_not_null().cast(pl.Int64).to_numpy(), starts))
-        items = (column.cast(pl.Int64).clip(statistic.low, statistic.high) - statistic.centre).fill_null(0)
+        nulls = column.is_null().to_numpy() if column.null_count() else None
+        items = column.cast(pl.Int64).fill_null(0).to_numpy().clip(statistic.low, statistic.high) - statistic.centre
         items = items * items if statistic.kind == "square" else items
-        return Vector(resident, cell, _added(items.to_numpy(), starts))
+        return Vector(resident, cell, _added(items if nulls is None else np.where(nulls, 0, items), starts))
     pair, value = _items(statistic, plan, kept, starts)
     if statistic.cuts:
         return _binned(statistic, resident, cell, pair, value)
@@ -212,12 +213,11 @@ def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.D
     resident = passing[RESIDENT].to_numpy()
     starts = runs(resident, passing[pair].to_numpy())
     lengths = np.diff(starts, append=passing.height)
-    firsts = runs(resident[starts])
-    stays = np.arange(len(starts)) - np.repeat(firsts, np.diff(firsts, append=len(starts))) < plan.keys
-    if plan.blind:
-        stays[:] = True
-    mask = np.repeat(stays, lengths)
-    if len(lengths) and int(lengths.max()) > plan.rows:
-        mask &= np.arange(passing.height) - np.repeat(starts, lengths) < plan.rows
-    kept = np.minimum(lengths[stays], plan.rows)
-    return passing.filter(pl.Series(mask)), np.cumsum(kept) - kept
+    if not plan.blind:
+        firsts = runs(resident[starts])
+        ranks = np.arange(len(starts)) - np.repeat(firsts, np.diff(firsts, append=len(starts)))
+        starts, lengths = starts[ranks < plan.keys], lengths[ranks < plan.keys]
+    lengths = np.minimum(lengths, plan.rows)
+    first = np.cumsum(lengths) - lengths
+    places = np.arange(lengths.sum()) + np.repeat(starts - first, lengths)
+    return passing.drop(pair, row)[places], first

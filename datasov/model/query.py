@@ -163,11 +163,11 @@ class Query:
                 return profile.column(rest)
         raise InvalidQueryError(f"column {name!r}: join its table first, with .join({table})")
 
-    def columns(self) -> frozenset[str]:
-        """Names of all the columns that the question reads."""
+    def columns(self, *, where: bool = True) -> frozenset[str]:
+        """Names of all the columns that the question reads, or of those read after its `where`."""
         used = {k.column for k in self.key_list} | {a.column for a in self.aggregates if a.column}
         used |= {a.per[0] for a in self.aggregates if len(a.per) > 1}
-        return frozenset(used | (self.predicate.columns() if self.predicate is not None else set()))
+        return frozenset(used | (self.predicate.columns() if where and self.predicate is not None else set()))
 
     def document(self) -> dict[str, Any]:
         """The question as a document: its digest names it."""

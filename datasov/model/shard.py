@@ -42,7 +42,7 @@ class Shard:
             held = self.profiles is not None and name in self.profiles.columns
             column = self.profiles[name].gather(here) if self.profiles is not None and held else pl.lit(None, pl.Int64)
             added.append(column.alias(name))
-        return rows.with_columns(added)
+        return rows.with_columns(added) if added else rows
 
 
 @dataclass(frozen=True, slots=True, repr=False)
