@@ -46,24 +46,24 @@ def contribute(plan: Plan, shard: Shard, eligible: npt.NDArray[np.bool_]) -> Par
     if not eligible.any():
         none = np.zeros(0, dtype=np.int64)
         return Part(shard.first, shard.residents, (Vector(none, none, none),) * len(plan.statistics))
-    pair, row, read = PAIR + plan.index, ROW + plan.index, plan.query.columns(where=False)
-    rows, predicate = shard.joined(shard.rows, plan.query.columns()), plan.query.predicate
+    pair, row, predicate = PAIR + plan.index, ROW + plan.index, plan.query.predicate
+    read = plan.query.columns(where=False)
+    rows = shard.rows if predicate is None else shard.joined(shard.rows, plan.query.columns())
     mask = rows.select(_bound(plan) if predicate is None else expression(predicate, plan.query)).to_series()
     mask = mask if eligible.all() else mask & pl.Series(eligible[rows[RESIDENT].to_numpy()])
     after = rows.select(n for n in rows.columns if n in read or n in (RESIDENT, pair, row))
     if predicate is not None:
         kept, starts = _bounded_anew(plan, shard, after.filter(mask))
     else:
-        kept, starts = after.drop(pair).filter(mask), None
-        if plan.index == shard.order:
-            starts = np.flatnonzero(kept[row].to_numpy() == 0)
+        kept = shard.joined(after.drop(pair).filter(mask), read)
+        starts = np.flatnonzero(kept[row].to_numpy() == 0) if plan.index == shard.order else None
     kept = kept.with_columns(cell_expression(plan.axes).alias("_cell"))
     if plan.blind or starts is None:
         kept = kept.sort(RESIDENT, "_cell")
         starts = runs(kept[RESIDENT].to_numpy(), kept["_cell"].to_numpy())
     resident, cell = kept[RESIDENT].to_numpy()[starts], kept["_cell"].to_numpy()[starts]
-    vectors = (_vector(statistic, plan, kept, starts, resident, cell) for statistic in plan.statistics)
-    return Part(shard.first, shard.residents, tuple(vectors))
+    vectors = tuple(_vector(statistic, plan, kept, starts, resident, cell) for statistic in plan.statistics)
+    return Part(shard.first, shard.residents, vectors)
 
 
 def _vector(
@@ -202,7 +202,7 @@ def _bound(plan: Plan) -> pl.Expr:
     return row if plan.blind else row & (pl.col(PAIR + plan.index) < plan.keys)
 
 
-def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.DataFrame, Integers]:
+def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.DataFrame, Integers | None]:
     """Bound the rows that a `where` let pass: their pairs and rows are ranked again, in their stored order.
 
     Returns the rows that stay, and the place of the first row of each pair among them.
