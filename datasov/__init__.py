@@ -31,6 +31,7 @@ from datasov.model.release import Release
 from datasov.model.schema import Key, Schema, bin, day, hour, month, unknown, week
 from datasov.model.suggest import Bounds
 from datasov.resident import Resident
+from datasov.sql import sql
 from datasov.tlog.receipt import Receipt
 
 __version__ = "0.1.0"
@@ -77,6 +78,7 @@ __all__ = [
     "month",
     "pure",
     "query",
+    "sql",
     "unknown",
     "week",
     "zcdp",
