@@ -213,14 +213,14 @@ def is_answered(text: str) -> None:
         return
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200) | st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join))
 def test_any_text_is_a_question_or_an_invalid_one(text: str) -> None:
     is_answered(text)
     is_answered("SELECT COUNT(*) FROM trips WHERE " + text)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(GOOD), st.data())
 def test_a_text_with_words_moved_is_a_question_or_an_invalid_one(text: str, data: st.DataObject) -> None:
     words = text.split()
