@@ -23,6 +23,7 @@ from datasov.errors import (
 )
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
 from datasov.model.consent import CityId, Consent
+from datasov.model.derived import Exists
 from datasov.model.predicate import Predicate, col
 from datasov.model.preview import Preview
 from datasov.model.privacy import Loss, Trust, central, pure, zcdp
@@ -49,6 +50,7 @@ __all__ = [
     "Decimal",
     "DecryptionError",
     "DeniedError",
+    "Exists",
     "Integer",
     "InternalError",
     "InvalidDataError",

@@ -15,7 +15,8 @@ import polars as pl
 
 from datasov.authority import messages, token
 from datasov.authority.admission import pack_table
-from datasov.authority.held import Record, coverage_of, covers, granted
+from datasov.authority.coverage import coverage, to_send
+from datasov.authority.held import Record, covers, granted
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError
@@ -98,8 +99,11 @@ class Resident:
         return sum(codes.height for _, codes in encoded)
 
     def scan(self, schema: Schema, columns: Iterable[str] | None = None) -> pl.DataFrame:
-        """The rows of a table, as a Polars frame; no rows where none were put."""
-        names = list(columns) if columns is not None else [n for n, _ in schema.items]
+        """The rows of a table, as a Polars frame; no rows where none were put.
+
+        Derived columns are computed where `columns` names them, and left out where it is None.
+        """
+        names = list(columns) if columns is not None else [n for n, _ in schema.stored]
         return frames.decode(schema, self._codes(schema, names))
 
     def _codes(self, schema: Schema, names: list[str]) -> pl.DataFrame:
@@ -122,6 +126,7 @@ class Resident:
         until: str | dt.date | dt.datetime,
         columns: Iterable[str] | None = None,
         join: Iterable[Schema] | Mapping[Schema, Iterable[str]] = (),
+        reads: Iterable[Schema] = (),
         trust: Trust | None = None,
         jurisdiction: str = "JP",
         zone: str = "Asia/Tokyo",
@@ -131,14 +136,16 @@ class Resident:
         Args:
             city: to whom: `city.id`.
             schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A column of
-                the special class (要配慮個人情報) is covered only where it is named.
+                the special class (要配慮個人情報), or a derived one, is covered only where it is named.
             purpose: for what, as the city declares it.
             loss: the most that all answers under this purpose may ever cost you, over every consent for it.
             until: the last day, to its end in `zone`, or the very instant.
             join: attribute tables whose columns the vault adds, or a mapping of each to its columns.
+            reads: the tables that the named derived columns are computed from: all of them and no others. The consent
+                covers what is read there; the rows stay in the vault.
 
         Raises:
-            ConsentError: the lifetime account does not hold the loss, or the times are past.
+            ConsentError: the lifetime account does not hold the loss, the times are past, or `reads` is not right.
         """
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)
@@ -146,18 +153,17 @@ class Resident:
         expires = _instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
-        joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
-        coverage = [coverage_of(schema, columns), *(coverage_of(s, c) for s, c in joined)]
+        covered = coverage(schema, columns, join, reads)
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
-        account = key.public, purpose, coverage[0].schema_digest
+        account = key.public, purpose, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
             [now, *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account)]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
-            expires=expires, coverage=tuple(coverage), purpose=purpose, trust=trust or central(), loss=loss,
+            expires=expires, coverage=covered, purpose=purpose, trust=trust or central(), loss=loss,
             jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
         )  # fmt: skip
         consent = token.issue(claims, key)
@@ -173,6 +179,7 @@ class Resident:
 
         Raises:
             ConsentError: the consent is not one of this vault's, or was revoked.
+            InvalidDataError: a table that a derived column reads is kept under another schema.
         """
         record = self._record(consent)
         if record.revoked:
@@ -180,11 +187,12 @@ class Resident:
         city = CityId.parse(consent.claims.audience)
         sequence = max(int.from_bytes(self._vault.state(_SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
         self._vault.set_state({_SEQUENCE: sequence.to_bytes(8, "big")})
-        base, *joined = consent.claims.coverage
+        covered = consent.claims.coverage
+        joined = to_send(covered, self._vault.tables())
         contribution = messages.Contribution(
             consent_digest=consent.digest, sequence=sequence,
             commitment=messages.salted(record.salt, messages.admission_record(consent.digest, sequence)),
-            rows=self._table(base), profiles=tuple((c.table, self._table(c)) for c in joined),
+            rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
         )  # fmt: skip
         return messages.sign_contribution(contribution, self._signing_key(record.domain, city), city)
 

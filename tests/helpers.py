@@ -15,7 +15,7 @@ import polars as pl
 import datasov as ds
 from datasov.authority import messages, token
 from datasov.authority.admission import Admission, pack_table
-from datasov.authority.held import coverage_of
+from datasov.authority.coverage import coverage
 from datasov.authority.registry import Registry
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConflictError, StoreError
@@ -61,15 +61,15 @@ def key_of(name: object) -> SigningKey:
 def claims_for(
     city: ds.City | ds.CityId, schema: ds.Schema, name: object, *, purpose: str = PURPOSE, loss: Loss = RHO,
     columns: Iterable[str] | None = None, join: Mapping[ds.Schema, Iterable[str] | None] | Sequence[ds.Schema] = (),
+    reads: Iterable[ds.Schema] = (),
     issued: int = NOW - 100, expires: int = NOW + 10**8, **changed: Any,
 ) -> Claims:  # fmt: skip
     """The claims of a consent that a test signs itself."""
-    joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
     serial = next(_fresh).to_bytes(16, "big")
     values: dict[str, Any] = {
         "issuer": key_of(name).public, "audience": str(city.id if isinstance(city, ds.City) else city),
         "token_id": serial, "issued": issued, "not_before": issued, "expires": expires,
-        "coverage": (coverage_of(schema, columns), *(coverage_of(s, c) for s, c in joined)), "purpose": purpose,
+        "coverage": coverage(schema, columns, join, reads), "purpose": purpose,
         "trust": ds.central(), "loss": loss, "jurisdiction": "JP", "status": next(_fresh),
     }  # fmt: skip
     return Claims(**{**values, **changed})

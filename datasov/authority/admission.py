@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from datasov.authority import messages, token
+from datasov.authority.coverage import check_unsent
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
 from datasov.model.consent import CityId, Consent, Coverage
@@ -25,9 +26,9 @@ class Admission:
     """A consent and a contribution that passed every check that needs no registry.
 
     Attributes:
-        rows: codes of the covered columns of the base table.
+        rows: codes of the covered columns of the base table, derived ones as the vault computed them.
         profiles: table name to codes of the covered columns, at most one row.
-        schemas: the base table's schema, then those of the joined tables.
+        schemas: the base table's schema, then those of the joined tables. Tables that derived columns read send none.
     """
 
     consent: Consent
@@ -89,7 +90,8 @@ def admit(
     consent = token.read(signed)
     check_consent(consent, city, purposes, trusts, now)
     sent = messages.open_contribution(sealed, key, city, consent)
-    base, *joined = consent.claims.coverage
+    base, *others = consent.claims.coverage
+    joined, read = others[: len(sent.profiles)], others[len(sent.profiles) :]
     if [name for name, _ in sent.profiles] != [c.table for c in joined]:
         raise ConsentError("the contributed tables are not the covered ones: contribute again")
     try:
@@ -101,6 +103,7 @@ def admit(
                 raise ConsentError("only attribute tables are joined: contribute again")
             profiles[name] = codes
             schemas.append(profile)
+        check_unsent(list(zip(schemas, (base, *joined), strict=True)), read)
     except DatasovError:
         raise
     except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from datasov.authority import token
 from datasov.authority.registry import covered_columns, covered_tables
-from datasov.errors import ConsentError
-from datasov.model.consent import Claims, Consent, Coverage
+from datasov.model.consent import Claims, Consent
 from datasov.model.privacy import Loss
-from datasov.model.schema import Schema
 from datasov.wire import fields
 
 
@@ -62,21 +60,3 @@ def covers(claims: Claims, purpose: str, time: int, asked: Sequence[tuple[str, b
         if tables.get(name) != schema or not {f"{name}.{c}" if place else c for c in read} <= columns:
             return False
     return asked[0][0] == claims.coverage[0].table
-
-
-def coverage_of(schema: Schema, columns: Iterable[str] | None) -> Coverage:
-    """The named columns of a table, in its order; where None, those of the ordinary legal class.
-
-    Raises:
-        ConsentError: no column is left. InvalidQueryError: there is no such column.
-    """
-    if columns is None:
-        names = tuple(n for n, c in schema.items if c.legal == "ordinary")
-    else:
-        wanted = set(columns)
-        for name in sorted(wanted):
-            schema.column(name)
-        names = tuple(n for n, _ in schema.items if n in wanted)
-    if not names:
-        raise ConsentError(f"the consent covers no column of table {schema.name!r}: name those that it should")
-    return Coverage(schema.name, schema.digest, names)

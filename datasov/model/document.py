@@ -42,6 +42,14 @@ def canonical(value: object) -> bytes:
         raise InvalidQueryError("a text holds half of a surrogate pair: give whole Unicode characters") from None
 
 
+def check_name(name: object, what: str) -> None:
+    """Raise InvalidQueryError unless documents and tokens can carry the name of a table or a column."""
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_") or len(name) > 64:
+        raise InvalidQueryError(
+            f"a {what}'s name is a word of letters, digits and underscores that starts with a letter, at most 64 long"
+        )
+
+
 def digest(value: object) -> bytes:
     """SHA-256 of the canonical text: 32 bytes."""
     return hashlib.sha256(canonical(value)).digest()

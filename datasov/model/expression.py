@@ -5,13 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from datasov.model.columns import Boolean, Category
-from datasov.model.predicate import Predicate
-from datasov.model.query import Query
+from datasov.model.predicate import Predicate, Typed
 
 
-def expression(predicate: Predicate, query: Query) -> pl.Expr:
+def expression(predicate: Predicate, table: Typed) -> pl.Expr:
     """A predicate as a two-valued Polars expression over codes."""
-    parts = [expression(p, query) for p in predicate.parts]
+    parts = [expression(p, table) for p in predicate.parts]
     if predicate.op == "not":
         return ~parts[0]
     if predicate.op == "and":
@@ -21,7 +20,7 @@ def expression(predicate: Predicate, query: Query) -> pl.Expr:
     column = pl.col(predicate.column)
     if predicate.op == "null":
         return column.is_null()
-    type_ = query.column(predicate.column)
+    type_ = table.column(predicate.column)
     low, high = type_.range
     codes = [min(max(type_.encode(v), low - 1), high + 1) for v in predicate.values]
     if not isinstance(type_, Category | Boolean):

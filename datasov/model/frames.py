@@ -34,7 +34,7 @@ def empty_codes(schema: Schema) -> pl.DataFrame:
 
 
 def encode(schema: Schema, data: Rows) -> pl.DataFrame:
-    """Codes of rows, one column per column of the schema, in its order.
+    """Codes of rows, one column per column of the schema that is put, in its order.
 
     Raises:
         InvalidDataError: the first fault found, by row and column; nothing is converted in part.
@@ -42,7 +42,7 @@ def encode(schema: Schema, data: Rows) -> pl.DataFrame:
     frame = _read(schema, data)
     if isinstance(frame, pl.DataFrame):
         _check_names(schema, frame.columns)
-        encoded = {name: _encode_series(name, column, frame[name]) for name, column in schema.items}
+        encoded = {name: _encode_series(name, column, frame[name]) for name, column in schema.stored}
     else:
         for row, item in enumerate(frame):
             if not isinstance(item, Mapping):
@@ -54,10 +54,10 @@ def encode(schema: Schema, data: Rows) -> pl.DataFrame:
                 [_encode_value(name, column, item.get(name), row) for row, item in enumerate(frame)],
                 dtype=pl.Int64,
             )
-            for name, column in schema.items
+            for name, column in schema.stored
         }
     return pl.DataFrame(
-        [_in_range(name, column, encoded[name]).cast(code_dtype(column)) for name, column in schema.items]
+        [_in_range(name, column, encoded[name]).cast(code_dtype(column)) for name, column in schema.stored]
     )
 
 
@@ -95,7 +95,7 @@ def _read(schema: Schema, data: Rows) -> pl.DataFrame | Sequence[Mapping[str, ob
         try:
             if path.suffix == ".parquet":
                 return pl.read_parquet(path)
-            return pl.read_csv(path, schema_overrides={n: pl.String for n, c in schema.items}, infer_schema=False)
+            return pl.read_csv(path, schema_overrides={n: pl.String for n, c in schema.stored}, infer_schema=False)
         except (pl.exceptions.PolarsError, OSError) as fault:
             raise InvalidDataError(f"the file cannot be read as {path.suffix[1:]}: check it") from fault
     if isinstance(data, pl.DataFrame):
@@ -106,7 +106,9 @@ def _read(schema: Schema, data: Rows) -> pl.DataFrame | Sequence[Mapping[str, ob
 
 
 def _check_names(schema: Schema, names: Iterable[str], row: int | None = None) -> None:
-    given, known = set(names), schema.columns
+    given, known = set(names), dict(schema.stored)
+    for name in sorted(given & (schema.columns.keys() - known.keys())):
+        raise InvalidDataError("the vault derives this column itself: leave it out", row=row, column=name)
     for name in sorted(map(str, given - known.keys())):
         raise InvalidDataError(f"table {schema.name!r} has no such column: leave it out", row=row, column=name)
     for name, column in known.items():

@@ -10,9 +10,10 @@ import datetime as dt
 import decimal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from datasov.errors import InvalidQueryError
+from datasov.model.columns import Boolean, Category, Column
 
 Op: TypeAlias = Literal["lt", "le", "gt", "ge", "in", "null", "and", "or", "not"]
 _OPS = ("lt", "le", "gt", "ge", "in", "null", "and", "or", "not")
@@ -67,9 +68,37 @@ class Predicate:
     def from_document(doc: Mapping[str, Any]) -> Predicate:
         if doc["op"] not in _OPS:
             raise InvalidQueryError(f"predicate {doc['op']!r} is not known: use one of {', '.join(_OPS)}")
-        if "parts" in doc:
-            return Predicate(doc["op"], parts=tuple(Predicate.from_document(p) for p in doc["parts"]))
-        return Predicate(doc["op"], doc["column"], tuple(doc["values"]))
+        if doc["op"] in ("and", "or", "not"):
+            found = Predicate(doc["op"], parts=tuple(Predicate.from_document(p) for p in doc["parts"]))
+            fits = len(found.parts) == 1 if found.op == "not" else len(found.parts) > 0
+        else:
+            found = Predicate(doc["op"], doc["column"], tuple(doc["values"]))
+            count, least = len(found.values), 0 if found.op == "null" else 1
+            fits = count >= least and (found.op == "in" or count == least)
+            fits = fits and all(isinstance(v, bool | int | str) for v in (found.column, *found.values))
+        if not fits:
+            raise InvalidQueryError(f"predicate {found.op!r} is not written with what it takes: build it with ds.col")
+        return found
+
+
+class Typed(Protocol):
+    """Where the types of columns are found: a schema, or a question with the tables that it joins."""
+
+    def column(self, name: str) -> Column:
+        """The type of a column; InvalidQueryError where there is none."""
+
+
+def check_predicate(predicate: Predicate, table: Typed) -> None:
+    """Raise InvalidQueryError unless every column exists and every literal fits its type."""
+    for part in predicate.parts:
+        check_predicate(part, table)
+    if predicate.parts:
+        return
+    column = table.column(predicate.column)
+    if isinstance(column, Category | Boolean) and predicate.op in ("lt", "le", "gt", "ge"):
+        raise InvalidQueryError(f"column {predicate.column!r} has no order: use == or is_in")
+    for value in predicate.values:
+        column.encode(value)
 
 
 def _predicate(value: object) -> Predicate:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from datasov.errors import InvalidQueryError
 from datasov.model.aggregate import CLIPPED, ROWS, Aggregate, AggregateKind, ascending, equal_cuts, share_of
 from datasov.model.columns import MAX_CODE, Boolean, Category, Column, Decimal, Integer, Timestamp
+from datasov.model.derived import sources
 from datasov.model.document import canonical, digest
-from datasov.model.predicate import Predicate
+from datasov.model.predicate import Predicate, check_predicate
 from datasov.model.schema import Key, Schema, as_key, cell_labels, check_keys
 
 
@@ -169,6 +170,22 @@ class Query:
         used |= {a.per[0] for a in self.aggregates if len(a.per) > 1}
         return frozenset(used | (self.predicate.columns() if where and self.predicate is not None else set()))
 
+    def tables(self) -> tuple[tuple[str, bytes, tuple[str, ...]], ...]:
+        """Name, schema digest and columns of all that a consent must cover for this question.
+
+        Its own table first, those joined, then those that its derived columns were computed from.
+        """
+        used = self.columns()
+        found = {t.name: (t.digest, set[str]()) for t in (self.schema, *self.profiles)}
+        for column in used:
+            table, _, name = column.rpartition(".")
+            found[table or self.schema.name][1].add(name)
+        for table, (schema, read) in sources(self.column(n) for n in used).items():
+            if found.setdefault(table, (schema, set()))[0] != schema:
+                raise InvalidQueryError(f"a derived column reads another table {table!r} than the question: use one")
+            found[table][1].update(read)
+        return tuple((table, schema, tuple(sorted(columns))) for table, (schema, columns) in found.items())
+
     def document(self) -> dict[str, Any]:
         """The question as a document: its digest names it."""
         return {
@@ -227,7 +244,8 @@ def _spread(kind: Literal["rows", "keys"], q: object, high: int) -> Aggregate:
 
 MAX_QUESTION = 512 * 1024
 """Bytes in the canonical text of a question."""
-MAX_PROFILES = 15
+MAX_TABLES = 16
+"""Tables that a question reads: its own, those joined, and those that its derived columns were computed from."""
 
 
 def check_question(query: Query, cells: int) -> None:
@@ -241,8 +259,8 @@ def check_question(query: Query, cells: int) -> None:
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
         raise InvalidQueryError(f"the answer would have two columns {twice!r}: leave out the key or the aggregate")
-    if len(query.profiles) > MAX_PROFILES:
-        raise InvalidQueryError(f"a question joins at most {MAX_PROFILES} tables: leave out those it does not read")
+    if len(query.tables()) > MAX_TABLES:
+        raise InvalidQueryError(f"a question reads at most {MAX_TABLES} tables: leave out those it does not need")
     if len(canonical(query.document())) > MAX_QUESTION:
         raise InvalidQueryError("the question is longer than 512 KiB: list fewer values in its where")
     unknown = any(k.kind == "unknown" for k in query.key_list)
@@ -276,19 +294,6 @@ def bounds_of(query: Query, own: int, blind: bool) -> tuple[int, int]:
     if rows is None:
         rows = keys if blind else 1
     return 1 if single else rows, keys
-
-
-def check_predicate(predicate: Predicate, query: Query) -> None:
-    """Raise InvalidQueryError unless every column exists and every literal fits its type."""
-    for part in predicate.parts:
-        check_predicate(part, query)
-    if predicate.parts:
-        return
-    column = query.column(predicate.column)
-    if isinstance(column, Category | Boolean) and predicate.op in ("lt", "le", "gt", "ge"):
-        raise InvalidQueryError(f"column {predicate.column!r} has no order: use == or is_in")
-    for value in predicate.values:
-        column.encode(value)
 
 
 def query(schema: Schema) -> Query:

@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from datasov.errors import InvalidQueryError
-from datasov.model.columns import Boolean, Category, Column, Timestamp, column_from_document
-from datasov.model.document import digest
+from datasov.model.columns import Boolean, Category, Column, Timestamp
+from datasov.model.derived import Exists, check_derived, column_from_document
+from datasov.model.document import check_name, digest
 
 DOMAINS = (
     "mobility", "logistics", "payments", "administration", "health",
@@ -190,7 +191,7 @@ class Schema:
     Args:
         name: an identifier, unique in a city.
         domain: one of :data:`DOMAINS`; a vault keeps one key per domain.
-        columns: name to column type.
+        columns: name to column type, derived ones (:class:`datasov.Exists`) too.
         kind: "events" (any number of rows a resident) or "attributes" (at most one row a resident).
         keys: key sets that questions are expected to group by; the pool keeps a rank index for each.
 
@@ -214,7 +215,7 @@ class Schema:
         kind: Literal["events", "attributes"] = "events",
         keys: Iterable[Iterable[str | Key]] = (),
     ) -> None:
-        _check_name(name, "table")
+        check_name(name, "table")
         if domain not in DOMAINS:
             raise InvalidQueryError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
         if kind not in ("events", "attributes"):
@@ -222,11 +223,12 @@ class Schema:
         if not columns:
             raise InvalidQueryError("a schema needs at least one column")
         for column, type_ in columns.items():
-            _check_name(column, "column")
+            check_name(column, "column")
             if not isinstance(type_, Category | Boolean | Timestamp) and not hasattr(type_, "range"):
                 raise InvalidQueryError(f"column {column!r}: give ds.Category, Integer, Decimal, Timestamp or Boolean")
             if type_.legal == "forbidden":
                 raise InvalidQueryError(f"column {column!r} is of a forbidden legal class: leave it out")
+        check_derived(name, columns)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "domain", domain)
         object.__setattr__(self, "items", tuple(columns.items()))
@@ -247,6 +249,11 @@ class Schema:
     @property
     def columns(self) -> Mapping[str, Column]:
         return MappingProxyType(dict(self.items))
+
+    @property
+    def stored(self) -> tuple[tuple[str, Column], ...]:
+        """Names and types of the columns that are put; the others a vault derives."""
+        return tuple((n, c) for n, c in self.items if not isinstance(c, Exists))
 
     def column(self, name: str) -> Column:
         """The type of a column; InvalidQueryError, naming those that exist, where there is none."""
@@ -270,10 +277,3 @@ class Schema:
             columns={n: column_from_document(c) for n, c in doc["columns"]},
             keys=[[Key.from_document(k) for k in ks] for ks in doc["keys"]],
         )  # fmt: skip
-
-
-def _check_name(name: object, what: str) -> None:
-    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_") or len(name) > 64:
-        raise InvalidQueryError(
-            f"a {what}'s name is a word of letters, digits and underscores that starts with a letter, at most 64 long"
-        )

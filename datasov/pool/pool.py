@@ -75,14 +75,16 @@ class Pool:
     def snapshot(self, request: Request) -> Snapshot:
         """The consents and rows for a question, after folding in what is pending."""
         query = request.plan.query
-        tables = {t.name: t.digest for t in (query.schema, *query.profiles)}
+        asked = query.tables()
+        tables = {name: digest for name, digest, _ in asked}
+        columns = {f"{name}.{c}" if place else c for place, (name, _, read) in enumerate(asked) for c in read}
         with self._lock, self._registry.lock:
             partition = self.fold(query.schema, request.purpose)
             return Snapshot(
                 account=partition.name if request.loss.measure == "zcdp" else partition.name + "/pure",
                 fence={partition.stream: partition.version},
                 eligible=partition.eligible(
-                    query.columns(), tables, request.trust.name, request.loss.measure, self._now()
+                    columns, tables, request.trust.name, request.loss.measure, self._now()
                 ),
                 caps=partition.caps(),
                 shards=[self._shard(query.schema, partition, n) for n in sorted(partition.shards)],

@@ -41,7 +41,7 @@ class ReleaseLeaf:
 
     Attributes:
         purpose: as in the consents.
-        tables: the event table first, then those joined to it.
+        tables: the event table first, those joined to it, then those that derived columns were computed from.
         question: canonical JSON of the query's document (datasov.model.document.canonical).
         query_digest: SHA-256 of `question`, 32 bytes.
         mechanism: name of the noise, for instance "discrete-gaussian".

@@ -28,17 +28,8 @@ def unpack_release(data: bytes) -> Release:
 def leaf_of(release: Release) -> ReleaseLeaf:
     """What the log says of a release: the same to everybody, and nothing of who or how many contributed."""
     query = release.query
-    tables = [(query.schema.name, query.schema.digest, _read(query.columns(), ""))]
-    tables += [(p.name, p.digest, _read(query.columns(), p.name + ".")) for p in query.profiles]
     return ReleaseLeaf(
-        purpose=release.purpose, tables=tuple(tables), question=canonical(query.document()),
+        purpose=release.purpose, tables=query.tables(), question=canonical(query.document()),
         query_digest=query.digest, mechanism=release.mechanism, loss=release.loss, trust=release.trust.name,
         epoch=release.epoch, time=release.time, result_digest=release.digest, release_id=release.identifier,
     )  # fmt: skip
-
-
-def _read(columns: frozenset[str], prefix: str) -> tuple[str, ...]:
-    """Names of the columns of one table, without their prefix, that are read."""
-    if not prefix:
-        return tuple(sorted(c for c in columns if "." not in c))
-    return tuple(sorted(c.removeprefix(prefix) for c in columns if c.startswith(prefix)))

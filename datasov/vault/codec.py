@@ -21,11 +21,11 @@ _SHAPES: dict[bytes, tuple[list[str], list[type[pl.DataType]]]] = {}
 
 
 def _shape(schema: Schema) -> tuple[list[str], list[type[pl.DataType]]]:
-    """Names and types of a schema's codes; kept by its digest, for they are asked for at every put."""
+    """Names and types of the codes that are put; kept by its digest, for they are asked for at every put."""
     if schema.digest not in _SHAPES:
         if len(_SHAPES) > 1024:
             _SHAPES.clear()
-        names, columns = zip(*schema.items, strict=True)
+        names, columns = zip(*schema.stored, strict=True)
         _SHAPES[schema.digest] = list(names), [code_dtype(column) for column in columns]
     return _SHAPES[schema.digest]
 

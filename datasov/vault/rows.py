@@ -65,7 +65,7 @@ def joined(schema: Schema, frames: Sequence[pl.DataFrame], columns: Sequence[str
         return frames[0]
     if frames:
         return pl.concat(frames)
-    names = [name for name, _ in schema.items] if columns is None else columns
+    names = [name for name, _ in schema.stored] if columns is None else columns
     return pl.DataFrame(schema={name: code_dtype(schema.column(name)) for name in names})
 
 

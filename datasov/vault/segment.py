@@ -25,7 +25,7 @@ _IN_MEMORY = 64 << 20
 
 def max_rows(schema: Schema) -> int:
     """Most rows of a segment: what bounds the memory that one takes."""
-    return max(MIN_ROWS, MAX_CELLS // len(schema.items))
+    return max(MIN_ROWS, MAX_CELLS // len(schema.stored))
 
 
 def _info(vault_id: bytes, segment_id: bytes, domain: DomainKey) -> bytes:

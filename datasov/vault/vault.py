@@ -16,7 +16,7 @@ from datasov.crypto import kdf
 from datasov.errors import DecryptionError, InvalidDataError, StoreError
 from datasov.model.document import canonical
 from datasov.model.schema import Schema
-from datasov.vault import codec, files, keys, manifest, rows, session
+from datasov.vault import codec, derive, files, keys, manifest, rows, session
 from datasov.vault import format as fmt
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
@@ -145,8 +145,10 @@ class Vault:
     def scan(self, table: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows of a table as codes, in the order of their puts; of an attribute table the newest row, if any.
 
+        Without `columns`, those that are put. A derived column is computed where it is named (:mod:`.derive`).
+
         Raises:
-            InvalidDataError, InvalidQueryError: no such table, or no such column.
+            InvalidDataError, InvalidQueryError: no such table, no such column, or one that cannot be derived here.
             DecryptionError: a file that holds the rows is damaged, foreign or gone.
         """
         with self._reading():
@@ -158,6 +160,9 @@ class Vault:
                     raise InvalidDataError("columns is a list of different names, at least one")
                 for name in columns:
                     schema.column(name)
+                if not set(columns) <= dict(schema.stored).keys():
+                    tables = {name: self._session.schema(name) for name in self._session.manifest.tables}
+                    return derive.with_derived(schema, columns, tables, self._read)
             return self._read(schema, columns)
 
     def tables(self) -> dict[str, Schema]:

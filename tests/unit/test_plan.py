@@ -11,7 +11,7 @@ from datasov.errors import InvalidQueryError
 from datasov.kernel.plan import MAX_WEIGHT, compile
 from datasov.model.partition import BLIND, index_name
 from datasov.model.privacy import Loss
-from datasov.model.query import MAX_PROFILES, Query, query_from_document
+from datasov.model.query import MAX_TABLES, Query, query_from_document
 from datasov.model.schema import MAX_CELLS, Key
 
 S = ds.Schema(
@@ -116,10 +116,10 @@ def test_names_that_collide_are_refused_before_anything_is_spent():
 
 def test_more_tables_than_a_leaf_can_name_are_refused():
     query = Q
-    for i in range(MAX_PROFILES):
+    for i in range(MAX_TABLES - 1):
         query = query.join(ds.Schema(f"t{i}", domain="health", kind="attributes", columns={"x": ds.Boolean()}))
     compile(query.count())
-    with pytest.raises(InvalidQueryError, match="15 tables"):
+    with pytest.raises(InvalidQueryError, match="16 tables"):
         compile(query.join(A).count())
 
 

@@ -1,0 +1,96 @@
+"""What a consent covers: its table, the attribute tables joined to it, then the tables that only derivations read.
+
+Of the last kind no row travels. Their names, digests and columns stand in the consent because a derived column tells
+of them, and they are exactly those that the covered derived columns read: nothing more and nothing less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from datasov.errors import ConsentError, InvalidQueryError
+from datasov.model.consent import Coverage
+from datasov.model.derived import Exists, Sources, sources
+from datasov.model.schema import Schema
+
+
+def coverage(
+    schema: Schema,
+    columns: Iterable[str] | None,
+    join: Iterable[Schema] | Mapping[Schema, Iterable[str] | None] = (),
+    reads: Iterable[Schema] = (),
+) -> tuple[Coverage, ...]:
+    """The coverage of a consent for a table, with those joined to it and those that derived columns read.
+
+    Raises:
+        ConsentError: nothing is covered of a table, or `reads` are not the tables that the covered columns derive from.
+        InvalidQueryError: there is no such column, or a table to read is not the one that a column was declared over.
+    """
+    joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
+    carried = [(s, coverage_of(s, names)) for s, names in ((schema, columns), *joined)]
+    given, needed = {s.name: s for s in reads}, unsent(carried)
+    missing, idle = sorted(needed.keys() - given.keys()), sorted(given.keys() - needed.keys())
+    if missing:
+        raise ConsentError(f"a covered column is derived from table {missing[0]!r}: name that in reads=")
+    if idle:
+        raise ConsentError(f"no covered column is derived from table {idle[0]!r}: leave it out of reads=")
+    for table, covered in carried:
+        for name in covered.columns:
+            column = table.column(name)
+            if isinstance(column, Exists) and column.table in given:
+                column.over(given[column.table])
+    return *(c for _, c in carried), *(coverage_of(s, needed[s.name][1]) for s in given.values())
+
+
+def coverage_of(schema: Schema, columns: Iterable[str] | None) -> Coverage:
+    """The named columns of a table, in its order; where None, those of the ordinary legal class that are put.
+
+    Raises:
+        ConsentError: no column is left. InvalidQueryError: there is no such column.
+    """
+    if columns is None:
+        names = tuple(n for n, c in schema.stored if c.legal == "ordinary")
+    else:
+        wanted = set(columns)
+        for name in sorted(wanted):
+            schema.column(name)
+        names = tuple(n for n, _ in schema.items if n in wanted)
+    if not names:
+        raise ConsentError(f"the consent covers no column of table {schema.name!r}: name those that it should")
+    return Coverage(schema.name, schema.digest, names)
+
+
+def unsent(carried: Sequence[tuple[Schema, Coverage]]) -> Sources:
+    """The tables that covered derived columns read and that are not carried themselves, with what is read of each.
+
+    Raises:
+        ConsentError: a table is read under two schemas, or is carried without a column that is read.
+    """
+    try:
+        needed = sources(schema.column(name) for schema, covered in carried for name in covered.columns)
+    except InvalidQueryError as why:
+        raise ConsentError(str(why)) from None
+    for _, covered in carried:
+        digest, read = needed.pop(covered.table, (covered.schema_digest, frozenset[str]()))
+        if digest != covered.schema_digest or not read <= set(covered.columns):
+            raise ConsentError(f"a covered column is derived from columns of {covered.table!r}: cover these as well")
+    return needed
+
+
+def check_unsent(carried: Sequence[tuple[Schema, Coverage]], others: Sequence[Coverage]) -> None:
+    """Raise ConsentError unless `others` are exactly the tables and columns that the carried ones derive from."""
+    if unsent(carried) != {c.table: (c.schema_digest, frozenset(c.columns)) for c in others}:
+        raise ConsentError(
+            "the consent's tables are not those contributed and those that their derived columns read: grant it anew"
+        )
+
+
+def to_send(covered: Sequence[Coverage], tables: Mapping[str, Schema]) -> tuple[Coverage, ...]:
+    """The attribute tables whose rows travel beside those of the first table: all that no derived column reads.
+
+    Args:
+        tables: those of the vault, by name.
+    """
+    held = [c for c in covered if c.table in tables and tables[c.table].digest == c.schema_digest]
+    read = sources(tables[c.table].column(name) for c in held for name in c.columns)
+    return tuple(c for c in covered[1:] if c.table not in read)
