@@ -145,7 +145,8 @@ class Resident:
                 covers what is read there; the rows stay in the vault.
 
         Raises:
-            ConsentError: the lifetime account does not hold the loss, the times are past, or `reads` is not right.
+            ConsentError: the lifetime account does not hold the loss, the times are past, or `join` or `reads` are not
+                what they should be.
         """
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)

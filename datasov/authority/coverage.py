@@ -28,6 +28,9 @@ def coverage(
     """
     joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
     carried = [(s, coverage_of(s, names)) for s, names in ((schema, columns), *joined)]
+    events = [s.name for s, _ in carried[1:] if s.kind != "attributes"]
+    if events:
+        raise ConsentError(f"table {events[0]!r} holds events: only attribute tables are joined, others go in reads=")
     given, needed = {s.name: s for s in reads}, unsent(carried)
     missing, idle = sorted(needed.keys() - given.keys()), sorted(given.keys() - needed.keys())
     if missing:

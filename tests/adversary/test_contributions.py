@@ -13,6 +13,7 @@ import pytest
 
 import datasov as ds
 from datasov.authority.admission import pack_table
+from datasov.authority.coverage import coverage_of
 from datasov.errors import ConsentError, DecryptionError, InvalidDataError, SignatureError, VerificationError
 from datasov.model.document import canonical
 from datasov.wire import cbor
@@ -133,7 +134,8 @@ def test_two_rows_of_an_attribute_table_are_refused(city):
 
 def test_an_event_table_is_not_joined(city):
     other = ds.Schema("other", domain="health", columns={"km": ds.Integer(0, 5)})
-    consent = consent_for(city, TRIPS, "mallory", join=[other])
+    covered = (coverage_of(TRIPS, None), coverage_of(other, None))
+    consent = consent_for(city, TRIPS, "mallory", coverage=covered)
     body = signed(city, consent, "mallory", 1, packed(TRIPS, ROWS), [("other", packed(other, [{"km": 1}]))])
     refused(city, consent, body, ConsentError, "attribute")
 
