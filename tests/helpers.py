@@ -24,6 +24,7 @@ from datasov.kernel.monitor import Request
 from datasov.kernel.plan import Plan, compile
 from datasov.model import frames
 from datasov.model.consent import Claims, Consent
+from datasov.model.derived import sources
 from datasov.model.privacy import Loss
 from datasov.model.shard import Part
 from datasov.pool.draft import Draft
@@ -187,17 +188,18 @@ class Harness:
 
     def admit(
         self, schema: ds.Schema, batch: Mapping[object, Sequence[Row]], profiles: Mapping[ds.Schema, Mapping[Any, Row]],
-        columns: Mapping[object, Sequence[str]] | None = None,
+        columns: Mapping[object, Sequence[str]] | None = None, reads: Sequence[ds.Schema] = (),
     ) -> None:  # fmt: skip
-        """Admit each resident's rows, as one draft, under a consent of their own."""
+        """Admit each resident's rows, derived columns as they are given, as one draft, under consents of their own."""
         serial = next(self._serial)
         draft = Draft(self.registry, self.store, self.pool, NOW)  # type: ignore[arg-type]
         for name, rows in batch.items():
-            covered = (columns or {}).get(name)
+            covered = (columns or {}).get(name, list(schema.columns))
             consent = consent_for(
-                CITY_ID, schema, name, join=list(profiles), columns=covered, issued=NOW - 10**6 + serial
-            )
-            codes = frames.encode(schema, list(rows)) if rows else frames.empty_codes(schema)
+                CITY_ID, schema, name, join=list(profiles), columns=covered, issued=NOW - 10**6 + serial,
+                reads=[s for s in reads if sources(schema.column(c) for c in covered)],
+            )  # fmt: skip
+            codes = codes_of(schema, rows)
             joined = {
                 s.name: frames.encode(s, [of[name]]) if name in of else frames.empty_codes(s)
                 for s, of in profiles.items()
@@ -254,4 +256,7 @@ def within(plan: Plan, difference: np.ndarray) -> bool:
 
 
 def codes_of(schema: ds.Schema, rows: Sequence[Row]) -> pl.DataFrame:
-    return frames.encode(schema, list(rows)) if rows else frames.empty_codes(schema)
+    """Codes of rows, in which derived columns are given like any other: what a vault would have computed."""
+    given = {n: ds.Boolean() if isinstance(c, ds.Exists) else c for n, c in schema.items}
+    plain = ds.Schema(schema.name, domain=schema.domain, kind=schema.kind, columns=given)
+    return frames.encode(plain, list(rows)) if rows else frames.empty_codes(plain)

@@ -18,6 +18,10 @@ from tests.helpers import Row
 ZONES = ["Asia/Tokyo", "UTC", "Europe/Berlin", "Pacific/Apia"]
 
 
+RIDES = ds.Schema("rides", domain="health", columns={"at": ds.Timestamp("1950-01-01", "2070-01-01")})
+"""What the derived column `near` reads. No pool holds it: a case gives any truth values, as any rides could."""
+
+
 @dataclass(frozen=True)
 class Case:
     """Residents by name with their rows and profile, whom a consent covers less of, and a question."""
@@ -43,11 +47,12 @@ def schemas(draw: st.DrawFn) -> tuple[ds.Schema, ds.Schema, list[str | ds.Key]]:
         "dec": ds.Decimal("-2.5", draw(st.sampled_from(["3", "99.9"])), scale=1, nullable=draw(null)),
         "at": ds.Timestamp(start, start + dt.timedelta(hours=draw(st.integers(1, 60))), zone=zone, nullable=draw(null)),
         "flag": ds.Boolean(nullable=draw(null)),
+        "near": ds.Exists(RIDES, at="at", other="at", before="2h"),
         "shop": ds.Integer(-5, draw(st.sampled_from([0, 300]))),
     }
     number: Any = columns["num"]
     keys: list[str | ds.Key] = [
-        "cat", "flag", ds.hour("at"), ds.day("at"), ds.week("at"), ds.month("at"),
+        "cat", "flag", "near", ds.hour("at"), ds.day("at"), ds.week("at"), ds.month("at"),
         ds.bin("num", [number.low + 1, number.high]), ds.bin("dec", ["-1.2", 0, "2.9"]), ds.unknown("shop"),
     ]  # fmt: skip
     declared = draw(st.lists(st.lists(st.sampled_from(keys), min_size=1, max_size=2, unique=True), max_size=3))
@@ -87,7 +92,7 @@ def predicates(draw: st.DrawFn, query: ds.Query, rng: random.Random, depth: int 
                 return one & draw(predicates(query, rng, depth - 1))
             case _:
                 return one | draw(predicates(query, rng, depth - 1))
-    name = draw(st.sampled_from(["cat", "num", "dec", "at", "flag", "who.age", "who.ward"]))
+    name = draw(st.sampled_from(["cat", "num", "dec", "at", "flag", "near", "who.age", "who.ward"]))
     column: Any = query.column(name)
     col = ds.col(name)
     if draw(st.integers(0, 5)) == 0:

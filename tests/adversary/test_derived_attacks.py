@@ -13,14 +13,15 @@ import polars as pl
 import pytest
 
 import datasov as ds
-from datasov.authority.admission import pack_table
+from datasov.authority.admission import Admission, pack_table
 from datasov.errors import ConsentError, InvalidDataError, VerificationError
 from datasov.kernel import monitor
 from datasov.model.consent import Coverage
 from datasov.model.document import canonical
+from datasov.pool.draft import Draft
 from datasov.wire import cbor, columns
 from tests.adversary.test_contributions import refused
-from tests.helpers import PURPOSE, RHO, consent_for, signed, values
+from tests.helpers import CITY_ID, NOW, PURPOSE, RHO, Harness, consent_for, signed, values
 
 WHEN = ds.Timestamp("2027-01-01", "2027-12-31")
 RIDES = ds.Schema("rides", domain="mobility", columns={"at": WHEN, "line": ds.Category(["U1", "U2"])})
@@ -189,3 +190,23 @@ def test_a_consent_over_one_domain_never_answers_for_two(city, monkeypatch):
     city.admit(*attempt(city, [OWN, READ]))
     city.release(both.keys("near").count().distinct(), loss=RHO, purpose=PURPOSE)
     assert seen[-1].tolist() == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("read", "counts"),
+    [
+        ([READ], True), ([], False), ([Coverage("rides", OLDER.digest, ("at", "line"))], False),
+        ([Coverage("rides", RIDES.digest, ("at",))], False), ([Coverage("pay", PAY.digest, ("at",))], False),
+        ([Coverage("rides", RIDES.digest, ("line", "at", "km"))], True),
+    ],
+)  # fmt: skip
+def test_the_pool_asks_for_every_domain_itself(tmp_path, read, counts):
+    """A second line: had admission let a narrower consent in, a question that reads the bit leaves it out."""
+    harness = Harness(tmp_path)
+    consent = consent_for(CITY_ID, VISITS, "mallory", coverage=(OWN, *read))
+    draft = Draft(harness.registry, harness.store, harness.pool, NOW)
+    assert draft.add(Admission(consent, 1, bytes(32), ROWS, {}, (VISITS,)))
+    draft.write()
+    query = ds.query(VISITS).bound(rows=9).count()
+    assert harness.totals(query).tolist() == [[2]]
+    assert harness.totals(query.where(ds.col("near") == True)).tolist() == [[1 if counts else 0]]  # noqa: E712

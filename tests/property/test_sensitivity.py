@@ -17,7 +17,7 @@ from datasov.kernel.plan import compile
 from datasov.model.query import query_from_document
 from tests.helpers import Harness, within
 from tests.naive import contributed
-from tests.strategies import Case, cases, table
+from tests.strategies import RIDES, Case, cases, table
 
 
 def pool_of(folder: Path, case: Case, names: list[str], rng: random.Random) -> Harness:
@@ -30,7 +30,7 @@ def pool_of(folder: Path, case: Case, names: list[str], rng: random.Random) -> H
 
     def admit(batch: list[str], old: bool = False) -> None:
         rows = {n: table(case.schema, rng, rng.randint(0, height)) if old else case.rows[n] for n in batch}
-        harness.admit(case.schema, rows, {case.profile: case.profiles}, case.narrow)
+        harness.admit(case.schema, rows, {case.profile: case.profiles}, case.narrow, [RIDES])
 
     if stale:
         admit(stale, old=True)

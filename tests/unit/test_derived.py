@@ -310,6 +310,21 @@ def test_both_ends_of_a_window_count_to_the_microsecond(ann, times, near, recent
     assert ann.scan(VISITS, ["near", "recent"]).rows() == [(near, recent), (False, False)], "an unknown time: false"
 
 
+def test_an_unknown_time_is_not_the_beginning_of_1970(ann):
+    """Inside, a null has the code 0 for a moment, which is an instant as good as any other."""
+    when = ds.Timestamp("1960-01-01", "1980-01-01", nullable=True)
+    rides = ds.Schema("rides", domain="mobility", columns={"at": when})
+    near = ds.Exists(rides, at="at", other="at", before="1h", after="1h")
+    visits = ds.Schema("visits", domain="health", columns={"at": when, "near": near})
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    ann.put_all(
+        [(visits, [{"at": None}, {"at": epoch}, {"at": epoch + dt.timedelta(hours=2)}]), (rides, [{"at": None}])]
+    )
+    assert ann.scan(visits, ["near"])["near"].to_list() == [False, False, False]
+    ann.put(rides, [{"at": epoch}])
+    assert ann.scan(visits, ["near"])["near"].to_list() == [False, True, False]
+
+
 def test_the_where_of_the_other_table_and_columns_without_times(ann):
     ann.put(VISITS, [visit(BASE), visit(hour(5)), visit(None)])
     assert ann.scan(VISITS, DERIVED).rows() == [(False,) * 5] * 3, "a table that the vault does not know has no rows"
