@@ -69,7 +69,8 @@ class Claims:
         issuer: the resident's Ed25519 public key for this domain and this controller, 32 bytes.
         audience: the text of the city's id.
         token_id: 16 random bytes.
-        coverage: the event table first, then the attribute tables that the vault joins to it.
+        coverage: the event table first, then the attribute tables that the vault joins to it, then the tables that only
+            derived columns read.
         loss: the most that all answers under this purpose may ever cost this resident.
         status: index in the city's status lists, 32 bits, random.
     """
