@@ -83,9 +83,7 @@ class Pool:
             return Snapshot(
                 account=partition.name if request.loss.measure == "zcdp" else partition.name + "/pure",
                 fence={partition.stream: partition.version},
-                eligible=partition.eligible(
-                    columns, tables, request.trust.name, request.loss.measure, self._now()
-                ),
+                eligible=partition.eligible(columns, tables, request.trust.name, request.loss.measure, self._now()),
                 caps=partition.caps(),
                 shards=[self._shard(query.schema, partition, n) for n in sorted(partition.shards)],
             )
