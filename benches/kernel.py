@@ -7,8 +7,8 @@ clipped. The raw side is `group_by(key).agg(len, sum)` over the same codes (u16,
 - `charged_ratio`: the whole release: each resident's own account charged durably too, output and leaf committed.
 - `where_ratio`: as the first, with a `where` on another column and the bounds applied to the rows that pass it;
   `where_charged_ratio`: the whole release of that.
-- `cold_ratio`: the sealed pool read from files (hashed, decrypted, into frames), against the same rows with their ranks
-  read from plain Parquet (zstd-1); `cold_data_ratio`: against Parquet of the data columns alone.
+- `cold_ratio`: the sealed pool read from files (checked, decrypted, into frames), against the same rows with their
+  ranks read from plain Parquet (zstd-1); `cold_data_ratio`: against Parquet of the data columns alone.
 - `admission_s_per_10m`: seconds of indexing 10M contributed rows, signatures and decryption aside.
 """
 
@@ -27,18 +27,18 @@ import numpy as np
 import polars as pl
 
 import datasov as ds
-from datasov.crypto.kdf import sha256
 from datasov.engine.local import threads
 from datasov.kernel import monitor
 from datasov.kernel.contribute import Exact, add, contribute, total
 from datasov.kernel.ledger import Ledger
-from datasov.kernel.noise import Noised, draw
+from datasov.kernel.noise import draw
 from datasov.kernel.plan import compile
 from datasov.model.document import canonical
-from datasov.model.shard import RESIDENT, Shard
+from datasov.model.plan import Noised, Request
+from datasov.model.shard import RESIDENT, Shard, Snapshot
 from datasov.pool.pool import RESIDENTS_PER_SHARD, schema_order, shard_from_bytes, shard_to_bytes
 from datasov.pool.ranks import ranked
-from datasov.pool.sealed import open_shard, seal_shard
+from datasov.pool.sealed import fingerprint, open_shard, seal_shard
 from datasov.store.sqlite import SQLiteStore
 
 KEYS, ROWS_A_RESIDENT, RUNS = 1000, 50, 5
@@ -92,13 +92,13 @@ class _Pool:
         self._ends = np.full(residents, now + 10**8, dtype=np.int64)
         self._caps = np.full((2, residents), 10**12, dtype=np.int64)
 
-    def snapshot(self, request: monitor.Request) -> monitor.Snapshot:
+    def snapshot(self, request: Request) -> Snapshot:
         now = int(time.time()) + 0 * request.epoch
         eligible = self._live & (self._begins <= now) & (now < self._ends)
-        return monitor.Snapshot("bench", {"registry/bench": 0}, eligible, self._caps, self._shards)
+        return Snapshot("bench", {"registry/bench": 0}, eligible, self._caps, self._shards)
 
 
-def _record(request: monitor.Request, noised: Noised) -> tuple[bytes, bytes]:
+def _record(request: Request, noised: Noised) -> tuple[bytes, bytes]:
     return b"".join(v.tobytes() for v in noised.values), canonical(request.document())
 
 
@@ -119,7 +119,7 @@ def cold(held: list[Shard], folder: Path) -> tuple[float, float]:
     """The ratios of reading the sealed pool to reading plain Parquet, with the ranks and without."""
     key, name = bytes(range(32)), "00" * 16
     sealed = [seal_shard(key, name, n, 1, shard_to_bytes(shard)) for n, shard in enumerate(held)]
-    prints = [sha256(data) for data in sealed]
+    prints = [fingerprint(data) for data in sealed]
     for n, data in enumerate(sealed):
         (folder / f"{n}.shard").write_bytes(data)
     del sealed
@@ -130,7 +130,7 @@ def cold(held: list[Shard], folder: Path) -> tuple[float, float]:
 
     def one(n: int) -> Shard:
         data = (folder / f"{n}.shard").read_bytes()
-        if sha256(data) != prints[n]:
+        if fingerprint(data) != prints[n]:
             raise AssertionError("the shard's file is not the one that was written")
         return shard_from_bytes(open_shard(key, name, n, 1, data), 0, "")
 
@@ -158,10 +158,10 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
         pool, engine = _Pool(held, sum(s.residents for s in held)), threads()
         asked = 0
 
-        def request(query: ds.Query) -> monitor.Request:
+        def request(query: ds.Query) -> Request:
             nonlocal asked
             asked += 1
-            return monitor.Request(compile(query), LOSS, "bench", ds.central(), asked)
+            return Request(compile(query), LOSS, "bench", ds.central(), asked)
 
         def released(query: ds.Query) -> None:
             monitor.release(

@@ -6,7 +6,7 @@ The question, the schema and the residents are those of the bench `kernel`: 50 r
 - `seconds`, `ratio_to_local`: both maps and the addition, the shards in the cluster's memory already; medians over runs
   that alternate with threads. `first_seconds`: the first question, whose shards are sent.
 - `*_s_per_shard`: one processor's seconds for a shard of 8,192 residents, in a process of its own.
-- `open_s_per_shard`: a sealed shard from memory: hash, decryption, frames. `ipc_s_per_mb`: a shard to bytes and back.
+- `open_s_per_shard`: a sealed shard from memory: decryption, frames. `ipc_s_per_mb`: a shard to bytes and back.
 - `driver_bytes_per_resident`: what the city's process receives for a resident: the price. `part_bytes_per_shard` stays
   with the workers. `total_bytes_per_shard` is received too. `sent_bytes_per_resident`: to each machine, once a map.
 - `charge_s_per_million`, `charge_bytes_per_resident`: all accounts read, charged, sealed and written durably, after one
@@ -48,9 +48,10 @@ from datasov.kernel.monitor import Engine
 from datasov.kernel.noise import draw
 from datasov.kernel.plan import compile
 from datasov.model.consent import Claims, Coverage
-from datasov.model.shard import Integers, Part, Shard
+from datasov.model.plan import Request
+from datasov.model.shard import Integers, Part, Shard, Snapshot
 from datasov.pool.pool import RESIDENTS_PER_SHARD, shard_from_bytes, shard_to_bytes
-from datasov.pool.sealed import SealedAccounts, open_shard, seal_shard
+from datasov.pool.sealed import SealedAccounts, fingerprint, open_shard, seal_shard
 from datasov.store.sqlite import SQLiteStore
 from datasov.wire import cbor
 
@@ -111,10 +112,10 @@ def shard_costs() -> dict[str, object]:
     everybody = np.ones(shard.residents, dtype=np.bool_)
     part = contribute(PLAN, shard, everybody)
     sealed = seal_shard(KEY, "00" * 16, 0, 1, shard_to_bytes(shard))
-    fingerprint = sha256(sealed)
+    name = fingerprint(sealed)
 
     def opened() -> Shard:
-        if sha256(sealed) != fingerprint:
+        if fingerprint(sealed) != name:
             raise AssertionError("the shard is not the one that was sealed")
         return shard_from_bytes(open_shard(KEY, "00" * 16, 0, 1, sealed), 0, "")
 
@@ -143,9 +144,9 @@ def sent_with_a_question(residents: int) -> float:
         sizes.append(len(data) + sum(len(b.raw()) for b in buffers))
         return []
 
-    request = monitor.Request(PLAN, LOSS, "bench", ds.central(), 0)
+    request = Request(PLAN, LOSS, "bench", ds.central(), 0)
     caps = np.full((2, residents), 10**12, dtype=np.int64)
-    monitor._parts(request, monitor.Snapshot("bench", {}, caps[0] > 0, caps, []), engine)
+    monitor._parts(request, Snapshot("bench", {}, caps[0] > 0, caps, []), engine)
     return round(sizes[0] / residents, 2)
 
 

@@ -30,6 +30,7 @@ from datasov.model.privacy import Loss, Trust, central, pure, zcdp
 from datasov.model.query import Query, query
 from datasov.model.release import Release
 from datasov.model.schema import Key, Schema, bin, day, hour, month, unknown, week
+from datasov.model.series import Series, SeriesRelease, series
 from datasov.model.suggest import Bounds
 from datasov.resident import Resident
 from datasov.sql import sql
@@ -67,6 +68,8 @@ __all__ = [
     "Release",
     "Resident",
     "Schema",
+    "Series",
+    "SeriesRelease",
     "SignatureError",
     "StoreError",
     "Timestamp",
@@ -80,6 +83,7 @@ __all__ = [
     "month",
     "pure",
     "query",
+    "series",
     "sql",
     "unknown",
     "week",

@@ -16,18 +16,21 @@ from datasov.authority import messages
 from datasov.authority.admission import Admission, admit
 from datasov.authority.registry import Registry
 from datasov.engine.local import threads
-from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
+from datasov.errors import ConflictError, ConsentError, DatasovError, InternalError, InvalidQueryError, StoreError
 from datasov.kernel import monitor
-from datasov.kernel.ledger import Ledger
-from datasov.kernel.noise import Noised
+from datasov.kernel import series as monitor_series
+from datasov.kernel.ledger import KEY, Ledger
 from datasov.kernel.plan import compile
+from datasov.kernel.series import compile_series
 from datasov.model.consent import CityId, Consent, check_purpose
 from datasov.model.document import canonical
-from datasov.model.preview import Preview, least_loss, preview
+from datasov.model.plan import Noised, Request
+from datasov.model.preview import Preview, least_loss, preview, preview_series
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.query import Query
 from datasov.model.release import Release
 from datasov.model.schema import Schema
+from datasov.model.series import Series, SeriesRelease
 from datasov.model.suggest import Bounds, suggest
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
@@ -37,7 +40,16 @@ from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.leaves import encode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
-from datasov.tlog.record import leaf_of, pack_release, unpack_release
+from datasov.tlog.record import (
+    is_series,
+    leaf_of,
+    leaf_of_series,
+    pack_opening,
+    pack_release,
+    pack_step,
+    unpack_release,
+    unpack_series,
+)
 from datasov.tlog.ticks import REVOCATION, commitment, publish
 
 _ADMIT_AT_ONCE = 512
@@ -88,6 +100,8 @@ class City:
         name: str | None = None,
         epoch: int = DAY,
         tick: int = HOUR,
+        allowance: Loss | None = None,
+        period: int = 365 * DAY,
         operator_key: bytes | None = None,
         reanchor: bool = False,
         clock: Callable[[], float] = time.time,
@@ -101,6 +115,9 @@ class City:
             purposes: what may be asked for; fixed then too.
             trust: the trust model; :func:`datasov.central` is the only one so far.
             epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
+            allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
+                1970); fixed then too. None: all of it. What one period leaves does not add to the next, and the budget
+                stays the most that all periods may ever cost together.
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
@@ -119,23 +136,27 @@ class City:
             )
         if new:
             _found(
-                path, operator_key, budget, purposes, trust or central(), path.stem if name is None else name, epoch,
-                tick, int(clock()),
+                path, operator_key, budget, allowance, period, purposes, trust or central(),
+                path.stem if name is None else name, epoch, tick, int(clock()),
             )  # fmt: skip
         store, key = place.open_store(path, operator_key)
         try:
             city = cls(path, store, key, clock, engine or threads())
             if not new:
-                city._check_same(budget, purposes, trust)
+                city._check_same(budget, purposes, trust, allowance)
             city._check_anchor(new or reanchor)
         except BaseException:
             store.close()
             raise
         return city
 
-    def _check_same(self, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust | None) -> None:
+    def _check_same(
+        self, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust | None, allowance: Loss | None
+    ) -> None:
         if budget is not None and budget != self.budget:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
+        if allowance is not None and allowance != self._ledger.allowance:
+            raise StoreError("the city keeps the allowance that it was founded with: open it without naming one")
         if purposes is not None and sorted(set(purposes)) != list(self.purposes):
             raise StoreError("the city keeps the purposes that it was founded with: open it without naming any")
         if trust is not None and trust != self.trust:
@@ -167,7 +188,16 @@ class City:
     @property
     def remaining(self) -> Loss:
         """What is left of the budget, exactly."""
-        return self._ledger.remaining
+        return self._ledger.remaining()
+
+    @property
+    def allowance(self) -> Loss:
+        """What may still be spent in this period, exactly: at most what is left of the budget."""
+        return self._ledger.remaining(self._period)
+
+    @property
+    def _period(self) -> int:
+        return int(self._clock()) // int(self._settings["period"])
 
     @property
     def epoch(self) -> int:
@@ -256,12 +286,14 @@ class City:
                 break
         self._anchor()
 
-    def preview(self, query: Query, *, loss: Loss, confidence: float = 0.95) -> Preview:
+    def preview(self, query: Query | Series, *, loss: Loss, confidence: float = 0.95) -> Preview:
         """The error to expect, before anything is spent. It touches no data.
 
         Raises:
             InvalidQueryError: the question is malformed or unbounded.
         """
+        if isinstance(query, Series):
+            return preview_series(query, compile_series(query), loss, confidence)
         plan = compile(query)
         notes: tuple[str, ...] = ()
         if plan.blind:
@@ -272,7 +304,12 @@ class City:
         return preview(query, plan.statistics, plan.parts, plan.scales(loss), plan.cells, loss, confidence, notes)
 
     def loss_for(
-        self, query: Query, *, within: float | Mapping[str, float], confidence: float = 0.95, like: Loss | None = None
+        self,
+        query: Query | Series,
+        *,
+        within: float | Mapping[str, float],
+        confidence: float = 0.95,
+        like: Loss | None = None,
     ) -> Loss:
         """The least loss for which every margin of the preview is at most `within`: the inverse of :meth:`preview`.
 
@@ -318,7 +355,7 @@ class City:
         epoch = present if as_of is None else as_of
         if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= present:
             raise InvalidQueryError(f"as_of is the number of a data epoch up to the present one, {present}")
-        request = monitor.Request(plan, loss, purpose, self.trust, epoch)
+        request = Request(plan, loss, purpose, self.trust, epoch, period=self._period)
         if epoch < present:
             self._authorise(request)
             stored = self._ledger.stored(request.key)
@@ -335,11 +372,51 @@ class City:
         self._anchor()
         return unpack_release(data)
 
-    def _authorise(self, request: monitor.Request) -> None:
+    def follow(self, series: Series, *, loss: Loss, purpose: str) -> SeriesRelease:
+        """Open a series, or continue it: the steps that are over are counted, noised and released, each once.
+
+        Args:
+            loss: what the whole horizon costs: the city's budget at the opening, and at most each resident, as they
+                take part. Asked again, the same series with the same loss and purpose goes on where it was.
+
+        Raises:
+            As :meth:`release`.
+        """
+        plan = compile_series(series)
+        plan.losses(series.paid(loss))
+        self.tick()
+        request = Request(plan, loss, purpose, self.trust, 0, period=self._period, series=series)
+        with self._guard:
+            asking = self._asking.setdefault(request.key, _Asking())
+        with asking.lock:
+            bodies = monitor_series.follow(
+                request, series, series.over(self._clock()), authorise=self._authorise, ledger=self._ledger,
+                pool=self._pool, engine=self._engine,
+                record=lambda noised, step: self._record_step(request, noised, step),
+            )  # fmt: skip
+        self._anchor()
+        return unpack_series(bodies)
+
+    def _record_step(self, request: Request, noised: Noised, step: int) -> tuple[bytes, bytes]:
+        now = int(self._clock())
+        if step >= 0:
+            return pack_step(noised, step, now)
+        if request.series is None:
+            raise InternalError("a step belongs to a series")
+        plan = request.plan
+        opening = SeriesRelease(
+            identifier=noised.identifier, city=str(self.id), series=request.series, purpose=request.purpose,
+            programme=request.programme, loss=request.loss, trust=request.trust,
+            mechanism=plan.mechanism(request.loss) + ", binary tree", time=now, statistic=plan.statistics[0],
+            scale=plan.scales(request.series.paid(request.loss))[0],
+        )  # fmt: skip
+        return pack_opening(opening), encode_leaf(leaf_of_series(opening))
+
+    def _authorise(self, request: Request) -> None:
         if request.purpose not in self.purposes:
             raise ConsentError("a purpose that this city does not declare: see city.purposes")
 
-    def _record(self, request: monitor.Request, noised: Noised) -> tuple[bytes, bytes]:
+    def _record(self, request: Request, noised: Noised) -> tuple[bytes, bytes]:
         plan = request.plan
         release = Release(
             identifier=noised.identifier, city=str(self.id), query=plan.query, purpose=request.purpose,
@@ -351,8 +428,9 @@ class City:
         return pack_release(release), encode_leaf(leaf_of(release))
 
     def releases(self) -> list[Release]:
-        """All that was ever released, in order."""
-        return [unpack_release(body) for body in self._ledger.outputs()]
+        """All that was ever released, in order, but for the steps of series."""
+        bodies = (body[KEY:] for body in self._store.read("releases"))
+        return [unpack_release(body) for body in bodies if not is_series(body)]
 
     def compact(self, schema: Schema, purpose: str) -> None:
         """Fold pending contributions into the pool's shards and erase the rows of revoked consents from them."""
@@ -392,30 +470,34 @@ class City:
 
 
 def _found(
-    path: Path, operator_key: bytes | None, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust,
-    name: str, epoch: int, tick: int, now: int,
+    path: Path, operator_key: bytes | None, budget: Loss | None, allowance: Loss | None, period: int,
+    purposes: Sequence[str] | None, trust: Trust, name: str, epoch: int, tick: int, now: int,
 ) -> None:  # fmt: skip
     if budget is None:
         raise InvalidQueryError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
     check_loss(budget)
+    if allowance is not None:
+        check_loss(allowance)
+        if not allowance <= budget:
+            raise InvalidQueryError("an allowance is a part of the budget: give one that is not above it")
     if not purposes or isinstance(purposes, str):
         raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
     for purpose in purposes:
         check_purpose(purpose)
     if not name or not name.isprintable() or len(name) > 64 or ":" in name:
         raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
-    if not all(isinstance(s, int) and s > 0 for s in (epoch, tick)):
-        raise InvalidQueryError("epoch and tick are whole numbers of seconds above zero")
+    if not all(isinstance(s, int) and s > 0 for s in (epoch, tick, period)):
+        raise InvalidQueryError("epoch, tick and period are whole numbers of seconds above zero")
     operator = place.operator_key(path, operator_key, create=True)
     signing, opening = place.keys(operator)
     settings = {
         "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
         "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
-        "founded": now,
+        "period": period, "founded": now,
     }  # fmt: skip
 
     def fill(store: SQLiteStore) -> None:
         store.append({"city": (0, [canonical(settings)])})
-        Ledger(store, budget)
+        Ledger(store, budget, allowance)
 
     place.found(path, operator, fill)

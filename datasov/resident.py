@@ -241,6 +241,8 @@ class Resident:
     def receipts(self, log: LogReader) -> list[Receipt]:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.
 
+        A series is one of them where a consent covered it at its opening or later: its loss is that of all its steps.
+
         All leaves are read and filtered here, so that the log never learns which ones matter to whom. The checkpoint
         is compared with the one remembered from before, for each city: a log that forgot or rewrote anything, or is of
         no city that holds a consent, is a ProofError.
@@ -264,7 +266,7 @@ class Resident:
             for index, data in enumerate(leaves):
                 leaf = decode_leaf(data)
                 if isinstance(leaf, ReleaseLeaf) and any(
-                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables) for c in consents
+                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
                 ):
                     found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
         return [found[i] for i in sorted(found)]

@@ -34,7 +34,7 @@ def audit(city: ds.City) -> int:
     charged: Counter[str] = Counter()
     for partition in city._registry.refresh():
         spent = np.zeros(len(partition), dtype=np.int64)
-        for body in city._ledger._store.read("accounts/" + partition.name):
+        for body in city._ledger.store.read("accounts/" + partition.name):
             identifier, loss = body[:16].hex(), int.from_bytes(body[16:24], "big")
             assert loss == reserved[identifier], "a charge of another loss than the reservation's"
             assert not any(body[24:32]), "a delta that nobody asked for"

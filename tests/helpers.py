@@ -20,11 +20,12 @@ from datasov.authority.registry import Registry
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConflictError, StoreError
 from datasov.kernel.contribute import Exact, add, contribute, total
-from datasov.kernel.monitor import Request
-from datasov.kernel.plan import Plan, compile
+from datasov.kernel.ledger import Ledger
+from datasov.kernel.plan import compile
 from datasov.model import frames
 from datasov.model.consent import Claims, Consent
 from datasov.model.derived import sources
+from datasov.model.plan import Plan, Request
 from datasov.model.privacy import Loss
 from datasov.model.shard import Part
 from datasov.pool.draft import Draft
@@ -133,6 +134,11 @@ def enrol(
 def found_city(folder: Path, clock: Callable[[], float], **given: Any) -> ds.City:
     """A small city: budget 1, one purpose."""
     return ds.City.open(folder / "lake.city", clock=clock, **{"budget": ds.zcdp(rho=1), "purposes": [PURPOSE], **given})
+
+
+def outputs(ledger: Ledger) -> list[bytes]:
+    """All persisted outputs of a ledger, in order, without their keys."""
+    return [bytes(body[32:]) for body in ledger.store.read("releases")]
 
 
 class MemoryStore:

@@ -46,14 +46,17 @@ def granted(records: Iterable[Record]) -> Loss:
     return sum(largest.values(), Loss(0))
 
 
-def covers(claims: Claims, purpose: str, time: int, asked: Sequence[tuple[str, bytes, tuple[str, ...]]]) -> bool:
+def covers(
+    claims: Claims, purpose: str, time: int, asked: Sequence[tuple[str, bytes, tuple[str, ...]]], standing: bool = False
+) -> bool:
     """Whether a question could have drawn on what the consent covers.
 
     Args:
         time: Unix seconds of the question.
         asked: name, schema digest and columns read of each table, the base table first.
+        standing: a series, which draws from `time` on.
     """
-    if purpose != claims.purpose or not claims.not_before <= time < claims.expires:
+    if purpose != claims.purpose or time >= claims.expires or (time < claims.not_before and not standing):
         return False
     tables, columns = covered_tables(claims), covered_columns(claims)
     for place, (name, schema, read) in enumerate(asked):

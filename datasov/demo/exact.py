@@ -12,7 +12,7 @@ import polars as pl
 
 from datasov.demo.questions import Question
 from datasov.demo.source import AGES, INCOMES, Source, baskets, months
-from datasov.kernel.plan import Plan
+from datasov.model.plan import Plan
 from datasov.model.shard import PAIR, RESIDENT, ROW, Shard
 
 

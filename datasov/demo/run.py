@@ -21,8 +21,8 @@ from datasov.demo.people import Enrolled, enrol_all
 from datasov.demo.questions import BUDGET, PURPOSE, Question, Tables, questions, tables
 from datasov.demo.source import Source, load
 from datasov.errors import InternalError, StoreError
-from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
+from datasov.model.plan import Request
 
 
 @dataclass(frozen=True, slots=True)

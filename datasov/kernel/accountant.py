@@ -1,21 +1,14 @@
 """Composition of losses in whole units.
 
-rho-zCDP and delta compose by addition, adaptively (Bun and Steinke 2016, lemmas 2.3 and 8.2), pure epsilon too; fully
-adaptive composition under a fixed total holds as well (Whitehouse, Ramdas, Rogers and Wu 2023, theorem 1), which is
-what the ledger's `reserve` enforces.
+rho-zCDP and delta compose by addition, adaptively (Bun and Steinke 2016, lemmas 2.3 and 8.2), pure epsilon too: it is
+the addition of `Loss`. Fully adaptive composition under a fixed total holds as well (Whitehouse, Ramdas, Rogers and Wu
+2023, theorem 1), which is what the ledger's `reserve` enforces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from datasov.errors import InvalidQueryError
 from datasov.model.privacy import Loss, Measure
-
-
-def compose(losses: Iterable[Loss], measure: Measure = "zcdp") -> Loss:
-    """The loss of all of them together, exactly."""
-    return sum(losses, Loss(0, measure))
 
 
 def charged(loss: Loss, measure: Measure) -> Loss:

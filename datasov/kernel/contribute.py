@@ -13,11 +13,12 @@ import numpy.typing as npt
 import polars as pl
 
 from datasov.errors import InternalError
-from datasov.kernel.plan import MAX_WEIGHT, Plan
+from datasov.kernel.plan import MAX_WEIGHT
 from datasov.model.aggregate import Aggregate
 from datasov.model.charges import SHARES
 from datasov.model.expression import expression
 from datasov.model.partition import cell_expression, unit_expression
+from datasov.model.plan import Plan
 from datasov.model.privacy import NANO, Loss
 from datasov.model.shard import PAIR, RESIDENT, ROW, Integers, Part, Shard, Vector, runs
 from datasov.model.statistics import Statistic
@@ -41,8 +42,11 @@ class Exact:
         return "Exact(redacted)"
 
 
-def contribute(plan: Plan, shard: Shard, eligible: npt.NDArray[np.bool_]) -> Part:
-    """The bounded vectors of a shard's residents for whom `eligible` (length `shard.residents`) is true."""
+def contribute(plan: Plan, shard: Shard, eligible: npt.NDArray[np.bool_], left: Integers | None = None) -> Part:
+    """The bounded vectors of a shard's residents for whom `eligible` (length `shard.residents`) is true.
+
+    `left`: under a `where` and the blind index, how many rows of each resident may count, instead of `plan.rows`.
+    """
     if not eligible.any():
         none = np.zeros(0, dtype=np.int64)
         return Part(shard.first, shard.residents, (Vector(none, none, none),) * len(plan.statistics))
@@ -53,7 +57,7 @@ def contribute(plan: Plan, shard: Shard, eligible: npt.NDArray[np.bool_]) -> Par
     mask = mask if eligible.all() else mask & pl.Series(eligible[rows[RESIDENT].to_numpy()])
     after = rows.select(n for n in rows.columns if n in read or n in (RESIDENT, pair, row))
     if predicate is not None:
-        kept, starts = _bounded_anew(plan, shard, after.filter(mask))
+        kept, starts = _bounded_anew(plan, shard, after.filter(mask), left)
     else:
         kept = shard.joined(after.drop(pair).filter(mask), read)
         starts = np.flatnonzero(kept[row].to_numpy() == 0) if plan.index == shard.order else None
@@ -202,7 +206,9 @@ def _bound(plan: Plan) -> pl.Expr:
     return row if plan.blind else row & (pl.col(PAIR + plan.index) < plan.keys)
 
 
-def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.DataFrame, Integers | None]:
+def _bounded_anew(
+    plan: Plan, shard: Shard, passing: pl.DataFrame, left: Integers | None
+) -> tuple[pl.DataFrame, Integers | None]:
     """Bound the rows that a `where` let pass: their pairs and rows are ranked again, in their stored order.
 
     Returns the rows that stay, and the place of the first row of each pair among them.
@@ -217,7 +223,7 @@ def _bounded_anew(plan: Plan, shard: Shard, passing: pl.DataFrame) -> tuple[pl.D
         firsts = runs(resident[starts])
         ranks = np.arange(len(starts)) - np.repeat(firsts, np.diff(firsts, append=len(starts)))
         starts, lengths = starts[ranks < plan.keys], lengths[ranks < plan.keys]
-    lengths = np.minimum(lengths, plan.rows)
+    lengths = np.minimum(lengths, plan.rows if left is None else left[resident[starts]])
     first = np.cumsum(lengths) - lengths
     places = np.arange(lengths.sum()) + np.repeat(starts - first, lengths)
     return passing.drop(pair, row)[places], first

@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from datasov.errors import BudgetExceededError, ConflictError, InternalError, InvalidQueryError, StoreError
-from datasov.kernel.accountant import charged, compose
+from datasov.kernel.accountant import charged
 from datasov.model.charges import Amounts, amounts, grown, pack, unpack
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss
 
 Mask = npt.NDArray[np.bool_]
+Batch: TypeAlias = Mapping[str, tuple[int, Sequence[bytes]]]
 KEY = 32
 
 
@@ -30,7 +31,7 @@ class Store(Protocol):
     """Streams of byte strings; `append` is atomic, durable, and a ConflictError unless every length is as expected."""
 
     def read(self, stream: str, after: int = 0, limit: int = -1) -> Sequence[bytes]: ...
-    def append(self, batch: Mapping[str, tuple[int, Sequence[bytes]]]) -> None: ...
+    def append(self, batch: Batch) -> None: ...
     def length(self, stream: str) -> int: ...
 
 
@@ -55,41 +56,40 @@ class Ledger:
     Args:
         store: where the streams are.
         budget: the whole budget; written when the ledger is new, and None for one that exists.
+        allowance: of it, the most in any one period; written then too. None: all of it.
 
     Raises:
         StoreError: the ledger exists with another budget, or there is none and no budget is given.
     """
 
-    def __init__(self, store: Store, budget: Loss | None = None) -> None:
-        self._store, self._lock = store, threading.RLock()
+    def __init__(self, store: Store, budget: Loss | None = None, allowance: Loss | None = None) -> None:
+        self.store, self._lock = store, threading.RLock()
         self._read = 0
-        self._budget: Loss | None = None
-        self._spent = Loss(0)
+        self.budget, self.allowance = Loss(0), Loss(0)
+        self._spent, self._periods = Loss(0), dict[int, Loss]()
         self._open: set[str] = set()
+        self._standing: dict[bytes, str] = {}
         self._releases: dict[bytes, int] = {}
         self._accounts: dict[str, tuple[int, Amounts]] = {}
         self._refresh()
-        if self._budget is None:
+        if self.budget.nano == 0:
             if budget is None:
                 raise StoreError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
-            self._store.append({"ledger": (0, [canonical({"op": "open", "budget": budget.document()})])})
+            opening = {"op": "open", "budget": budget.document(), "allowance": (allowance or budget).document()}
+            self.store.append({"ledger": (0, [canonical(opening)])})
             self._refresh()
-        if budget is not None and budget != self._budget:
+        if budget is not None and budget != self.budget:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
 
-    @property
-    def budget(self) -> Loss:
-        """The whole budget."""
-        if self._budget is None:
-            raise InternalError("the ledger has no budget")
-        return self._budget
-
-    @property
-    def remaining(self) -> Loss:
-        """What is neither reserved nor spent, exactly."""
+    def remaining(self, period: int | None = None) -> Loss:
+        """What is neither reserved nor spent, exactly: of the whole budget, or of what one period may still take."""
         with self._lock:
             self._refresh()
-            return self.budget - self._spent
+            left = self.budget - self._spent
+            if period is None:
+                return left
+            now = self.allowance - self._periods.get(period, Loss(0, left.measure))
+            return Loss(min(left.nano, now.nano), left.measure, min(left.delta, now.delta))
 
     def stored(self, key: bytes) -> bytes | None:
         """The persisted output of the question with this key (32 bytes), byte for byte, or None."""
@@ -98,17 +98,13 @@ class Ledger:
             at = self._releases.get(key)
             if at is None:
                 return None
-            body = self._store.read("releases", at, 1)[0]
+            body = self.store.read("releases", at, 1)[0]
             if body[:KEY] != key:
                 raise InternalError("the stored releases do not match the ledger")
             return bytes(body[KEY:])
 
-    def outputs(self) -> list[bytes]:
-        """All persisted outputs, in order."""
-        return [bytes(body[KEY:]) for body in self._store.read("releases")]
-
-    def reserve(self, loss: Loss) -> Reservation:
-        """Charge a loss to the global budget, durably, before anything is drawn. It is never given back.
+    def reserve(self, loss: Loss, period: int = 0) -> Reservation:
+        """Charge a loss to the global budget, in a period, durably, before anything is drawn. It is never given back.
 
         Raises:
             BudgetExceededError: less than the loss is left.
@@ -118,16 +114,15 @@ class Ledger:
             raise InvalidQueryError("a loss is above zero")
         cost = charged(loss, self.budget.measure)
         identifier = os.urandom(16)
-        entry = canonical({"op": "reserve", "id": identifier.hex(), "loss": cost.document()})
+        entry = canonical({"op": "reserve", "id": identifier.hex(), "loss": cost.document(), "period": period})
         while True:
             with self._lock:
-                self._refresh()
-                if not self._spent + cost <= self.budget:
-                    raise BudgetExceededError(
-                        "the city's remaining budget does not cover this loss: see city.remaining"
-                    )
+                if not cost <= self.remaining():
+                    raise BudgetExceededError("the city's budget does not cover this loss: see city.remaining")
+                if not cost <= self.remaining(period):
+                    raise BudgetExceededError("this period's allowance does not cover this loss: see city.allowance")
                 try:
-                    self._store.append({"ledger": (self._read, [entry])})
+                    self.store.append({"ledger": (self._read, [entry])})
                 except ConflictError:
                     continue
                 self._refresh()
@@ -137,22 +132,28 @@ class Ledger:
         """Nano and delta spent by each of `residents` residents of one list; shape (2, residents)."""
         with self._lock:
             at, spent = self._accounts.get(account, (0, np.zeros((2, 0), dtype=np.int64)))
-            for body in self._store.read("accounts/" + account, at):
+            for body in self.store.read("accounts/" + account, at):
                 paid = unpack(body)
                 spent, at = grown(spent, paid.shape[1]), at + 1
                 spent[:, : paid.shape[1]] += paid
             self._accounts[account] = at, spent
             return grown(spent, residents)[:, :residents].copy()
 
+    def resume(self, key: bytes, loss: Loss) -> Reservation:
+        """The reservation of the series that is stored under this key, for the draw of one more step."""
+        return Reservation(bytes.fromhex(self._standing[key]), loss)
+
     def charge(
-        self, reservation: Reservation, account: str, shares: Amounts, caps: Amounts, fence: Mapping[str, int]
-    ) -> Mask:
+        self, reservation: Reservation, account: str, shares: Amounts, caps: Amounts, fence: Mapping[str, int],
+        beside: Callable[[Mask], Batch] = lambda _: {},
+    ) -> Mask:  # fmt: skip
         """Charge to each resident what their own vector costs, durably, where it fits under their cap.
 
         Args:
             shares: what the answer would cost each resident of the list, in 1/SHARES of the reserved loss, rounded up.
             caps: nano and delta that their consent allows in all; shape (2, residents).
             fence: streams that must still have these lengths, so that the consents are those that the caller saw.
+            beside: given who pays, what is appended in the same transaction.
 
         Returns:
             whose cap holds it: they take part, and the others drop out.
@@ -166,44 +167,55 @@ class Ledger:
             pays: Mask = np.all(self.spent(account, len(shares)) + owed <= caps, axis=0)
             body = pack(reservation.identifier, loss.nano, loss.delta, np.where(pays, shares, 0))
             at = self._accounts[account][0]
-            self._store.append({"accounts/" + account: (at, [body]), **{s: (n, []) for s, n in fence.items()}})
+            self.store.append(
+                {"accounts/" + account: (at, [body]), **{s: (n, []) for s, n in fence.items()}, **beside(pays)}
+            )
             return pays
 
-    def commit(self, reservation: Reservation, key: bytes, body: bytes, leaf: bytes) -> bytes:
+    def commit(self, reservation: Reservation, key: bytes, body: bytes, leaf: bytes, *, stands: bool = False) -> bytes:
         """Persist an output and its log leaf in one transaction, and return what is stored under its key.
+
+        With `stands` the reservation stays open, for the steps of a series.
 
         Where another process stored an output for the same key first, that one is returned and this one is dropped:
         there is one answer to a question.
         """
-        entry = canonical({"op": "commit", "id": reservation.identifier.hex(), "key": key.hex()})
+        name = reservation.identifier.hex()
+        entry = canonical({"op": "stands" if stands else "commit", "id": name, "key": key.hex()})
         while True:
             with self._lock:
                 first = self.stored(key)
                 if first is not None:
                     return first
-                if reservation.identifier.hex() not in self._open:
+                if name not in self._open:
                     raise InternalError("this reservation is not open")
                 batch = {
                     "ledger": (self._read, [entry]),
                     "releases": (len(self._releases), [key + body]),
-                    "log": (self._store.length("log"), [leaf]),
+                    "log": (self.store.length("log"), [leaf]),
                 }
                 try:
-                    self._store.append(batch)
+                    self.store.append(batch)
                 except ConflictError:
                     continue
 
     def _refresh(self) -> None:
-        for body in self._store.read("ledger", self._read):
+        for body in self.store.read("ledger", self._read):
             entry: dict[str, Any] = json.loads(body)
             match entry["op"]:
                 case "open":
-                    self._budget = Loss.from_document(entry["budget"])
-                    self._spent = compose((), self._budget.measure)
+                    self.budget, self.allowance = (Loss.from_document(entry[n]) for n in ("budget", "allowance"))
+                    self._spent = Loss(0, self.budget.measure)
                 case "reserve":
-                    self._spent = self._spent + Loss.from_document(entry["loss"])
+                    cost, period = Loss.from_document(entry["loss"]), entry["period"]
+                    self._spent = self._spent + cost
+                    self._periods[period] = self._periods.get(period, Loss(0, cost.measure)) + cost
                     self._open.add(entry["id"])
-                case "commit":
-                    self._open.discard(entry["id"])
-                    self._releases[bytes.fromhex(entry["key"])] = len(self._releases)
+                case "commit" | "stands":
+                    key = bytes.fromhex(entry["key"])
+                    self._releases[key] = len(self._releases)
+                    if entry["op"] == "stands":
+                        self._standing[key] = entry["id"]
+                    else:
+                        self._open.discard(entry["id"])
             self._read += 1

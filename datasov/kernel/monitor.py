@@ -7,20 +7,18 @@ commit the release with its log leaf; answer. A crash after the reservation wast
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from datasov.errors import ConflictError, DatasovError, InternalError
 from datasov.kernel.contribute import Exact, add, contribute, shares, total
-from datasov.kernel.ledger import Ledger, Mask, Reservation
-from datasov.kernel.noise import Noised, draw
-from datasov.kernel.plan import Plan
-from datasov.model.document import digest
-from datasov.model.privacy import Loss, Trust
-from datasov.model.shard import Integers, Part, Shard
+from datasov.kernel.ledger import Ledger, Reservation
+from datasov.kernel.noise import draw
+from datasov.model.plan import Noised, Request
+from datasov.model.shard import Integers, Part, Shard, Snapshot
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,51 +27,6 @@ Result = TypeVar("Result")
 class Engine(Protocol):
     def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], /) -> Iterable[Result]:
         """map, over shards."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A compiled question with all that makes it this question and no other."""
-
-    plan: Plan
-    loss: Loss
-    purpose: str
-    trust: Trust
-    epoch: int
-    programme: str = ""
-
-    @property
-    def key(self) -> bytes:
-        """The key of its stored release: 32 bytes."""
-        return digest(self.document())
-
-    def document(self) -> dict[str, Any]:
-        """All that the key is made of."""
-        return {
-            "query": self.plan.query.document(), "rows": self.plan.rows, "bound_keys": self.plan.keys,
-            "index": self.plan.index, "blind": self.plan.blind, "mechanism": self.plan.mechanism(self.loss),
-            "loss": self.loss.document(),
-            "trust": self.trust.document(), "purpose": self.purpose, "programme": self.programme, "epoch": self.epoch,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The consents as they stand, and the rows under them.
-
-    Attributes:
-        account: name of the list of residents.
-        fence: streams and the lengths at which all this was true.
-        eligible: one entry a resident: whether their live consent covers the question.
-        caps: its most nano and delta in all; shape (2, residents).
-        shards: the pooled rows.
-    """
-
-    account: str
-    fence: Mapping[str, int]
-    eligible: Mask
-    caps: Integers
-    shards: Sequence[Shard]
 
 
 class Pool(Protocol):
@@ -103,14 +56,21 @@ def release(
     authorise(request)
     if (stored := ledger.stored(request.key)) is not None:
         return stored
-    reservation = ledger.reserve(request.loss)
-    try:
+    reservation = ledger.reserve(request.loss, request.period)
+    with opaque():
         noised = _answer(request, reservation, ledger, pool, engine)
+    return ledger.commit(reservation, request.key, *record(request, noised))
+
+
+@contextmanager
+def opaque() -> Iterator[None]:
+    """Hide what a fault that is not ours could tell of the data."""
+    try:
+        yield
     except DatasovError:
         raise
     except Exception:
         raise InternalError("the question could not be answered; its loss stays spent: please report it") from None
-    return ledger.commit(reservation, request.key, *record(request, noised))
 
 
 def _answer(request: Request, reservation: Reservation, ledger: Ledger, pool: Pool, engine: Engine) -> Noised:

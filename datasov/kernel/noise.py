@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ import opendp.prelude as dp
 from datasov.errors import InternalError
 from datasov.kernel.contribute import Exact
 from datasov.kernel.ledger import Reservation
-from datasov.kernel.plan import Plan
 from datasov.model.noise import threshold
+from datasov.model.plan import Noised, Plan
 from datasov.model.privacy import ATTO, NANO, Loss
 from datasov.model.shard import Integers
 from datasov.model.statistics import Statistic
@@ -25,20 +24,6 @@ _ENTRY = dp.atom_domain(T="i64")
 _VECTOR, _MAP = dp.vector_domain(_ENTRY), dp.map_domain(_ENTRY, _ENTRY)
 _AT_ONCE = 1 << 14
 """Entries of one vector call; calls run in parallel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noised:
-    """What noise left of a reservation's question.
-
-    Attributes:
-        values: one int64 vector a statistic; of `top` the cells alone, the highest first.
-        cells: of unknown keys those that show, ascending, to which the values are aligned; else None.
-    """
-
-    identifier: bytes
-    values: tuple[Integers, ...]
-    cells: Integers | None = None
 
 
 def draw(total: Exact, plan: Plan, reservation: Reservation) -> Noised:
@@ -71,6 +56,13 @@ def draw(total: Exact, plan: Plan, reservation: Reservation) -> Noised:
     values = list(_parallel(rest))
     values.insert(plan.found, np.array([shown[c] for c in cells.tolist()], dtype=np.int64))
     return Noised(reservation.identifier, tuple(values), cells)
+
+
+def draw_nodes(nodes: Sequence[Integers], plan: Plan, reservation: Reservation) -> Noised:
+    """Noised nodes of a series: each by a mechanism whose map is checked for all that a resident adds to the tree."""
+    reservation.use()
+    made = _additive(plan.statistics[0], plan.losses(reservation.loss)[0], plan.scales(reservation.loss)[0])
+    return Noised(reservation.identifier, _parallel([(made, node) for node in nodes]))
 
 
 def _checked(mechanism: Any, distance: Any, loss: Loss, delta: float = 0.0) -> Any:

@@ -8,13 +8,12 @@ cells in all. Without a rank index for the partition a resident has R rows in al
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from datasov.errors import InvalidQueryError
 from datasov.model.aggregate import Aggregate
 from datasov.model.columns import MAX_CODE
-from datasov.model.partition import BLIND, Axis, axes_of, index_name, indexes
-from datasov.model.privacy import NANO, Loss, check_loss
+from datasov.model.partition import BLIND, axes_of, index_name, indexes
+from datasov.model.plan import Plan
 from datasov.model.quantiles import levels
 from datasov.model.query import Query, bounds_of, check_question
 from datasov.model.schema import check_keys
@@ -25,81 +24,6 @@ MAX_RESIDENTS = 1 << 27
 MAX_WEIGHT = 1 << 35
 MAX_ENTRIES = 1 << 25
 """Entries of all vectors of a question."""
-
-_MECHANISMS = {"zcdp": "discrete Gaussian", "pure": "discrete Laplace"}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A compiled question.
-
-    Attributes:
-        axes: the keys; a cell is their row-major product.
-        statistics: the vectors to noise, of `statistic.size(cells)` entries each.
-        parts: for every aggregate of the question, the indices of its statistics.
-        index: name of the rank index that bounds it; the key-blind one where `blind` is set.
-        rows, keys: the bounds R and C as they apply (C is at most the keys that one resident could touch).
-        unknown: one of the keys is unknown: its cells are found by thresholding the residents.
-        top: how many of the highest cells to choose; 0 where values are released.
-    """
-
-    query: Query
-    axes: tuple[Axis, ...]
-    cells: int
-    statistics: tuple[Statistic, ...]
-    parts: tuple[tuple[int, ...], ...]
-    index: str
-    blind: bool
-    rows: int
-    keys: int
-    unknown: bool
-    top: int
-
-    def losses(self, loss: Loss) -> tuple[Loss, ...]:
-        """The loss of each statistic: equal parts, rounded down, so that they sum to at most `loss`.
-
-        Raises:
-            InvalidQueryError: too small to be parted, or with a delta that does not fit the question.
-        """
-        check_loss(loss)
-        if self.unknown != (loss.delta > 0):
-            raise InvalidQueryError(
-                "unknown keys need a loss with a delta, for instance ds.zcdp(rho=0.02, delta=1e-9)"
-                if self.unknown else "this question needs no delta: give a loss without one"
-            )  # fmt: skip
-        part = loss.nano // len(self.statistics)
-        if part == 0:
-            raise InvalidQueryError("the loss is too small to be parted among the statistics: ask for fewer of them")
-        return tuple(Loss(part, loss.measure) for _ in self.statistics)
-
-    def scales(self, loss: Loss) -> tuple[float, ...]:
-        """The scale of each statistic's noise, a little above what its loss asks for, never below.
-
-        Gaussian: L2 sensitivity / sqrt(2 rho). Laplace: L1 sensitivity / epsilon. Noisy max: k picks, each of
-        epsilon = L-infinity sensitivity / scale, and so of epsilon^2 / 8 zCDP (Cesar and Rogers 2021).
-        """
-        parts = zip(self.statistics, self.losses(loss), strict=True)
-        return tuple(self._scale(s, part) * (1 + 1e-12) for s, part in parts)
-
-    def _scale(self, statistic: Statistic, loss: Loss) -> float:
-        if self.top and loss.measure == "zcdp":
-            return statistic.most / math.sqrt(8 * loss.nano / NANO / self.top)
-        if self.top:
-            return statistic.most * self.top / (loss.nano / NANO)
-        if loss.measure == "pure":
-            return statistic.l1_sensitivity / (loss.nano / NANO)
-        return math.nextafter(math.sqrt(statistic.squared_sensitivity), math.inf) / math.sqrt(2 * loss.nano / NANO)
-
-    @property
-    def found(self) -> int:
-        """Of unknown keys, the index of the statistic that finds them: residents."""
-        return next(i for i, s in enumerate(self.statistics) if s.kind == "distinct")
-
-    def mechanism(self, loss: Loss) -> str:
-        """The name of what draws."""
-        if self.top:
-            return f"noisy max ({loss.measure})"
-        return _MECHANISMS[loss.measure] + (", thresholded" if self.unknown else "")
 
 
 def compile(query: Query) -> Plan:

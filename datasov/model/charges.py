@@ -34,3 +34,16 @@ def unpack(body: bytes) -> Amounts:
 def grown(spent: Amounts, length: int) -> Amounts:
     """The same with zeros for newer residents; shape (2, length) at least."""
     return spent if spent.shape[1] >= length else np.pad(spent, ((0, 0), (0, length - spent.shape[1])))
+
+
+def pack_counted(totals: Amounts, used: Amounts) -> bytes:
+    """A series' exact totals so far and what residents added to them (2, residents), compressed. To be sealed."""
+    whole = np.concatenate([[len(totals)], totals, used.ravel()]).astype("<i8")
+    return zlib.compress(whole.tobytes(), 1)
+
+
+def unpack_counted(body: bytes) -> tuple[Amounts, Amounts]:
+    """The totals, and what residents added (2, residents)."""
+    whole = np.frombuffer(zlib.decompress(body), dtype="<i8").astype(np.int64)
+    cells = int(whole[0])
+    return whole[1 : cells + 1], whole[cells + 1 :].reshape(2, -1)

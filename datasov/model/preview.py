@@ -13,9 +13,11 @@ from datasov.errors import InvalidQueryError
 from datasov.model.aggregate import Aggregate
 from datasov.model.estimates import check_confidence, unit_of
 from datasov.model.noise import Noise, threshold
+from datasov.model.plan import Plan
 from datasov.model.privacy import ATTO, MAX_NANO, Loss
 from datasov.model.quantiles import rank_half_width
 from datasov.model.query import Query
+from datasov.model.series import Series, half_width
 from datasov.model.statistics import Statistic
 
 
@@ -130,3 +132,18 @@ def least_loss(preview_of: Callable[[Loss], Preview], within: float | Mapping[st
     if not enough(MAX_NANO):
         raise InvalidQueryError("no loss gives such small margins: allow wider ones, or lower the bounds")
     return replace(like, nano=bisect.bisect_left(range(MAX_NANO), True, lo=1, key=enough))
+
+
+def preview_series(series: Series, plan: Plan, loss: Loss, confidence: float) -> Preview:
+    """The preview of a compiled series: of the total of one step, and of the worst total from the first step on."""
+    check_confidence(confidence)
+    noise, rows = Noise(plan.scales(series.paid(loss))[0], loss.measure), []
+    unit, name = unit_of(series.query, series.aggregate), series.aggregate.name
+    worst = max(len(series.nodes(0, step + 1)) for step in range(series.steps))
+    for statistic, nodes in ((name, worst), (name + "_step", 1)):
+        sigma, margin = noise.deviation * math.sqrt(nodes), half_width(noise, nodes, confidence)
+        rows.append({"statistic": statistic, "sigma": sigma / unit, "margin": margin / unit})
+    notes = (
+        f"{series.steps} steps in {series.levels} levels; a resident counts with at most {series.rows} rows in all",
+    )
+    return Preview(loss, confidence, plan.cells, pl.DataFrame(rows), notes)

@@ -69,11 +69,11 @@ class Release:
         estimates.check_confidence(confidence)
         if self.query.highest is not None:
             ranks = pl.Series("rank", np.arange(1, len(self.values[0]) + 1))
-            return pl.DataFrame([ranks, *self._keys(self.values[0])])
+            return pl.DataFrame([ranks, *key_columns(self.query, self.values[0])])
         asked = [(a, p) for a, p in zip(self.query.aggregates, self.parts, strict=True) if not a.whole]
         if not asked:
             return self.overall(confidence)
-        columns = self._keys(self.cells)
+        columns = key_columns(self.query, self.cells)
         for aggregate, part in asked:
             columns += self._columns(aggregate, part, confidence)
             if adjusted and estimates.adjustable(aggregate):
@@ -101,24 +101,6 @@ class Release:
                 power = {"square": 2, "count": 0}.get(self.statistics[part[-1]].kind, 1)
                 return float(self.scales[part[-1]] / estimates.unit_of(self.query, aggregate) ** power)
         raise InvalidQueryError(f"the release has no statistic {name!r}")
-
-    def _keys(self, cells: npt.NDArray[np.int64] | None) -> list[pl.Series]:
-        axes = axes_of(self.query.key_list, self.query.column)
-        sizes = [a.size for a in axes]
-        stride = math.prod(sizes)
-        cells = np.arange(stride) if cells is None else cells
-        columns = []
-        for axis, size in zip(axes, sizes, strict=True):
-            stride //= size
-            places = cells // stride % size
-            column = self.query.column(axis.key.column)
-            if axis.key.kind == "unknown":
-                columns.append(pl.Series(axis.key.name, places + axis.first))
-                continue
-            listed = axis.key.kind == "value" and isinstance(column, Category)
-            texts = pl.Series(axis.key.name, axis.labels, dtype=pl.Enum(column.values) if listed else None)  # type: ignore[union-attr]
-            columns.append(texts.gather(places))
-        return columns
 
     def _columns(self, aggregate: Aggregate, part: tuple[int, ...], confidence: float) -> list[pl.Series]:
         noises = [Noise(self.scales[i], self.loss.measure) for i in part]
@@ -161,3 +143,23 @@ class Release:
     def __repr__(self) -> str:
         names = ", ".join(a.name for a in self.query.aggregates)
         return f"<Release of {names} from {self.query.schema.name}, {self.loss}, epoch {self.epoch}>"
+
+
+def key_columns(query: Query, cells: npt.NDArray[np.int64] | None) -> list[pl.Series]:
+    """The keys of these cells, or of all public ones in their order, a column a key."""
+    axes = axes_of(query.key_list, query.column)
+    sizes = [a.size for a in axes]
+    stride = math.prod(sizes)
+    cells = np.arange(stride) if cells is None else cells
+    columns = []
+    for axis, size in zip(axes, sizes, strict=True):
+        stride //= size
+        places = cells // stride % size
+        column = query.column(axis.key.column)
+        if axis.key.kind == "unknown":
+            columns.append(pl.Series(axis.key.name, places + axis.first))
+            continue
+        listed = axis.key.kind == "value" and isinstance(column, Category)
+        texts = pl.Series(axis.key.name, axis.labels, dtype=pl.Enum(column.values) if listed else None)  # type: ignore[union-attr]
+        columns.append(texts.gather(places))
+    return columns

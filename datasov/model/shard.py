@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,25 @@ class Shard:
             column = self.profiles[name].gather(here) if self.profiles is not None and held else pl.lit(None, pl.Int64)
             added.append(column.alias(name))
         return rows.with_columns(added) if added else rows
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The consents as they stand, and the rows under them.
+
+    Attributes:
+        account: name of the list of residents.
+        fence: streams and the lengths at which all this was true.
+        eligible: one entry a resident: whether their live consent covers the question.
+        caps: its most nano and delta in all; shape (2, residents).
+        shards: the pooled rows.
+    """
+
+    account: str
+    fence: Mapping[str, int]
+    eligible: npt.NDArray[np.bool_]
+    caps: Integers
+    shards: Sequence[Shard]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

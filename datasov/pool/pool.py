@@ -17,11 +17,11 @@ import polars as pl
 from datasov.authority.registry import Partition, Registry, partition_name
 from datasov.crypto.kdf import hkdf, same, sha256
 from datasov.errors import ConflictError, DecryptionError, StoreError
-from datasov.kernel.monitor import Request, Snapshot
+from datasov.model.plan import Request
 from datasov.model.schema import Schema
-from datasov.model.shard import RESIDENT, Shard
+from datasov.model.shard import RESIDENT, Shard, Snapshot
 from datasov.pool.ranks import Words, physical_order, ranked
-from datasov.pool.sealed import open_blob, open_shard, seal_blob, seal_shard, write_durably
+from datasov.pool.sealed import fingerprint, open_blob, open_shard, seal_blob, seal_shard, write_durably
 from datasov.wire import cbor, columns
 
 RESIDENTS_PER_SHARD = 8192
@@ -130,12 +130,12 @@ class Pool:
         generation = partition.shards[number][0] + 1 if number in partition.shards else 1
         shard = Shard(first, residents, rows, profiles, schema_order(schema))
         sealed = seal_shard(self._key, partition.name, number, generation, shard_to_bytes(shard))
-        fingerprint = sha256(sealed)
-        path = self._path(partition.name, number, generation, fingerprint)
+        name = fingerprint(sealed)
+        path = self._path(partition.name, number, generation, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, sealed)
         folded = sorted({first + i for i in pending} | {first + i for i in np.flatnonzero(keep).tolist()})
-        event = cbor.encode(["fold", number, generation, fingerprint, [first, first + residents], folded])
+        event = cbor.encode(["fold", number, generation, name, [first, first + residents], folded])
         blobs: dict[str, bytes | None] = dict.fromkeys(pending.values())
         self._store.append({partition.stream: (version, [event])}, blobs)
         self._cache[partition.name, number] = generation, shard
@@ -169,8 +169,8 @@ class Pool:
         content = cbor.decode(open_blob(self._key, name, self._store.blob(name)))
         return Contributed(columns.unpack(content[0]), {table: columns.unpack(frame) for table, frame in content[1]})
 
-    def _path(self, partition: str, number: int, generation: int, fingerprint: bytes) -> Path:
-        return self._folder / partition / f"{number}-{generation}-{fingerprint.hex()[:16]}.shard"
+    def _path(self, partition: str, number: int, generation: int, name: bytes) -> Path:
+        return self._folder / partition / f"{number}-{generation}-{name.hex()[:16]}.shard"
 
     def _sweep(self, current: Path, number: int, generation: int) -> None:
         """Remove all older files of a shard, also those that a lost race or a crash left: rows that left live there."""
@@ -179,17 +179,17 @@ class Pool:
                 path.unlink(missing_ok=True)
 
     def _shard(self, schema: Schema, partition: Partition, number: int) -> Shard:
-        generation, fingerprint = partition.shards[number]
+        generation, name = partition.shards[number]
         cached = self._cache.get((partition.name, number))
         if cached is not None and cached[0] == generation:
             return cached[1]
         try:
-            data = self._path(partition.name, number, generation, fingerprint).read_bytes()
+            data = self._path(partition.name, number, generation, name).read_bytes()
         except FileNotFoundError:
             if self._registry.partition(partition.name).shards[number][0] == generation:
                 raise StoreError("a shard of the pool is missing: restore the city from a backup") from None
             raise ConflictError("a shard was folded meanwhile: read the registry again") from None
-        if not same(sha256(data), fingerprint):
+        if not same(fingerprint(data), name):
             raise DecryptionError("a shard of the pool is not the one that was written: restore the city from a backup")
         content = open_shard(self._key, partition.name, number, generation, data)
         shard = shard_from_bytes(content, number * self._per_shard, schema_order(schema))

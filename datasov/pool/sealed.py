@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from datasov.crypto.aead import decrypt, decrypt_stream, encrypt, encrypt_stream
-from datasov.crypto.kdf import derive_committed, hkdf, random, same
+from datasov.crypto.kdf import derive_committed, hkdf, random, same, sha256
 from datasov.errors import DecryptionError, StoreError
 
 _MAGIC = b"DSPOOL\x00\x01"
@@ -44,6 +44,16 @@ def open_shard(key: bytes, partition: str, shard: int, generation: int, data: by
     if not same(header, prefix + commitment):
         raise DecryptionError("a shard of the pool cannot be opened: restore the city from a backup")
     return decrypt_stream(aead, memoryview(data)[_HEADER:], header)
+
+
+def fingerprint(sealed: bytes) -> bytes:
+    """What tells a shard's file from every other, 32 bytes: the hash of its header.
+
+    The salt there is drawn anew for each file, the commitment binds the key, and every chunk is authenticated under
+    that key with the header as its associated data. So a file with this fingerprint opens to what was sealed, or not
+    at all.
+    """
+    return sha256(sealed[:_HEADER])
 
 
 def seal_blob(key: bytes, name: str, content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The two kinds of leaves, as canonical CBOR: what was released, and which salted hashes were admitted or revoked.
+"""The kinds of leaves, as canonical CBOR: what was released, and which salted hashes were admitted or revoked.
 
 A leaf holds no personal data: a release is told identically to everybody, and admissions and revocations are salted
 hashes in padded batches. docs/spec/log.md gives the maps.
@@ -31,7 +31,7 @@ Table: TypeAlias = tuple[str, bytes, tuple[str, ...]]
 """Name, digest of the schema (32 bytes), names of the columns that the question reads."""
 BatchKind: TypeAlias = Literal["admissions", "revocations"]
 
-_RELEASE, _BATCH = "datasov release v1", "datasov batch v1"
+_RELEASE, _STEP, _BATCH = "datasov release v1", "datasov step v1", "datasov batch v1"
 _BATCH_KINDS = ("admissions", "revocations")
 
 
@@ -70,8 +70,33 @@ class ReleaseLeaf:
     status: bytes = b""
 
     def document(self) -> dict[str, Any]:
-        """The question as a document, for datasov.model.query.query_from_document."""
+        """The question as a document, for datasov.model.query.query_from_document.
+
+        Of a series it has a further member "series": datasov.model.series.series_from_document reads that.
+        """
         return cast(dict[str, Any], json.loads(self.question))
+
+    @property
+    def standing(self) -> bool:
+        """Whether it opens a series: its steps, from `time` on, draw on whoever consents then."""
+        return "series" in self.document()
+
+
+@dataclass(frozen=True, slots=True)
+class StepLeaf:
+    """One step of a series whose opening is a release in this log. The opening's loss is that of all steps together.
+
+    Attributes:
+        release_id: of the opening, 16 bytes.
+        step: its number, from 0.
+        time: Unix seconds.
+        result_digest: SHA-256 of the step's output, 32 bytes.
+    """
+
+    release_id: bytes
+    step: int
+    time: int
+    result_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +135,24 @@ def batch_leaves(kind: BatchKind, first_tick: int, last_tick: int, hashes: Itera
     return tuple(BatchLeaf(kind, first_tick, last_tick, part) for part in parts)
 
 
-def encode_leaf(leaf: ReleaseLeaf | BatchLeaf) -> bytes:
+Leaf: TypeAlias = ReleaseLeaf | StepLeaf | BatchLeaf
+
+
+def encode_leaf(leaf: Leaf) -> bytes:
     """The bytes of a leaf; ProofError where a field is not as its class says."""
     try:
-        data = cbor.encode(_batch_map(leaf) if isinstance(leaf, BatchLeaf) else _release_map(leaf))
+        data = cbor.encode(_map(leaf))
     except VerificationError as error:
         raise ProofError(f"not a leaf: {error}") from None
     if decode_leaf(data) != leaf:
         raise ProofError("the leaf does not read back as it was written: give values of the declared types")
     return data
+
+
+def _map(leaf: Leaf) -> dict[int, Any]:
+    if isinstance(leaf, StepLeaf):
+        return {1: _STEP, 2: leaf.release_id, 3: leaf.step, 4: leaf.time, 5: leaf.result_digest}
+    return _batch_map(leaf) if isinstance(leaf, BatchLeaf) else _release_map(leaf)
 
 
 def _release_map(leaf: ReleaseLeaf) -> dict[int, Any]:
@@ -135,7 +169,7 @@ def _batch_map(leaf: BatchLeaf) -> dict[int, Any]:
     return {1: _BATCH, 2: leaf.kind, 3: leaf.first_tick, 4: leaf.last_tick, 5: b"".join(leaf.hashes)}
 
 
-def decode_leaf(data: bytes) -> ReleaseLeaf | BatchLeaf:
+def decode_leaf(data: bytes) -> Leaf:
     """The leaf of the bytes, read strictly.
 
     Raises:
@@ -148,6 +182,8 @@ def decode_leaf(data: bytes) -> ReleaseLeaf | BatchLeaf:
         kind = value.get(1) if type(value) is dict else None
         if kind == _RELEASE:
             return _release(value)
+        if kind == _STEP:
+            return _step(value)
         if kind == _BATCH:
             return _batch(value)
     except ProofError:
@@ -193,6 +229,14 @@ def _check_question(question: bytes) -> None:
 
 def _refuse(_: str) -> None:
     raise ValueError("floating point")
+
+
+def _step(value: object) -> StepLeaf:
+    found = fields.labelled(value, range(1, 6))
+    return StepLeaf(
+        fields.octets(found[2], 16), fields.integer(found[3], 0, 2**32 - 1),
+        fields.integer(found[4], 0, fields.MAX_TIME), fields.octets(found[5], 32),
+    )  # fmt: skip
 
 
 def _batch(value: object) -> BatchLeaf:

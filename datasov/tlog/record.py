@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+
+import numpy as np
 
 from datasov.errors import VerificationError
-from datasov.model.document import canonical
+from datasov.model.document import canonical, digest
+from datasov.model.plan import Noised
 from datasov.model.release import Release
-from datasov.tlog.leaves import ReleaseLeaf
+from datasov.model.series import SeriesRelease, step_digest
+from datasov.tlog.leaves import ReleaseLeaf, StepLeaf, encode_leaf
 from datasov.wire import cbor, fields
 
 
@@ -32,4 +37,46 @@ def leaf_of(release: Release) -> ReleaseLeaf:
         purpose=release.purpose, tables=query.tables(), question=canonical(query.document()),
         query_digest=query.digest, mechanism=release.mechanism, loss=release.loss, trust=release.trust.name,
         epoch=release.epoch, time=release.time, result_digest=release.digest, release_id=release.identifier,
+    )  # fmt: skip
+
+
+def pack_opening(opening: SeriesRelease) -> bytes:
+    """Canonical CBOR: ["series", the document's canonical text]."""
+    return cbor.encode(["series", canonical(opening.document())])
+
+
+def pack_step(noised: Noised, step: int, time: int) -> tuple[bytes, bytes]:
+    """A step as it is stored, ["step", its number, the time, the nodes' little-endian words], and its leaf."""
+    values = [v.astype("<i8").tobytes() for v in noised.values]
+    leaf = StepLeaf(noised.identifier, step, time, step_digest(noised.identifier, step, time, noised.values))
+    return cbor.encode(["step", step, time, values]), encode_leaf(leaf)
+
+
+def unpack_series(bodies: Sequence[bytes]) -> SeriesRelease:
+    """The series of its stored opening and steps; VerificationError where they are none."""
+    try:
+        _, text = fields.items(cbor.decode(bodies[0]), 2, 2)
+        found = SeriesRelease.from_document(json.loads(text))
+        for place, body in enumerate(bodies[1:]):
+            _, step, time, values = fields.items(cbor.decode(body), 4, 4)
+            if step != place:
+                raise ValueError
+            found = found.and_step(tuple(np.frombuffer(v, dtype="<i8") for v in values), time)
+    except (ValueError, KeyError, TypeError, IndexError) as fault:
+        raise VerificationError("not a stored series: restore the city from a backup") from fault
+    return found
+
+
+def is_series(body: bytes) -> bool:
+    """Whether a stored output is of a series, and no release."""
+    return isinstance(cbor.decode(body)[0], str)
+
+
+def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
+    """What the log says of a series when it is opened: its question, and the loss of the whole horizon."""
+    question = opening.series.document()
+    return ReleaseLeaf(
+        purpose=opening.purpose, tables=opening.series.tables(), question=canonical(question),
+        query_digest=digest(question), mechanism=opening.mechanism, loss=opening.loss, trust=opening.trust.name,
+        epoch=0, time=opening.time, result_digest=opening.digest, release_id=opening.identifier,
     )  # fmt: skip

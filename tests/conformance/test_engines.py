@@ -22,8 +22,8 @@ from datasov.engine import ray as on_ray
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, InternalError, PeerError
 from datasov.kernel.contribute import contribute, shares
-from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
+from datasov.model.plan import Request
 from datasov.model.shard import RESIDENT, Shard
 from tests.engines import KM, LOSS, Panic, answered, asked
 from tests.helpers import COUNT, NOW, PEOPLE, PURPOSE, TRIPS, Clock, Harness, enrol, found_city

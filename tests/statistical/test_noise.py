@@ -12,7 +12,8 @@ from datasov.errors import InternalError
 from datasov.kernel import noise
 from datasov.kernel.contribute import add
 from datasov.kernel.ledger import Reservation
-from datasov.kernel.plan import Plan, compile
+from datasov.kernel.plan import compile
+from datasov.model.plan import Plan
 from datasov.model.privacy import Loss
 from tests.statistical.significance import Share, fits
 

@@ -16,7 +16,8 @@ import datasov as ds
 from datasov.kernel import noise
 from datasov.kernel.contribute import Exact
 from datasov.kernel.ledger import Reservation
-from datasov.kernel.plan import Plan, compile
+from datasov.kernel.plan import compile
+from datasov.model.plan import Plan
 from datasov.model.privacy import Loss
 from tests.helpers import Harness
 from tests.statistical.significance import CHECKS, Share, least_probability, most_probability

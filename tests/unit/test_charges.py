@@ -10,9 +10,9 @@ import pytest
 import datasov as ds
 from datasov.errors import DecryptionError, InvalidQueryError
 from datasov.kernel.contribute import contribute, shares
-from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
 from datasov.model.charges import SHARES
+from datasov.model.plan import Request
 from datasov.model.privacy import Loss
 from tests.helpers import COUNT, PURPOSE, TRIPS, Harness, enrol, found_city
 
@@ -126,7 +126,7 @@ def test_what_a_question_cost_whom_is_sealed_at_rest(tmp_path, clock):
             assert sum(spent(city)) > 0 or district == "S"
             (partition,) = city._registry.refresh()
             stored[district] = city._store.read("accounts/" + partition.name)
-            opened = city._ledger._store.read("accounts/" + partition.name)
+            opened = city._ledger.store.read("accounts/" + partition.name)
             for raw, plain in zip(stored[district], opened, strict=True):
                 assert plain[:24] not in raw
                 assert plain[24:] not in raw

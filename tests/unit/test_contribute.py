@@ -12,8 +12,8 @@ import pytest
 import datasov as ds
 from datasov.errors import ConsentError, InternalError
 from datasov.kernel.contribute import Exact, add, contribute
-from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
+from datasov.model.plan import Request
 from datasov.model.privacy import Loss
 from tests.helpers import PEOPLE, Harness, values, within
 

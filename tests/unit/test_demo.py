@@ -23,8 +23,8 @@ from datasov.demo.outcome import Outcome
 from datasov.demo.questions import BUDGET, GRANTS, PURPOSE, Question, questions, tables
 from datasov.demo.run import Options, run
 from datasov.kernel.contribute import contribute
-from datasov.kernel.monitor import Request
 from datasov.kernel.plan import compile
+from datasov.model.plan import Request
 from datasov.model.schema import cell_labels
 from datasov.model.shard import Shard
 from tests.helpers import summed

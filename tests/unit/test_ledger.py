@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 import datasov as ds
 from datasov.errors import BudgetExceededError, ConflictError, InternalError, InvalidQueryError, StoreError
-from datasov.kernel import accountant
 from datasov.kernel.ledger import Ledger, Reservation
 from datasov.model.charges import SHARES
 from datasov.model.privacy import Loss
 from datasov.store.sqlite import SQLiteStore
-from tests.helpers import MemoryStore
+from tests.helpers import MemoryStore, outputs
 
 KEY = bytes(32)
 
@@ -55,9 +54,9 @@ def test_the_whole_budget_can_be_reserved_and_not_one_nano_more(ledger):
     ledger.reserve(Loss(60))
     with pytest.raises(BudgetExceededError):
         ledger.reserve(Loss(41))
-    assert ledger.remaining == Loss(40)
+    assert ledger.remaining() == Loss(40)
     ledger.reserve(Loss(40))
-    assert ledger.remaining == Loss(0)
+    assert ledger.remaining() == Loss(0)
     with pytest.raises(BudgetExceededError):
         ledger.reserve(Loss(1))
 
@@ -66,7 +65,7 @@ def test_the_whole_budget_can_be_reserved_and_not_one_nano_more(ledger):
 def test_a_loss_that_gives_something_back_is_refused(ledger, nano):
     with pytest.raises(InvalidQueryError):
         ledger.reserve(Loss(nano))
-    assert ledger.remaining == Loss(100)
+    assert ledger.remaining() == Loss(100)
 
 
 def test_a_budget_is_written_once(store, ledger):
@@ -81,7 +80,7 @@ def test_a_budget_is_written_once(store, ledger):
 def test_two_ledgers_on_one_store_share_one_account(store, ledger):
     other = Ledger(store)
     ledger.reserve(Loss(60))
-    assert other.remaining == Loss(40)
+    assert other.remaining() == Loss(40)
     with pytest.raises(BudgetExceededError):
         other.reserve(Loss(41))
     other.reserve(Loss(40))
@@ -99,7 +98,7 @@ def test_what_is_left_is_always_exact(steps):
             left -= nano
         except BudgetExceededError:
             assert nano > left
-        assert [x.remaining.nano for x in (*ledgers, Ledger(store))] == [left] * 3
+        assert [x.remaining().nano for x in (*ledgers, Ledger(store))] == [left] * 3
         assert left >= 0
 
 
@@ -185,7 +184,7 @@ def test_each_pays_what_they_owe_rounded_up_a_little_and_never_above_their_cap(r
         assert (paid[pays] == owed[pays]).all()
         assert (before + paid <= np.maximum(caps, before)).all()
         assert pays[(owed == 0) & (before <= caps)].all(), "who owes nothing takes part"
-    assert (Ledger(ledger._store).spent("a", len(owed)) == ledger.spent("a", len(owed))).all()
+    assert (Ledger(ledger.store).spent("a", len(owed)) == ledger.spent("a", len(owed))).all()
 
 
 def test_losses_of_any_size_are_charged_exactly_in_full(ledger):
@@ -206,7 +205,7 @@ def test_an_answer_is_stored_with_its_leaf_and_found_byte_for_byte(store, ledger
     for one in (ledger, Ledger(store)):
         assert one.stored(KEY) == body
         assert one.stored(b"\x01" * 32) is None
-        assert one.outputs() == [body]
+        assert outputs(one) == [body]
     assert store.read("log") == [b"leaf"]
 
 
@@ -216,8 +215,8 @@ def test_of_two_answers_to_one_question_the_first_stands(store, ledger):
     assert other.commit(theirs, KEY, b"theirs", b"leaf 1") == b"theirs"
     assert ledger.commit(mine, KEY, b"mine", b"leaf 2") == b"theirs"
     assert store.read("log") == [b"leaf 1"]
-    assert ledger.outputs() == [b"theirs"]
-    assert ledger.remaining == Loss(90), "what was reserved stays spent"
+    assert outputs(ledger) == [b"theirs"]
+    assert ledger.remaining() == Loss(90), "what was reserved stays spent"
 
 
 def test_answers_of_two_ledgers_are_not_mixed_up(store, ledger):
@@ -237,7 +236,7 @@ def test_a_reservation_that_nobody_made_or_that_was_used_stores_nothing(store, l
     ledger.commit(reservation, KEY, b"paid", b"leaf")
     with pytest.raises(InternalError):
         ledger.commit(reservation, b"\x01" * 32, b"twice", b"leaf")
-    assert ledger.outputs() == [b"paid"]
+    assert outputs(ledger) == [b"paid"]
     assert store.read("log") == [b"leaf"]
 
 
@@ -253,7 +252,7 @@ def test_a_reservation_is_drawn_from_once():
 
 @given(st.lists(st.integers(1, 10**15), max_size=20))
 def test_losses_compose_exactly(nanos):
-    assert accountant.compose(map(Loss, nanos)) == Loss(sum(nanos))
+    assert sum(map(Loss, nanos), Loss(0)) == Loss(sum(nanos))
 
 
 @pytest.mark.parametrize("rho", ["0.0001", "0.01", "0.5", "10"])

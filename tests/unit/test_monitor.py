@@ -12,12 +12,12 @@ import datasov as ds
 from datasov.errors import BudgetExceededError, ConflictError, ConsentError, InternalError
 from datasov.kernel import monitor
 from datasov.kernel.ledger import Ledger
-from datasov.kernel.monitor import Request, Snapshot
-from datasov.kernel.noise import Noised
 from datasov.kernel.plan import compile
 from datasov.model.charges import SHARES
+from datasov.model.plan import Noised, Request
 from datasov.model.privacy import Loss
-from tests.helpers import COUNT, PURPOSE, MemoryStore
+from datasov.model.shard import Snapshot
+from tests.helpers import COUNT, PURPOSE, MemoryStore, outputs
 
 REQUEST = Request(compile(COUNT), Loss(40), PURPOSE, ds.central(), 7)
 
@@ -106,15 +106,15 @@ def test_a_failure_at_any_step_never_gives_an_answer_that_is_not_paid_for(steps,
         steps.release()
     assert steps.seen == ORDER[: at + 1]
     restarted = Ledger(steps.store)
-    spent = 100 - restarted.remaining.nano
+    spent = 100 - restarted.remaining().nano
     assert spent == (40 if at > 1 else 0)
     assert restarted.spent("a", 3)[0].tolist() == ([40] * 3 if at > 4 else [0] * 3)
-    assert restarted.outputs() == []
+    assert outputs(restarted) == []
     assert steps.store.length("log") == 0
     steps.seen.clear()
     steps.release()
     assert steps.seen == ORDER, "asking again reserves anew"
-    assert steps.ledger.remaining.nano == 100 - spent - 40
+    assert steps.ledger.remaining().nano == 100 - spent - 40
 
 
 def test_a_budget_that_does_not_cover_the_loss_stops_before_any_data(steps):
@@ -130,7 +130,7 @@ def test_a_moved_registry_is_read_again_and_charged_once(steps):
     steps.release()
     assert steps.seen == [*ORDER[:5], *ORDER[2:]]
     assert steps.ledger.spent("a", 3)[0].tolist() == [40] * 3
-    assert steps.ledger.remaining == Loss(60)
+    assert steps.ledger.remaining() == Loss(60)
 
 
 @pytest.mark.parametrize("fault", [ValueError("987654321 rows of ann"), ZeroDivisionError(), IndexError("secret")])
@@ -141,7 +141,7 @@ def test_a_fault_over_the_data_is_one_error_that_tells_nothing(steps, fault):
     assert str(fault) == "" or str(fault) not in str(why.value)
     assert why.value.__cause__ is None
     assert why.value.__suppress_context__
-    assert steps.ledger.remaining == Loss(60)
+    assert steps.ledger.remaining() == Loss(60)
 
 
 def test_a_request_is_one_question_and_no_other():
