@@ -166,10 +166,8 @@ class Ledger:
             owed = np.stack([amounts(shares, loss.nano), amounts(shares, loss.delta)])
             pays: Mask = np.all(self.spent(account, len(shares)) + owed <= caps, axis=0)
             body = pack(reservation.identifier, loss.nano, loss.delta, np.where(pays, shares, 0))
-            at = self._accounts[account][0]
-            self.store.append(
-                {"accounts/" + account: (at, [body]), **{s: (n, []) for s, n in fence.items()}, **beside(pays)}
-            )
+            others: Batch = {stream: (length, []) for stream, length in fence.items()}
+            self.store.append({"accounts/" + account: (self._accounts[account][0], [body]), **others, **beside(pays)})
             return pays
 
     def commit(self, reservation: Reservation, key: bytes, body: bytes, leaf: bytes, *, stands: bool = False) -> bytes:
