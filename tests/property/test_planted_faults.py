@@ -84,7 +84,7 @@ def test_half_the_sensitivity_is_noticed(query, monkeypatch):
 @pytest.mark.parametrize("query", QUERIES)
 def test_truncation_by_the_order_of_all_rows_is_noticed(query, monkeypatch):
     monkeypatch.setattr(contribute, "_bound", lambda p: pl.int_range(pl.len()) < p.rows * p.keys)
-    monkeypatch.setattr(contribute, "_bounded_anew", lambda p, _, passing: runs(p, passing.head(p.rows * p.keys)))
+    monkeypatch.setattr(contribute, "_bounded_anew", lambda p, _, passing, left: runs(p, passing.head(p.rows * p.keys)))
     assert noticed(query)
 
 
@@ -119,7 +119,7 @@ def test_a_missing_bound_on_keys_is_noticed(query, monkeypatch):
 def test_a_where_after_the_bound_is_noticed(query, monkeypatch):
     """Bounding first and filtering then is sound, but not what the specification says."""
     bound = contribute._bound
-    monkeypatch.setattr(contribute, "_bounded_anew", lambda p, _, passing: runs(p, passing.filter(bound(p))))
+    monkeypatch.setattr(contribute, "_bounded_anew", lambda p, _, passing, left: runs(p, passing.filter(bound(p))))
     assert noticed(query)
 
 
