@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 TOTAL = 1e-6
-CHECKS = {"noise": 40, "coverage": 60, "ratio": 60, "privacy": 60, "door": 24, "variance": 18}
+CHECKS = {"noise": 40, "coverage": 60, "ratio": 60, "privacy": 60, "door": 24, "variance": 18, "series": 80}
 """Most checks that each file makes; a file that makes more fails (see `Share`)."""
 
 
