@@ -16,17 +16,17 @@ from datasov.authority import messages
 from datasov.authority.admission import Admission, admit
 from datasov.authority.registry import Registry
 from datasov.engine.local import threads
-from datasov.errors import ConflictError, ConsentError, DatasovError, InternalError, InvalidQueryError, StoreError
+from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
+from datasov.founding import found
 from datasov.kernel import monitor
 from datasov.kernel import series as monitor_series
 from datasov.kernel.ledger import KEY, Ledger
 from datasov.kernel.plan import compile
 from datasov.kernel.series import compile_series
-from datasov.model.consent import CityId, Consent, check_purpose
-from datasov.model.document import canonical
-from datasov.model.plan import Noised, Request
+from datasov.model.consent import CityId, Consent
+from datasov.model.plan import Request
 from datasov.model.preview import Preview, least_loss, preview, preview_series
-from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.privacy import Loss, Trust, central
 from datasov.model.query import Query
 from datasov.model.release import Release
 from datasov.model.schema import Schema
@@ -37,19 +37,9 @@ from datasov.pool.pool import Pool
 from datasov.pool.sealed import SealedAccounts
 from datasov.store import anchor, place
 from datasov.store.sqlite import SQLiteStore
-from datasov.tlog.leaves import encode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
-from datasov.tlog.record import (
-    is_series,
-    leaf_of,
-    leaf_of_series,
-    pack_opening,
-    pack_release,
-    pack_step,
-    unpack_release,
-    unpack_series,
-)
+from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
 from datasov.tlog.ticks import REVOCATION, commitment, publish
 
 _ADMIT_AT_ONCE = 512
@@ -135,7 +125,7 @@ class City:
                 "or move the key and the anchor away to found another city"
             )
         if new:
-            _found(
+            found(
                 path, operator_key, budget, allowance, period, purposes, trust or central(),
                 path.stem if name is None else name, epoch, tick, int(clock()),
             )  # fmt: skip
@@ -367,7 +357,7 @@ class City:
         with asking.lock:
             data = monitor.release(
                 request, authorise=self._authorise, ledger=self._ledger, pool=self._pool, engine=self._engine,
-                record=self._record,
+                record=lambda r, noised: record_release(r, noised, str(self.id), int(self._clock())),
             )  # fmt: skip
         self._anchor()
         return unpack_release(data)
@@ -392,40 +382,14 @@ class City:
             bodies = monitor_series.follow(
                 request, series, series.over(self._clock()), authorise=self._authorise, ledger=self._ledger,
                 pool=self._pool, engine=self._engine,
-                record=lambda noised, step: self._record_step(request, noised, step),
+                record=lambda noised, step: record_step(request, noised, step, str(self.id), int(self._clock())),
             )  # fmt: skip
         self._anchor()
         return unpack_series(bodies)
 
-    def _record_step(self, request: Request, noised: Noised, step: int) -> tuple[bytes, bytes]:
-        now = int(self._clock())
-        if step >= 0:
-            return pack_step(noised, step, now)
-        if request.series is None:
-            raise InternalError("a step belongs to a series")
-        plan = request.plan
-        opening = SeriesRelease(
-            identifier=noised.identifier, city=str(self.id), series=request.series, purpose=request.purpose,
-            programme=request.programme, loss=request.loss, trust=request.trust,
-            mechanism=plan.mechanism(request.loss) + ", binary tree", time=now, statistic=plan.statistics[0],
-            scale=plan.scales(request.series.paid(request.loss))[0],
-        )  # fmt: skip
-        return pack_opening(opening), encode_leaf(leaf_of_series(opening))
-
     def _authorise(self, request: Request) -> None:
         if request.purpose not in self.purposes:
             raise ConsentError("a purpose that this city does not declare: see city.purposes")
-
-    def _record(self, request: Request, noised: Noised) -> tuple[bytes, bytes]:
-        plan = request.plan
-        release = Release(
-            identifier=noised.identifier, city=str(self.id), query=plan.query, purpose=request.purpose,
-            programme=request.programme, loss=request.loss, trust=request.trust,
-            mechanism=plan.mechanism(request.loss),
-            epoch=request.epoch, time=int(self._clock()), statistics=plan.statistics, parts=plan.parts,
-            values=noised.values, scales=plan.scales(request.loss), cells=noised.cells,
-        )  # fmt: skip
-        return pack_release(release), encode_leaf(leaf_of(release))
 
     def releases(self) -> list[Release]:
         """All that was ever released, in order, but for the steps of series."""
@@ -467,37 +431,3 @@ class City:
 
     def __repr__(self) -> str:
         return f"<City {self.id.name}, {self.remaining} of {self.budget} left>"
-
-
-def _found(
-    path: Path, operator_key: bytes | None, budget: Loss | None, allowance: Loss | None, period: int,
-    purposes: Sequence[str] | None, trust: Trust, name: str, epoch: int, tick: int, now: int,
-) -> None:  # fmt: skip
-    if budget is None:
-        raise InvalidQueryError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
-    check_loss(budget)
-    if allowance is not None:
-        check_loss(allowance)
-        if not allowance <= budget:
-            raise InvalidQueryError("an allowance is a part of the budget: give one that is not above it")
-    if not purposes or isinstance(purposes, str):
-        raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
-    for purpose in purposes:
-        check_purpose(purpose)
-    if not name or not name.isprintable() or len(name) > 64 or ":" in name:
-        raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
-    if not all(isinstance(s, int) and s > 0 for s in (epoch, tick, period)):
-        raise InvalidQueryError("epoch, tick and period are whole numbers of seconds above zero")
-    operator = place.operator_key(path, operator_key, create=True)
-    signing, opening = place.keys(operator)
-    settings = {
-        "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
-        "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
-        "period": period, "founded": now,
-    }  # fmt: skip
-
-    def fill(store: SQLiteStore) -> None:
-        store.append({"city": (0, [canonical(settings)])})
-        Ledger(store, budget, allowance)
-
-    place.found(path, operator, fill)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasov.errors import VerificationError
+from datasov.errors import InternalError, VerificationError
 from datasov.model.document import canonical, digest
-from datasov.model.plan import Noised
+from datasov.model.plan import Noised, Request
 from datasov.model.release import Release
 from datasov.model.series import SeriesRelease, step_digest
 from datasov.tlog.leaves import ReleaseLeaf, StepLeaf, encode_leaf
@@ -80,3 +80,31 @@ def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
         query_digest=digest(question), mechanism=opening.mechanism, loss=opening.loss, trust=opening.trust.name,
         epoch=0, time=opening.time, result_digest=opening.digest, release_id=opening.identifier,
     )  # fmt: skip
+
+
+def record_release(request: Request, noised: Noised, city: str, now: int) -> tuple[bytes, bytes]:
+    """An answer as it is stored, and its leaf."""
+    plan = request.plan
+    release = Release(
+        identifier=noised.identifier, city=city, query=plan.query, purpose=request.purpose,
+        programme=request.programme, loss=request.loss, trust=request.trust, mechanism=plan.mechanism(request.loss),
+        epoch=request.epoch, time=now, statistics=plan.statistics, parts=plan.parts, values=noised.values,
+        scales=plan.scales(request.loss), cells=noised.cells,
+    )  # fmt: skip
+    return pack_release(release), encode_leaf(leaf_of(release))
+
+
+def record_step(request: Request, noised: Noised, step: int, city: str, now: int) -> tuple[bytes, bytes]:
+    """A step of a series, or with -1 its opening, as it is stored, and its leaf."""
+    if step >= 0:
+        return pack_step(noised, step, now)
+    if request.series is None:
+        raise InternalError("a step belongs to a series")
+    plan = request.plan
+    opening = SeriesRelease(
+        identifier=noised.identifier, city=city, series=request.series, purpose=request.purpose,
+        programme=request.programme, loss=request.loss, trust=request.trust,
+        mechanism=plan.mechanism(request.loss) + ", binary tree", time=now, statistic=plan.statistics[0],
+        scale=plan.scales(request.series.paid(request.loss))[0],
+    )  # fmt: skip
+    return pack_opening(opening), encode_leaf(leaf_of_series(opening))

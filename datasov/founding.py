@@ -1,0 +1,54 @@
+"""Founding a city: what is fixed on its first day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasov.errors import InvalidQueryError
+from datasov.kernel.ledger import Ledger
+from datasov.model.consent import CityId, check_purpose
+from datasov.model.document import canonical
+from datasov.model.privacy import Loss, Trust, check_loss
+from datasov.store import place
+from datasov.store.sqlite import SQLiteStore
+
+
+def found(
+    path: Path, operator_key: bytes | None, budget: Loss | None, allowance: Loss | None, period: int,
+    purposes: Sequence[str] | None, trust: Trust, name: str, epoch: int, tick: int, now: int,
+) -> None:  # fmt: skip
+    """Make the folder of a new city; the arguments are those of :meth:`datasov.City.open`.
+
+    Raises:
+        InvalidQueryError: what is missing, or is none.
+        StoreError: the disk refuses.
+    """
+    if budget is None:
+        raise InvalidQueryError("a new city needs a budget: name one, for instance budget=ds.zcdp(rho=1.0)")
+    check_loss(budget)
+    if allowance is not None:
+        check_loss(allowance)
+        if not allowance <= budget:
+            raise InvalidQueryError("an allowance is a part of the budget: give one that is not above it")
+    if not purposes or isinstance(purposes, str):
+        raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
+    for purpose in purposes:
+        check_purpose(purpose)
+    if not name or not name.isprintable() or len(name) > 64 or ":" in name:
+        raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
+    if not all(isinstance(s, int) and s > 0 for s in (epoch, tick, period)):
+        raise InvalidQueryError("epoch, tick and period are whole numbers of seconds above zero")
+    operator = place.operator_key(path, operator_key, create=True)
+    signing, opening = place.keys(operator)
+    settings = {
+        "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
+        "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
+        "period": period, "founded": now,
+    }  # fmt: skip
+
+    def fill(store: SQLiteStore) -> None:
+        store.append({"city": (0, [canonical(settings)])})
+        Ledger(store, budget, allowance)
+
+    place.found(path, operator, fill)
