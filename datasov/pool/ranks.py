@@ -38,10 +38,6 @@ def siphash(key: bytes, messages: Words) -> Words:
     return out
 
 
-def _rotate(word: Words, bits: int) -> Words:
-    return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))
-
-
 def _siphash_block(key: bytes, message: Words) -> Words:
     k0, k1 = (np.uint64(k) for k in struct.unpack("<QQ", key))
     shape = message.shape
@@ -49,29 +45,38 @@ def _siphash_block(key: bytes, message: Words) -> Words:
     v1 = np.full(shape, k1 ^ np.uint64(0x646F72616E646F6D))
     v2 = np.full(shape, k0 ^ np.uint64(0x6C7967656E657261))
     v3 = np.full(shape, k1 ^ np.uint64(0x7465646279746573))
+    spare = np.empty_like(v0)
+
+    def rotate(word: Words, bits: int) -> None:
+        np.left_shift(word, np.uint64(bits), out=spare)
+        np.right_shift(word, np.uint64(64 - bits), out=word)
+        np.bitwise_or(word, spare, out=word)
+
+    def half(a: Words, b: Words, c: Words, d: Words, one: int, two: int) -> None:
+        """a += b, c += d, each of b and d rotated and mixed with its sum, and a rotated."""
+        np.add(a, b, out=a)
+        rotate(b, one)
+        np.bitwise_xor(b, a, out=b)
+        np.add(c, d, out=c)
+        rotate(d, two)
+        np.bitwise_xor(d, c, out=d)
+        rotate(a, 32)
 
     def rounds(count: int) -> None:
-        nonlocal v0, v1, v2, v3
         for _ in range(count):
-            v0 += v1
-            v1 = _rotate(v1, 13) ^ v0
-            v0 = _rotate(v0, 32)
-            v2 += v3
-            v3 = _rotate(v3, 16) ^ v2
-            v0 += v3
-            v3 = _rotate(v3, 21) ^ v0
-            v2 += v1
-            v1 = _rotate(v1, 17) ^ v2
-            v2 = _rotate(v2, 32)
+            half(v0, v1, v2, v3, 13, 16)
+            half(v2, v1, v0, v3, 17, 21)
 
     length = np.uint64(8 << 56)
     for word in (message, length):
-        v3 = v3 ^ word
+        np.bitwise_xor(v3, word, out=v3)
         rounds(2)
-        v0 = v0 ^ word
-    v2 = v2 ^ np.uint64(0xFF)
+        np.bitwise_xor(v0, word, out=v0)
+    np.bitwise_xor(v2, np.uint64(0xFF), out=v2)
     rounds(4)
-    return v0 ^ v1 ^ v2 ^ v3
+    np.bitwise_xor(v0, v1, out=v0)
+    np.bitwise_xor(v2, v3, out=v2)
+    return np.bitwise_xor(v0, v2, out=v0)
 
 
 Cells: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
@@ -149,7 +154,10 @@ def _rank(
 def _prf(secret: bytes, info: bytes, identities: Words, resident: npt.NDArray[np.uint32], items: Cells) -> Words:
     """SipHash of (SipHash of the resident) xor item: 64 bits for each row."""
     outer, inner = (hkdf(secret, salt=b"", info=info + part, length=16) for part in (b" resident", b" item"))
-    return siphash(inner, siphash(outer, identities)[resident] ^ items)
+    who = siphash(outer, identities)
+    if not items.any():  # one hash a resident serves all of their rows
+        return siphash(inner, who)[resident]
+    return siphash(inner, who[resident] ^ items)
 
 
 def _order(resident: npt.NDArray[np.uint32], pair_hash: Words, cells: Cells, row_hash: Words) -> npt.NDArray[np.int64]:
