@@ -94,7 +94,7 @@ def check_prices(harness: Harness, plan: Plan, vectors: dict[str, np.ndarray]) -
             assert own <= Fraction(loss.nano, NANO), "a question costs a resident more than the city reserved"
             assert delta <= Fraction(loss.delta, ATTO)
             assert own * NANO <= int(paid[0][place]) <= loss.nano, "a resident is charged less than the answer costs"
-            assert delta * ATTO <= int(paid[1][place]) <= loss.delta
+            assert delta * ATTO <= int(paid[1][place]) <= loss.delta, "a resident is charged another delta"
             share = max(own * NANO / loss.nano, delta * ATTO / loss.delta if loss.delta else Fraction(0))
             assert owed[place] <= math.ceil(share * SHARES) + 1, "a resident is charged more than the answer costs"
 
