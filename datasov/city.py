@@ -25,7 +25,7 @@ from datasov.model.consent import CityId, Consent, check_purpose
 from datasov.model.document import canonical
 from datasov.model.preview import Preview, least_loss, preview
 from datasov.model.privacy import Loss, Trust, central, check_loss
-from datasov.model.query import Query
+from datasov.model.query import Query, query_from_document
 from datasov.model.release import Release
 from datasov.model.schema import Schema
 from datasov.model.suggest import Bounds, suggest
@@ -313,6 +313,7 @@ class City:
         """
         plan = compile(query)
         plan.losses(loss)
+        _check_made(query)
         self.tick()
         present = self.epoch
         epoch = present if as_of is None else as_of
@@ -389,6 +390,12 @@ class City:
 
     def __repr__(self) -> str:
         return f"<City {self.id.name}, {self.remaining} of {self.budget} left>"
+
+
+def _check_made(query: Query) -> None:
+    """Raise InvalidQueryError unless a stored answer to the question could be read again: before anything is spent."""
+    if query_from_document(query.document(), {s.digest: s for s in (query.schema, *query.profiles)}) != query:
+        raise InvalidQueryError("a question is made step by step, with ds.query(schema) or ds.sql: this one was not")
 
 
 def _found(

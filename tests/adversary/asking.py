@@ -71,9 +71,11 @@ def main(mode: str, path: str, argument: str) -> None:
                 os.write(1, f"{answer}\n".encode())  # one call, so that lines of threads do not mix
 
         print("ready", flush=True)
-        for place in range(8):
-            threading.Thread(target=asking, args=(place,)).start()
-        return
+        threads = [threading.Thread(target=asking, args=(place,)) for place in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     if mode == "crash":
         die_at(argument)
         print(ask(city, 1), flush=True)

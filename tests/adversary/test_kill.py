@@ -41,7 +41,7 @@ def kill_at_random(folder: Path, rounds: int, seed: int, mode: str = "loop") -> 
         process = child(mode, path, str(round_ * 10_000))
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n", process.communicate()
-        time.sleep(rng.uniform(0, 0.12))
+        time.sleep(rng.uniform(0, 0.12 if mode == "loop" else 0.6))
         process.send_signal(signal.SIGKILL)
         lines = process.communicate()[0].splitlines()
         seen |= {line.split(":")[0] for line in lines if len(line.split(":")) == 2 and len(line) > 33}
