@@ -17,6 +17,7 @@ from datasov.kernel.contribute import Exact, add
 from datasov.kernel.ledger import Reservation
 from datasov.kernel.plan import Plan, compile
 from datasov.model.noise import threshold
+from datasov.model.preview import preview
 from datasov.model.privacy import ATTO, Loss
 from tests.statistical.significance import Share, agrees, discrete_laplace, fits, least_probability, most_probability
 from tests.statistical.test_privacy_loss import delta as delta_of
@@ -183,6 +184,23 @@ def test_the_loss_of_the_top_between_neighbours_stays_below_the_claim_and_one_of
     assert p <= allowed(q)
     p, q = chances(2, 1e-6)
     assert p > allowed(q), "planted: a resident moves twice as much as is claimed"
+
+
+@pytest.mark.parametrize("measure", ["zcdp", "pure"])
+def test_picks_fall_short_of_the_true_ones_by_at_most_the_margin_of_the_preview(measure):
+    """The j-th pick against the j-th highest score; all but one cell are just further below than the margin."""
+    k, runs, loss = 3, 800, Loss(10**8, "zcdp") if measure == "zcdp" else Loss(10**9, "pure")
+    plan = compile(ASKED.top(k))
+    shown = preview(plan.query, plan.statistics, plan.parts, plan.scales(loss), plan.cells, loss, 0.9, ()).frame
+    margin, scores = shown["margin"][0], [int(shown["margin"][0])] + [0] * 29
+    true = sorted(scores, reverse=True)[:k]
+    held = sum(
+        all(t - scores[i] <= margin for t, i in zip(true, p, strict=True)) for p in picked(scores, k, loss, runs)
+    )
+    assert stats.binom.cdf(held, runs, 0.9) > SHARE.take()
+    assert shown["sigma"][0] == pytest.approx(
+        plan.scales(loss)[0] * (math.pi / math.sqrt(6) if measure == "zcdp" else 1)
+    )
 
 
 def test_the_top_of_too_little_noise_is_refused_by_the_map_of_opendp():
