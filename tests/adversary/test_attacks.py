@@ -93,15 +93,13 @@ def totals(folder, query: ds.Query, people: dict[int, list[dict[str, object]]], 
 def test_large_and_tiny_values_in_any_order_add_up_as_whole_numbers_do(tmp_path, low, high):
     """In floating point 2^53 + 1 + 1 ... depends on the order, and a neighbour moves a sum by more than a value."""
     rng = np.random.default_rng(3)
-    column = [2**53, 1, -(2**53), 1, 2**53 - 1, -1, 3, 2**52 + 1]
+    column = [2**53, 1, -(2**53), 1, 2**53 - 1, -1, 3, 2**52 + 1] if high < 2**30 else [2**53, 1]
     orders = [rng.permutation(column).tolist() for _ in range(40)]
     people = {n: [{"num": v, "basket": 0, "cell": "a"} for v in order] for n, order in enumerate(orders)}
-    query = ds.query(HUGE).bound(rows=2 if high > 2**30 else 8).sum("num", low=low, high=high)
-    found = {tuple(totals(tmp_path / str(i), query, dict(order), s))
-             for i, (order, s) in enumerate([(people.items(), 64), (reversed(people.items()), 7)])}  # fmt: skip
-    assert len(found) == 1
-    if query.rows == 8:
-        assert found == {(40 * sum(min(max(v, low), high) for v in column),)}
+    query = ds.query(HUGE).bound(rows=len(column)).sum("num", low=low, high=high)
+    for i, (order, per_shard) in enumerate([(people.items(), 64), (reversed(people.items()), 7)]):
+        exact_sum = 40 * sum(min(max(v, low), high) for v in column)
+        assert totals(tmp_path / str(i), query, dict(order), per_shard) == [exact_sum]
 
 
 def test_totals_within_the_person_do_not_wrap_at_the_ends_of_64_bits(tmp_path):
