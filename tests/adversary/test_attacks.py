@@ -193,7 +193,7 @@ def reconstruction() -> tuple[list[ds.Query], object]:
 
 
 @pytest.mark.parametrize("attack", [differencing, pytest.param(reconstruction, marks=pytest.mark.campaign)])
-@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("guarded", [True, pytest.param(False, marks=pytest.mark.campaign)])
 def test_no_attack_guesses_better_than_chance_and_the_bound(tmp_path, clock, monkeypatch, attack, guarded):
     """However often somebody asks; and where residents were never charged, the same attack would be noticed."""
     if not guarded:

@@ -78,7 +78,7 @@ def pure_violation(plan: Plan, epsilon: float, step: np.ndarray, significance: f
     return found
 
 
-@pytest.mark.parametrize(("rows", "keys"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(("rows", "keys"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.campaign)])
 def test_the_pure_loss_between_neighbours_stays_below_the_claim_and_one_off_by_two_is_noticed(rows, keys):
     plan, step = compile(BASE.bound(rows=rows, keys=keys).count()), np.full(keys, rows)
     assert np.abs(step).sum() == plan.statistics[0].l1_sensitivity, "the worst resident is not as bad as allowed"
@@ -151,7 +151,7 @@ SCORES = [[0, 0, 0, 0], [3, 2, 2, 0], [0, 2, 1, 1], [10**12, 10**12 - 1, 10**12 
 
 
 @pytest.mark.parametrize("scores", SCORES)
-@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.campaign), 2])
 @pytest.mark.parametrize("measure", ["zcdp", "pure"])
 def test_the_top_is_drawn_as_the_mechanism_says_in_ties_and_huge_scores_too(scores, k, measure):
     loss = Loss(3 * 10**8 * k) if measure == "zcdp" else Loss(10**9 * k, "pure")

@@ -109,6 +109,12 @@ BY_AGGREGATE = {
 }
 
 
+LOSSES = [
+    pytest.param(Loss(30 * 10**9), marks=pytest.mark.campaign), Loss(5 * 10**7),
+    pytest.param(Loss(10**11, "pure"), marks=pytest.mark.campaign), Loss(5 * 10**8, "pure"),
+]  # fmt: skip
+
+
 def exact_totals(plan: Plan) -> Exact:
     """The totals of a pool in which every cell holds ROWS."""
     codes = np.array([round(v * 10) for v in ROWS])
@@ -124,7 +130,7 @@ def exact_totals(plan: Plan) -> Exact:
 
 
 @pytest.mark.parametrize("name", BY_AGGREGATE)
-@pytest.mark.parametrize("loss", [Loss(30 * 10**9), Loss(5 * 10**7), Loss(10**11, "pure"), Loss(5 * 10**8, "pure")])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_intervals_of_every_statistic_cover_under_both_measures(name, loss):
     build, truth = BY_AGGREGATE[name]
     query = build(BASE)
