@@ -27,10 +27,10 @@ from datasov.model.consent import CityId, Consent
 from datasov.model.plan import Request
 from datasov.model.preview import Preview, least_loss, preview, preview_series
 from datasov.model.privacy import Loss, Trust, central
-from datasov.model.query import Query
+from datasov.model.query import Query, query_from_document
 from datasov.model.release import Release
 from datasov.model.schema import Schema
-from datasov.model.series import Series, SeriesRelease
+from datasov.model.series import Series, SeriesRelease, series_from_document
 from datasov.model.suggest import Bounds, suggest
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
@@ -340,12 +340,14 @@ class City:
         """
         plan = compile(query)
         plan.losses(loss)
+        _check_made(query)
         self.tick()
         present = self.epoch
         epoch = present if as_of is None else as_of
         if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= present:
             raise InvalidQueryError(f"as_of is the number of a data epoch up to the present one, {present}")
-        request = Request(plan, loss, purpose, self.trust, epoch, period=self._period)
+        now = int(self._clock())
+        request = Request(plan, loss, purpose, self.trust, epoch, period=self._period, time=now)
         if epoch < present:
             self._authorise(request)
             stored = self._ledger.stored(request.key)
@@ -357,7 +359,7 @@ class City:
         with asking.lock:
             data = monitor.release(
                 request, authorise=self._authorise, ledger=self._ledger, pool=self._pool, engine=self._engine,
-                record=lambda r, noised: record_release(r, noised, str(self.id), int(self._clock())),
+                record=lambda r, noised: record_release(r, noised, str(self.id), now),
             )  # fmt: skip
         self._anchor()
         return unpack_release(data)
@@ -374,15 +376,17 @@ class City:
         """
         plan = compile_series(series)
         plan.losses(series.paid(loss))
+        _check_made(series)
         self.tick()
-        request = Request(plan, loss, purpose, self.trust, 0, period=self._period, series=series)
+        now = int(self._clock())
+        request = Request(plan, loss, purpose, self.trust, 0, period=self._period, series=series, time=now)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
         with asking.lock:
             bodies = monitor_series.follow(
-                request, series, series.over(self._clock()), authorise=self._authorise, ledger=self._ledger,
+                request, series, series.over(now), authorise=self._authorise, ledger=self._ledger,
                 pool=self._pool, engine=self._engine,
-                record=lambda noised, step: record_step(request, noised, step, str(self.id), int(self._clock())),
+                record=lambda noised, step: record_step(request, noised, step, str(self.id), now),
             )  # fmt: skip
         self._anchor()
         return unpack_series(bodies)
@@ -431,3 +435,14 @@ class City:
 
     def __repr__(self) -> str:
         return f"<City {self.id.name}, {self.remaining} of {self.budget} left>"
+
+
+def _check_made(question: Query | Series) -> None:
+    """Raise InvalidQueryError unless a stored answer to the question could be read again: before anything is spent."""
+    query = question.query if isinstance(question, Series) else question
+    schemas = {s.digest: s for s in (query.schema, *query.profiles)}
+    read = series_from_document if isinstance(question, Series) else query_from_document
+    if read(question.document(), schemas) != question:
+        raise InvalidQueryError(
+            "a question is made step by step, with ds.query(schema), ds.sql or ds.series: this one was not"
+        )

@@ -92,7 +92,7 @@ def predicates(draw: st.DrawFn, query: ds.Query, rng: random.Random, depth: int 
                 return one & draw(predicates(query, rng, depth - 1))
             case _:
                 return one | draw(predicates(query, rng, depth - 1))
-    name = draw(st.sampled_from(["cat", "num", "dec", "at", "flag", "near", "who.age", "who.ward"]))
+    name = draw(st.sampled_from(["cat", "num", "dec", "at", "flag", "near", "shop", "who.age", "who.ward", "who.born"]))
     column: Any = query.column(name)
     col = ds.col(name)
     if draw(st.integers(0, 5)) == 0:
@@ -122,14 +122,24 @@ def queries(draw: st.DrawFn, schema: ds.Schema, profile: ds.Schema, keys: list[A
             continue
     if draw(st.booleans()):
         query = query.where(draw(predicates(query, rng)))
-    query = query.bound(rows=draw(st.integers(1, 5)), keys=draw(st.integers(1, 4)))
+    query = query.bound(rows=draw(st.sampled_from([None, 1, 2, 3, 4, 5, 9, 40])), keys=draw(st.integers(1, 5)))
     kinds = ["count", "sum", "mean", "variance", "std", "distinct"]
-    if any(k.kind == "unknown" for k in query.key_list):
+    unknown = any(k.kind == "unknown" for k in query.key_list)
+    if unknown:
         query = query.distinct()
         kinds.remove("distinct")
     else:
-        kinds += ["quantile", "median", "coverage", "rows_per_key", "keys_per_resident"]
-    for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=5, unique=True)):
+        kinds += ["quantile", "quantile", "median", "coverage", "rows_per_key", "keys_per_resident"]
+    if not unknown and draw(st.integers(0, 5)) == 0:
+        try:
+            asked = draw(aggregates(query, draw(st.sampled_from(["count", "distinct", "sum"])), rng))
+            asked = asked.top(draw(st.integers(1, 3)))
+            compile(asked)
+        except InvalidQueryError:
+            pass
+        else:
+            return asked
+    for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=6)):
         try:
             asked = draw(aggregates(query, kind, rng))
             compile(asked)
@@ -137,7 +147,7 @@ def queries(draw: st.DrawFn, schema: ds.Schema, profile: ds.Schema, keys: list[A
             continue
         query = asked
     if not query.aggregates:
-        query = query.count()
+        query = query.distinct()
     compile(query)
     return query
 
@@ -145,8 +155,11 @@ def queries(draw: st.DrawFn, schema: ds.Schema, profile: ds.Schema, keys: list[A
 @st.composite
 def aggregates(draw: st.DrawFn, query: ds.Query, kind: str, rng: random.Random) -> ds.Query:
     """The question with one more aggregate, of any form that its kind has."""
-    units: list[Any] = [None, None, "resident", "cat", "num", ds.day("at"), ds.hour("at"), ds.bin("dec", [0])]
-    per = draw(st.sampled_from(units))
+    units: list[Any] = [
+        "resident", "resident", "cat", "num", "dec", "at", "flag", "near", "shop", ds.unknown("shop"), ds.hour("at"),
+        ds.day("at"), ds.week("at"), ds.month("at"), ds.bin("dec", [0]),
+    ]  # fmt: skip
+    per = draw(st.one_of(st.none(), st.sampled_from(units)))
     if kind in ("distinct", "coverage"):
         return getattr(query, kind)()
     if kind == "count":
@@ -158,9 +171,14 @@ def aggregates(draw: st.DrawFn, query: ds.Query, kind: str, rng: random.Random) 
     ends = sorted(column.decode(rng.randint(*column.range)) for _ in range(2))
     given = {"low": ends[0], "high": ends[1]} if per or draw(st.booleans()) else {}
     if kind in ("quantile", "median"):
-        given["bins"] = draw(st.sampled_from([2, 3, 8, 64, 100]))
+        given["bins"] = draw(st.sampled_from([2, 3, 8, 64, 100, 300]))
     if kind == "quantile":
-        given["q"] = draw(st.sampled_from(["0.01", "0.25", "0.9"]))
+        given["q"] = draw(st.sampled_from(["0.01", "0.25", "0.9", "0.9999"]))
+        if draw(st.integers(0, 3)) == 0:
+            low, high = (column.encode(e) for e in (given["low"], given["high"])) if "low" in given else column.range
+            codes = {rng.randint(low, high) for _ in range(rng.randint(1, 9))} - {low}
+            given = {**given, "edges": [column.decode(c) for c in sorted(codes)]}
+            del given["bins"]
     return getattr(query, kind)(name, per=per, **given)
 
 

@@ -31,7 +31,7 @@ def draw(total: Exact, plan: Plan, reservation: Reservation) -> Noised:
 
     Under zCDP the noise is OpenDP's `make_gaussian` over integers (discrete Gaussian; Canonne, Kamath and Steinke
     2020), under pure epsilon `make_laplace` (discrete Laplace); the highest cells are chosen by `make_noisy_top_k`
-    (Gumbel noise, one shot; Durfee and Rogers 2019), unknown keys by `make_gaussian_threshold`.
+    (Gumbel noise, one shot, or under pure epsilon permute-and-flip), unknown keys by `make_gaussian_threshold`.
 
     Raises:
         InternalError: the reservation was used before, or OpenDP's map claims more than the statistic's loss.

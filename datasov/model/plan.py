@@ -9,11 +9,14 @@ from typing import Any
 from datasov.errors import InvalidQueryError
 from datasov.model.document import digest
 from datasov.model.partition import Axis
-from datasov.model.privacy import NANO, Loss, Trust, check_loss
+from datasov.model.privacy import ATTO, NANO, Loss, Trust, check_loss
 from datasov.model.query import Query
 from datasov.model.series import Series
 from datasov.model.shard import Integers
 from datasov.model.statistics import Statistic
+
+LEAST_DELTA = 10_000
+"""Of delta in 1e-18, the least for each key that a resident may have: OpenDP's map resolves about 1e-16 of it."""
 
 _MECHANISMS = {"zcdp": "discrete Gaussian", "pure": "discrete Laplace"}
 
@@ -56,6 +59,9 @@ class Plan:
                 "unknown keys need a loss with a delta, for instance ds.zcdp(rho=0.02, delta=1e-9)"
                 if self.unknown else "this question needs no delta: give a loss without one"
             )  # fmt: skip
+        if self.unknown and loss.delta < self.statistics[self.found].touched * LEAST_DELTA:
+            least = self.statistics[self.found].touched * LEAST_DELTA / ATTO
+            raise InvalidQueryError(f"the delta is too small to draw with for so many keys: give at least {least:g}")
         part = loss.nano // len(self.statistics)
         if part == 0:
             raise InvalidQueryError("the loss is too small to be parted among the statistics: ask for fewer of them")
@@ -93,7 +99,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A compiled question with all that makes it this question and no other."""
+    """A compiled question with all that makes it this question and no other.
+
+    Attributes:
+        period: whose allowance it is charged to.
+        series: that the plan was compiled from, if any.
+        time: Unix seconds at which consents are looked at, and which the leaf tells; None: that of the snapshot.
+    """
 
     plan: Plan
     loss: Loss
@@ -103,6 +115,7 @@ class Request:
     programme: str = ""
     period: int = 0
     series: Series | None = None
+    time: int | None = None
 
     @property
     def key(self) -> bytes:

@@ -51,8 +51,10 @@ def _expected(
     noises = [n for _, n in pieces]
     first = noises[0]
     if top is not None:
-        # A pick falls short by more than scale (ln cells + t) with probability exp(-t) (McSherry and Talwar 2007).
-        return math.pi / math.sqrt(6) * first.scale, first.scale * math.log(cells * top / (1 - confidence))
+        # A pick falls short by more than scale (ln cells + t) with probability exp(-t) (McSherry and Talwar 2007), and
+        # under exponential noise no more often (McKenna and Sheldon 2020).
+        spread = math.pi / math.sqrt(6) if first.measure == "zcdp" else 1.0  # of Gumbel noise, of exponential noise
+        return spread * first.scale, first.scale * math.log(cells * top / (1 - confidence))
     if aggregate.cuts:
         widths = [
             rank_half_width([s.cuts for s, _ in pieces], noises, float(aggregate.q), error).max()

@@ -57,8 +57,9 @@ class Release:
     def frame(self, confidence: float = 0.95, *, adjusted: bool = False) -> pl.DataFrame:
         """A row a key, in the order of the public cells: the keys, then value, low and high of each aggregate.
 
-        Each interval covers the exact bounded statistic with probability `confidence` over the noise. What the bounds
-        leave out, no interval can know. Of a question for the top it is a row a rank; of one that asks for numbers
+        Each interval covers the exact bounded statistic with probability `confidence` over the noise: for the residents
+        of unknown keys over all draws, those included after which a key does not show. What the bounds leave out, no
+        interval can know. Of a question for the top it is a row a rank; of one that asks for numbers
         about the whole alone, one row, as :meth:`overall`.
 
         Args:

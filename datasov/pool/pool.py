@@ -77,13 +77,14 @@ class Pool:
         query = request.plan.query
         asked = query.tables()
         tables = {name: digest for name, digest, _ in asked}
+        now = self._now() if request.time is None else request.time
         columns = {f"{name}.{c}" if place else c for place, (name, _, read) in enumerate(asked) for c in read}
         with self._lock, self._registry.lock:
             partition = self.fold(query.schema, request.purpose)
             return Snapshot(
                 account=partition.name if request.loss.measure == "zcdp" else partition.name + "/pure",
                 fence={partition.stream: partition.version},
-                eligible=partition.eligible(columns, tables, request.trust.name, request.loss.measure, self._now()),
+                eligible=partition.eligible(columns, tables, request.trust.name, request.loss.measure, now),
                 caps=partition.caps(),
                 shards=[self._shard(query.schema, partition, n) for n in sorted(partition.shards)],
             )

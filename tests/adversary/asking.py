@@ -1,14 +1,17 @@
 """A process that asks a city, to be killed or raced by tests: python -m tests.adversary.asking MODE PATH ARGUMENT.
 
 loop     ask one new question after another, and print each answer's identifier.
+threads  the same from eight threads at once.
 crash    ask one question, and end at once at the point "WHAT:N:before" or "WHAT:N:after".
 once     wait for the file PATH.go, then ask the question numbered ARGUMENT, and print the answer or "refused".
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +63,19 @@ def main(mode: str, path: str, argument: str) -> None:
         while True:
             print(ask(city, number), flush=True)
             number += 1
+    if mode == "threads":
+
+        def asking(place: int) -> None:
+            for number in itertools.count(int(argument) + place, 8):
+                answer = ask(city, number)
+                os.write(1, f"{answer}\n".encode())  # one call, so that lines of threads do not mix
+
+        print("ready", flush=True)
+        threads = [threading.Thread(target=asking, args=(place,)) for place in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     if mode == "crash":
         die_at(argument)
         print(ask(city, 1), flush=True)

@@ -35,13 +35,13 @@ def child(mode: str, path: Path, argument: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def kill_at_random(folder: Path, rounds: int, seed: int) -> None:
+def kill_at_random(folder: Path, rounds: int, seed: int, mode: str = "loop") -> None:
     rng, path, seen = random.Random(seed), found(folder, ds.zcdp(rho=1000)), set()
     for round_ in range(rounds):
-        process = child("loop", path, str(round_ * 10_000))
+        process = child(mode, path, str(round_ * 10_000))
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n", process.communicate()
-        time.sleep(rng.uniform(0, 0.12))
+        time.sleep(rng.uniform(0, 0.12 if mode == "loop" else 0.4))
         process.send_signal(signal.SIGKILL)
         lines = process.communicate()[0].splitlines()
         seen |= {line.split(":")[0] for line in lines if len(line.split(":")) == 2 and len(line) > 33}
@@ -56,9 +56,14 @@ def test_a_city_killed_at_random_twenty_times(tmp_path):
     kill_at_random(tmp_path, 20, 1)
 
 
+def test_a_city_killed_at_random_under_eight_threads_five_times(tmp_path):
+    kill_at_random(tmp_path, 5, 3, "threads")
+
+
 @pytest.mark.campaign
-def test_a_city_killed_at_random_two_hundred_times(tmp_path):
-    kill_at_random(tmp_path, 200, 2)
+@pytest.mark.parametrize("seed", range(4))
+def test_four_cities_killed_at_random_under_eight_threads_fifty_times_each(tmp_path, seed):
+    kill_at_random(tmp_path, 50, seed, "threads")
 
 
 @pytest.mark.parametrize("what", ["append", "fsync", "replace"])

@@ -18,6 +18,7 @@ from datasov.model.shard import PAIR, RESIDENT
 from datasov.pool import ranks
 from datasov.pool.pool import Pool
 from tests.helpers import COUNT, PURPOSE, Harness, enrol
+from tests.property import test_sensitivity as property_of_sensitivity
 from tests.property.test_sensitivity import check
 from tests.strategies import Case, table
 
@@ -133,6 +134,61 @@ def test_ranks_by_the_place_in_a_batch_are_noticed(query, monkeypatch):
 
     monkeypatch.setattr(ranks, "_prf", by_place)
     assert noticed(query)
+
+
+# --- prices: what each resident is charged
+
+
+PRICED = [
+    BASE.keys("cat").count().sum("num"), BASE.keys("cat").median("num", bins=4), BASE.keys("cat").count().top(2),
+    BASE.keys("cat").coverage().keys_per_resident("0.5"), BASE.keys("cat").mean("num", per="resident", low=0, high=9),
+]  # fmt: skip
+SHOPS = ds.Schema(
+    "ev", domain="mobility", keys=[(ds.unknown("num"),)],
+    columns={"cat": ds.Category(["a", "b", "c"]), "num": ds.Integer(0, 9),
+             "at": ds.Timestamp("2027-01-01", "2027-01-03")},
+)  # fmt: skip
+THRESHOLDED = ds.query(SHOPS).keys(ds.unknown("num")).bound(rows=9, keys=2).distinct().count()
+
+
+def price_noticed(query: ds.Query) -> bool:
+    try:
+        check(replace(case(query, 1), schema=query.schema))
+    except AssertionError as why:
+        return "charged" in str(why)
+    return False
+
+
+@pytest.mark.parametrize("query", [*PRICED, THRESHOLDED])
+def test_prices_one_part_too_low_or_two_too_high_are_noticed(query, monkeypatch):
+    real = property_of_sensitivity.shares
+    assert not price_noticed(query)
+    for factor in (0.99, 1.02):
+        monkeypatch.setattr(property_of_sensitivity, "shares", lambda *given, f=factor: (real(*given) * f).astype(int))
+        assert price_noticed(query), factor
+
+
+@pytest.mark.parametrize("query", [THRESHOLDED])
+def test_keys_that_show_without_their_delta_are_noticed(query, monkeypatch):
+    """Planted: the price leaves out the chance of each key to show."""
+    real = property_of_sensitivity.shares
+
+    def without(p: plan.Plan, part: shard.Part, loss: Loss):
+        return real(replace(p, unknown=False), part, replace(loss, delta=0))
+
+    monkeypatch.setattr(property_of_sensitivity, "shares", without)
+    assert price_noticed(query)
+
+
+@pytest.mark.parametrize("query", [PRICED[2]])
+def test_picks_of_the_top_that_are_charged_once_are_noticed(query, monkeypatch):
+    real = property_of_sensitivity.shares
+
+    def once(p: plan.Plan, *given):
+        return real(p, *given) // p.top
+
+    monkeypatch.setattr(property_of_sensitivity, "shares", once)
+    assert price_noticed(query)
 
 
 # --- keys that are dropped when they are empty: what a release must show

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 TOTAL = 1e-6
-CHECKS = {"noise": 40, "coverage": 60, "ratio": 60, "privacy": 60, "door": 24, "variance": 18, "series": 80}
+CHECKS = {
+    "noise": 40, "coverage": 60, "ratio": 60, "privacy": 60, "door": 24, "variance": 18, "mechanisms": 48,
+    "quantiles": 140, "attacks": 48, "series": 80,
+}  # fmt: skip
 """Most checks that each file makes; a file that makes more fails (see `Share`)."""
 
 
@@ -34,9 +40,37 @@ def discrete_gaussian(sigma: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     return support, mass / mass.sum()
 
 
-def fits(sample: npt.NDArray[np.int64], sigma: float) -> float:
-    """p-value of Pearson's chi-squared test of a sample against the discrete Gaussian; 0 where it leaves 12 sigma."""
-    support, mass = discrete_gaussian(sigma)
+def discrete_laplace(scale: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Support and probabilities of the discrete Laplace, to 45 scales: both sides of the geometric."""
+    last = int(np.ceil(45 * scale)) + 2
+    support = np.arange(-last, last + 1)
+    mass = np.exp(-np.abs(support) / scale)
+    return support, mass / mass.sum()
+
+
+def agrees(sample: Sequence[Any], expected: Mapping[Any, float]) -> float:
+    """p-value of Pearson's chi-squared test of outcomes against their probabilities, rare ones taken together."""
+    seen = Counter(sample)
+    if not seen.keys() <= expected.keys():
+        return 0.0
+    common = [o for o, chance in expected.items() if chance * len(sample) >= 25]
+    pairs = [(seen[o], expected[o] * len(sample)) for o in common]
+    rest = len(sample) - sum(e for _, e in pairs)
+    if rest >= 5:
+        pairs.append((len(sample) - sum(o for o, _ in pairs), rest))
+    elif any(seen[o] > 60 for o in expected if o not in common):
+        return 0.0
+    assert len(pairs) > 1, "one outcome alone tells nothing"
+    o, e = np.array(pairs).T
+    return float(stats.chi2.sf(((o - e) ** 2 / e).sum(), len(pairs) - 1))
+
+
+Distribution = Callable[[float], tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
+
+
+def fits(sample: npt.NDArray[np.int64], sigma: float, distribution: Distribution = discrete_gaussian) -> float:
+    """p-value of Pearson's chi-squared test of a sample against a distribution; 0 where it leaves the support."""
+    support, mass = distribution(sigma)
     if np.abs(sample).max() > support[-1]:
         return 0.0
     observed = np.bincount(sample + support[-1], minlength=len(support))
