@@ -19,7 +19,7 @@ For each system:
   (PipelineDP), a pandas frame (SmartNoise, diffprivlib), other types (OpenDP).
 - `l1_error`: mean absolute difference, over cells and runs, of the noised counts from the counts that the system's own
   bounds leave, so of the noise alone; `rows_counted` is the share of rows that they leave. `expected_l1_error` is what
-  its sensitivity says; `error_as_expected` is false where the two are further apart than six standard errors.
+  its sensitivity says; `error_as_expected` is false where the two are further apart than seven standard errors.
 - `peak_bytes`: the most memory of the process; `peak_bytes_before`: with imports and rows, before the first job.
 """
 

@@ -113,7 +113,7 @@ def measure(system: System, rows: Path, runs: int) -> dict[str, Any]:
         ratios[name] = round(statistics.median(x / y for x, y in zip(a, b, strict=True)), 2)
     exact, plain = system.exact(prepared), raw(frame)
     errors = np.abs(np.stack(noised) - exact).mean(axis=(0, 2))
-    wide = 6 / np.sqrt(runs * KEYS)
+    wide = 7 / np.sqrt(runs * KEYS)
     return {
         "version": version(system.distribution) if system.distribution else "",
         "ratio_to_raw_polars": round(statistics.median(x / y for x, y in zip(seconds, raws, strict=True)), 2),
