@@ -13,10 +13,13 @@ the next time. One that does not install, or takes longer than it may, is skippe
 For each system:
 
 - `ratio_to_raw_polars`: the job against Polars' `group_by(key).agg(len, sum)` over the same frame in the same process,
-  in turns; the median of the ratios. Imports and loading are not timed. `uncharged_ratio` (datasov): without charging
-  the residents' own accounts, and without the commit.
-- `prepare_ratio`: what was made of the rows before, once, and is not in the ratio: clusters and ranks (datasov), tuples
-  (PipelineDP), a pandas frame (SmartNoise, diffprivlib), other types (OpenDP).
+  in turns (five of it to one job, their median); the median of the ratios. Imports and loading are not timed.
+  `uncharged_ratio` (datasov): without charging the residents' own accounts, and without the commit.
+- `cpu_ratio_to_raw_polars`: the same of CPU time, all threads together. On a machine that others use as well it is the
+  one to read: a job of a minute waits for its share of the processors, one of milliseconds often does not. It leaves
+  out waiting for the disk.
+- `prepare_ratio`, `prepare_cpu_ratio`: what was made of the rows before, once, and is not in the ratio: clusters and
+  ranks (datasov), tuples (PipelineDP), a pandas frame (SmartNoise, diffprivlib), other types (OpenDP).
 - `l1_error`: mean absolute difference, over cells and runs, of the noised counts from the counts that the system's own
   bounds leave, so of the noise alone; `rows_counted` is the share of rows that they leave. `expected_l1_error` is what
   its sensitivity says; `error_as_expected` is false where the two are further apart than seven standard errors.

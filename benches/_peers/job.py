@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,12 @@ KEYS, KEYS_A_RESIDENT, ROWS_A_KEY = 200, 4, 4
 LOW, HIGH, EPSILON = 0, 50, 1.0
 SCALES = tuple(KEYS_A_RESIDENT * ROWS_A_KEY * most / (EPSILON / 2) for most in (1, HIGH))
 """Scale of the Laplace noise of counts and of sums, and so its mean absolute error (Laplace: E|X| = scale)."""
+RAW_RUNS = 5
 
 Totals: TypeAlias = npt.NDArray[np.float64]
 """Shape (2, KEYS): counts and sums by key."""
+Seconds: TypeAlias = npt.NDArray[np.float64]
+"""Last axis: seconds on the clock, and of the CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,46 +83,51 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def in_turns(
-    first: Callable[[], Any], second: Callable[[], object], runs: int
-) -> tuple[list[float], list[float], list[Any]]:
-    """Seconds of each of two that run in turns, and what the first gave; one round before counts for none."""
+def timed(function: Callable[[], Any]) -> tuple[Seconds, Any]:
+    """Seconds on the clock and of the process's CPUs (all threads), and what the function gave."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    made = function()
+    return np.array([time.perf_counter() - clock, time.process_time() - cpu]), made
+
+
+def in_turns(first: Callable[[], Any], second: Callable[[], object], runs: int) -> tuple[Seconds, Seconds, list[Any]]:
+    """Seconds of each of two that run in turns (shape (runs, 2)), and what the first gave; one more round comes before.
+
+    The second, which is short, runs RAW_RUNS times a turn, and the median counts: a single time of milliseconds says
+    more about what else the machine did just then, and about caches that the first left cold.
+    """
     a, b, gave = [], [], []
-    for turn in range(runs + 1):
-        began = time.perf_counter()
-        made = first()
-        between = time.perf_counter()
-        second()
-        done = time.perf_counter()
-        if turn:
-            a.append(between - began)
-            b.append(done - between)
-            gave.append(made)
-    return a, b, gave
+    for _ in range(runs + 1):
+        seconds, made = timed(first)
+        a.append(seconds)
+        b.append(np.median([timed(second)[0] for _ in range(RAW_RUNS)], axis=0))
+        gave.append(made)
+    return np.array(a[1:]), np.array(b[1:]), gave[1:]
 
 
 def measure(system: System, rows: Path, runs: int) -> dict[str, Any]:
     """The figures of one system over the rows in a Parquet file; only the job is timed, no import and no loading."""
     frame = pl.read_parquet(rows)
-    began = time.perf_counter()
-    prepared = system.prepare(frame)
-    preparing = time.perf_counter() - began
+    preparing, prepared = timed(lambda: system.prepare(frame))
     before = peak_bytes()
     seconds, raws, noised = in_turns(lambda: system.ask(prepared), lambda: raw(frame), runs)
-    peak, ratios = peak_bytes(), {}
+    peak, ratios = peak_bytes(), np.median(seconds / raws, axis=0)
+    variants = {}
     for name, variant in system.variants.items():
-        a, b, _ = in_turns(lambda variant=variant: variant(prepared), lambda: raw(frame), runs)  # type: ignore[misc]
-        ratios[name] = round(statistics.median(x / y for x, y in zip(a, b, strict=True)), 2)
+        other, beside, _ = in_turns(lambda variant=variant: variant(prepared), lambda: raw(frame), runs)  # type: ignore[misc]
+        variants[name] = round(float(np.median(other / beside, axis=0)[0]), 2)
     exact, plain = system.exact(prepared), raw(frame)
     errors = np.abs(np.stack(noised) - exact).mean(axis=(0, 2))
     wide = 7 / np.sqrt(runs * KEYS)
     return {
         "version": version(system.distribution) if system.distribution else "",
-        "ratio_to_raw_polars": round(statistics.median(x / y for x, y in zip(seconds, raws, strict=True)), 2),
-        **ratios,
-        "prepare_ratio": round(preparing / statistics.median(raws), 2),
-        "seconds": round(statistics.median(seconds), 4),
-        "raw_polars_seconds": round(statistics.median(raws), 4),
+        "ratio_to_raw_polars": round(float(ratios[0]), 2),
+        "cpu_ratio_to_raw_polars": round(float(ratios[1]), 2),
+        **variants,
+        "prepare_ratio": round(float(preparing[0] / np.median(raws[:, 0])), 2),
+        "prepare_cpu_ratio": round(float(preparing[1] / np.median(raws[:, 1])), 2),
+        "seconds": round(float(np.median(seconds[:, 0])), 4),
+        "raw_polars_seconds": round(float(np.median(raws[:, 0])), 4),
         "raw_polars_version": version("polars"),
         "peak_bytes": peak,
         "peak_bytes_before": before,
