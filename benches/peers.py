@@ -52,7 +52,7 @@ from benches._peers.job import EPSILON, HIGH, KEYS, KEYS_A_RESIDENT, LOW, ROWS_A
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS_A_RESIDENT = 10
-RUNS = {"small": 3, "full": 5}
+RUNS = {"small": 2, "full": 5}
 INSTALL_SECONDS = {"small": (90.0, 100.0), "full": (600.0, 1800.0)}
 """What installing one peer may take, and all of them together."""
 RUN_SECONDS = {"small": 45.0, "full": 1200.0}
@@ -230,8 +230,8 @@ def measured(peer: Peer, python: Path | str, table: Path, size: str) -> dict[str
 
 
 def run(size: str, rows: int | None = None) -> dict[str, object]:
-    """The figures; `size` is "small" (100,000 rows) or "full" (1M of 100,000 residents), unless `rows` says else."""
-    frame = simulated(rows or (100_000 if size == "small" else 1_000_000))
+    """The figures; `size` is "small" (50,000 rows) or "full" (1M of 100,000 residents), unless `rows` says else."""
+    frame = simulated(rows or (50_000 if size == "small" else 1_000_000))
     pythons = made(PEERS, size)
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "rows.parquet"
