@@ -34,9 +34,15 @@ def machine() -> str:
 
 
 def table(figures: Mapping[str, object]) -> str:
-    """The figures as aligned lines."""
+    """The figures as aligned lines; of a list of objects, a line each."""
     width = max(map(len, figures))
-    return "\n".join(f"{name:<{width}}  {_text(value):>16}" for name, value in figures.items())
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, list) and all(isinstance(v, dict) for v in value):
+            lines += [name, *("  " + ", ".join(f"{k}: {_text(v)}" for k, v in each.items()) for each in value)]
+        else:
+            lines.append(f"{name:<{width}}  {_text(value):>16}")
+    return "\n".join(lines)
 
 
 def _text(value: object) -> str:
