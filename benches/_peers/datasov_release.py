@@ -25,8 +25,9 @@ from datasov.engine.local import threads
 from datasov.kernel import monitor
 from datasov.kernel.contribute import Exact, add, contribute, total
 from datasov.kernel.ledger import Ledger
-from datasov.kernel.noise import Noised, draw
-from datasov.kernel.plan import Plan, compile
+from datasov.kernel.noise import draw
+from datasov.kernel.plan import compile
+from datasov.model.plan import Noised, Plan, Request
 from datasov.model.shard import RESIDENT, Shard
 from datasov.pool.pool import RESIDENTS_PER_SHARD, schema_order
 from datasov.pool.ranks import ranked
@@ -78,16 +79,16 @@ def prepare(frame: pl.DataFrame) -> City:
     return City(pool, held, Ledger(store, ds.zcdp(rho=1000)), itertools.count(1), folder)
 
 
-def request(city: City) -> monitor.Request:
+def request(city: City) -> Request:
     """A question that was not asked before."""
-    return monitor.Request(compile(QUERY), LOSS, "bench", ds.central(), next(city.epochs))
+    return Request(compile(QUERY), LOSS, "bench", ds.central(), next(city.epochs))
 
 
 def released(city: City) -> job.Totals:
     """The whole release."""
     kept: list[Noised] = []
 
-    def record(asking: monitor.Request, noised: Noised) -> tuple[bytes, bytes]:
+    def record(asking: Request, noised: Noised) -> tuple[bytes, bytes]:
         kept.append(noised)
         return _record(asking, noised)
 
