@@ -68,7 +68,7 @@ def check(vault_id: bytes, found: Manifest, anchors: Iterable[Anchor]) -> None:
         if (anchor.counter, anchor.digest) not in recorded:
             raise StoreError(
                 "the vault is on another branch than when its anchor was left: an older copy was put in its place and"
-                " written to. Restore the right copy; or open it with accept_rollback=True, and lose what the other holds"
+                " written to. Restore the right copy; or open it with accept_rollback=True, and lose the other"
             )
 
 
