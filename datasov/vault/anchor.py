@@ -16,7 +16,7 @@ from datasov.vault.manifest import Manifest
 from datasov.vault.session import Session
 from datasov.wire import cbor, fields
 
-MAX_ANCHORS = 64
+MAX_NAMES, MAX_EACH = 64, 4
 _PAIR = struct.Struct(">Q32s")
 
 
@@ -46,7 +46,7 @@ class Anchor:
 
 def given(anchor: Anchor | bytes | Iterable[Anchor | bytes] | None) -> tuple[Anchor, ...]:
     """What the caller gave, as anchors; InvalidDataError where one is none."""
-    listed = [] if anchor is None else [anchor] if isinstance(anchor, Anchor | bytes) else list(anchor)
+    listed = [] if anchor is None else [anchor] if isinstance(anchor, Anchor | bytes) else anchor
     try:
         return tuple(item if isinstance(item, Anchor) else Anchor.read(item) for item in listed)
     except (VerificationError, TypeError):
@@ -72,8 +72,13 @@ def check(vault_id: bytes, found: Manifest, anchors: Iterable[Anchor]) -> None:
             )
 
 
-def leave(session: Session, name: str) -> Anchor:
+def leave(session: Session, name: str, *, held: Anchor | None = None) -> Anchor:
     """An anchor of all that was acknowledged so far; every manifest from the next one on holds it under this name.
+
+    The last few of a name stay: who asked for one may have crashed before it was kept.
+
+    Args:
+        held: the one that is known to be kept under this name, until the new one is.
 
     Raises:
         InvalidDataError: the name is no text of 1 to 64 characters, or there are too many names.
@@ -81,13 +86,16 @@ def leave(session: Session, name: str) -> Anchor:
     """
     if not isinstance(name, str) or not 0 < len(name) <= 64:
         raise InvalidDataError("an anchor's name is a text of 1 to 64 characters")
-    others = tuple((kind, value) for kind, value in session.manifest.anchors if kind != name)
-    if len(others) >= MAX_ANCHORS:
-        raise InvalidDataError(f"{MAX_ANCHORS} anchors are recorded: forget one with forget_anchor")
+    found = session.manifest.anchors
+    if len({kind for kind, _ in found} | {name}) > MAX_NAMES:
+        raise InvalidDataError(f"anchors are recorded under {MAX_NAMES} names: forget one with forget_anchor")
     if session.unsealed:
         session.commit()
     stands = session.manifest
-    session.commit(anchors=(*others, (name, _PAIR.pack(stands.counter, stands.digest))))
+    before = [value for kind, value in found if kind == name]
+    kept = before[1 - MAX_EACH :] if held is None else [_PAIR.pack(held.counter, held.digest)]
+    mine = (*((name, value) for value in kept), (name, _PAIR.pack(stands.counter, stands.digest)))
+    session.commit(anchors=(*((kind, value) for kind, value in found if kind != name), *mine))
     return Anchor(session.secrets.vault_id, stands.counter, stands.digest)
 
 

@@ -210,7 +210,7 @@ def _leave(session: Session, held: device.Device) -> None:
     if kept is None or (kept.anchor is not None and found.counter == kept.anchor.counter + 1 and not session.unsealed):
         return
     with contextlib.suppress(OSError):
-        held.save(kept.at(anchor.leave(session, kept.name)))
+        held.save(kept.at(anchor.leave(session, kept.name, held=kept.anchor)))
 
 
 def _label(label: str) -> None:

@@ -91,7 +91,7 @@ class Asked:
 
     request: bytes
     code: str
-    _key: seal.HybridKey = field(repr=False)
+    _key: seal.HybridKey = field(repr=False, compare=False)
     _secret: bytes = field(repr=False)
 
     @classmethod

@@ -170,7 +170,7 @@ def test_two_slots_of_one_kind_cannot_both_have_the_new_secret(tmp_path: Path) -
     path = tmp_path / "v"
     with Vault.create(path, device_key=KEY) as vault:
         phone = vault.keys.add_device_key(label="phone")
-        with pytest.raises(InvalidDataError, match="'phone'.*cannot both"):
+        with pytest.raises(InvalidDataError, match=r"'phone'.*cannot both"):
             vault.keys.rotate(device_key=NEW)
         (lost,) = (slot.id for slot in vault.keys.slots() if slot.label == "phone")
         vault.keys.rotate(device_key=NEW, drop=[lost])
