@@ -128,13 +128,16 @@ class Keys:
     def remove(self, *ids: str) -> None:
         """Drop slots, so that what opened them opens the vault no more, and reads nothing that is written from now on.
 
-        The other slots open as before. The keys of the vault, of every domain and of the device that signs are new.
+        The other slots open as before. The keys of the vault, of every domain and of the device that signs are new. Who
+        opened the vault before, *and* can write to its files, can put a vault of their own making in its place, which
+        the other slots open: an anchor left from now on shows it, and :meth:`rotate` makes it impossible.
 
         Raises:
             InvalidDataError: no such slot, or none would remain that the resident opens alone.
         """
         with self._writing("the keys were not changed"):
             rekey.remove(self._session, ids)
+            self.leave_anchor()
 
     def rotate(self, **new: Unpack[NewSecrets]) -> None:
         """New secrets for every slot (:class:`NewSecrets`), so that no older one opens the vault.

@@ -213,8 +213,8 @@ class Vault:
     def anchor(self, name: str) -> Anchor:
         """Where the vault stands now, to be left outside of it under a name: with another device, a peer, a friend.
 
-        Given to :meth:`open`, it shows whether the vault was put back to an older copy. The last four of a name are good
-        for that.
+        Given to :meth:`open`, it shows whether the vault was put back to an older copy. The last four of a name are
+        good for that.
 
         Raises:
             StoreError: nothing was recorded.

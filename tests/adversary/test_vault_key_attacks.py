@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from datasov.crypto import kdf, seal
-from datasov.errors import DatasovError, DecryptionError, InvalidDataError
+from datasov.errors import DatasovError, DecryptionError, InvalidDataError, StoreError
 from datasov.vault import Asked, Guardian, Vault, files, keys, log, manifest, new_recovery_key, recovery, segment, slots
 from datasov.vault import format as fmt
 from datasov.vault.slots import Access
@@ -199,6 +199,47 @@ def test_a_lost_device_signs_nothing_that_is_accepted(tmp_path: Path, claims: st
     assert vaults.contents(path) == held
 
 
+def _forged(path: Path, thief: keys.Secrets, listed: tuple[slots.Slot, ...], kek: bytes) -> None:
+    """A vault as who knew the keys, and can write to the files, would put in the place of the real one."""
+    fresh = {9: bytes(32)}
+    forged = replace(thief, generation=99, vault_keys=fresh, slots=listed, kek=kek, floor=(0, bytes(32)))
+    for folder in ("manifest", "seg", "log"):
+        shutil.rmtree(path / folder)
+        (path / folder).mkdir()
+    first = manifest.commit(path, forged, manifest.Manifest(98))
+    manifest.commit(path, forged, manifest.Manifest(99, previous=first.digest))
+    (path / "VAULT").write_bytes(keys.assemble(forged))
+
+
+@pytest.mark.parametrize("way", ["old slots around the old KEK", "slots sealed to the public keys"])
+def test_limit_who_knew_the_keys_and_writes_the_files_makes_a_vault_that_an_anchor_or_new_secrets_refuse(
+    tmp_path: Path, way: str
+) -> None:
+    path = tmp_path / "v"
+    vaults.varied(path)
+    with Vault.open(path, device_key=KEY) as vault:
+        vault.keys.add_recovery(PAPER)
+        vault.keys.add_device_key(NEW, label="lost")
+    with Vault.open(path, device_key=NEW) as vault:
+        thief = vault._secrets
+    listed, kek = thief.slots, thief.kek
+    if way != "old slots around the old KEK":
+        kek = bytes(32)
+        listed = tuple(slots.rewrap(thief.vault_id, slot, kek, None) for slot in thief.slots)
+    with Vault.open(path, device_key=KEY) as vault:
+        vault.keys.remove(vault.keys.slots()[-1].id)
+        left = vault.anchor("friend")
+    shutil.copytree(path, tmp_path / "forged")
+    _forged(tmp_path / "forged", thief, listed, kek)
+    with Vault.open(tmp_path / "forged", device_key=KEY, write=False) as vault:
+        assert vault.tables() == {}, "docs/spec/vault.md, section 8, says so"
+    with pytest.raises(StoreError, match="another branch"):
+        Vault.open(tmp_path / "forged", device_key=KEY, anchor=left)
+    with Vault.open(path, device_key=KEY) as vault:
+        vault.keys.rotate(device_key=bytes(32), recovery_key=new_recovery_key())
+    _refused(tmp_path / "forged", device_key=bytes(32))
+
+
 def test_a_lost_device_reads_nothing_that_is_written_after_it_was_removed(tmp_path: Path) -> None:
     path = tmp_path / "v"
     _many(path)
@@ -214,8 +255,12 @@ def test_a_lost_device_reads_nothing_that_is_written_after_it_was_removed(tmp_pa
         entries, live = vault._session.manifest.segments, vault._session._live.entry  # type: ignore[union-attr]
     thief = keys.open_header((tmp_path / "VAULT").read_bytes(), keys.access(device_key=NEW))
     _refused(path, device_key=NEW)
+    header = (path / "VAULT").read_bytes()
+    body = keys.read_slots(header)[3]
     with pytest.raises(DecryptionError):
-        keys.open_header((path / "VAULT").read_bytes(), Access(guardian=thief.kek, recovery=thief.kek, device_key=NEW))
+        fmt.committed_key(
+            thief.kek, header[body : body + 32], header[body + 32 : body + 64], keys._body_context(thief.vault_id)
+        )
     for file in (path / "manifest").iterdir():
         with pytest.raises(DecryptionError):
             manifest._open(file.read_bytes(), replace(thief, floor=(0, b""), generation=99), int(file.name))
