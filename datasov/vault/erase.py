@@ -20,7 +20,7 @@ def whole(directory: Path, forget: Callable[[], None]) -> None:
     """Erase the vault in a directory, whose lock the caller holds. Files that are not the vault's stay.
 
     Args:
-        forget: called once the header is gone, to have the device forget its keys.
+        forget: called once the header is gone, to have the device forget its keys. If it refuses, the rest goes on.
 
     Raises:
         OSError, StoreError: if VAULT is gone then, the rest is removed by :func:`remains`.
@@ -29,7 +29,11 @@ def whole(directory: Path, forget: Callable[[], None]) -> None:
         os.unlink(directory / files.HEADER)
     files.remove_temporaries(directory)
     files.sync_directory(directory)
-    forget()
+    refused = None
+    try:
+        forget()
+    except StoreError as fault:
+        refused = fault
     for name in (files.LOGS, files.SEGMENTS, files.MANIFESTS):
         folder = directory / name
         if not folder.is_dir():
@@ -48,6 +52,8 @@ def whole(directory: Path, forget: Callable[[], None]) -> None:
     with contextlib.suppress(OSError):
         os.rmdir(directory)
     files.sync_directory(directory.parent)
+    if refused is not None:
+        raise StoreError(f"the vault is erased, but not its key on this device: {refused}")
 
 
 def remains(path: str | Path) -> None:

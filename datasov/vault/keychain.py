@@ -13,6 +13,7 @@ from datasov.crypto import kdf
 from datasov.errors import InvalidDataError, StoreError
 from datasov.model.schema import DOMAINS
 from datasov.vault import anchor, device, keys, recovery, rekey, slots
+from datasov.vault.keys import Secrets
 from datasov.vault.session import Session
 from datasov.vault.slots import Access
 
@@ -115,12 +116,18 @@ class Keys:
         held, made = device.Device(store, self._session.secrets.vault_id), device.fresh(key=passphrase is None)
         key, secret = (made.keys or (None,))[0], (made.secrets or (None,))[0]
         with self._writing("the device was not enrolled"):
-            kept = held.kept or device.Kept(made.name)
+            before = held.kept
+            kept = before or device.Kept(made.name)
             held.save(kept.with_new(key, secret))
-            if passphrase is None:
-                self.add_device_key(key, label=label)
-            else:
-                self.add_passphrase(passphrase, device_secret=secret, label=label)
+            old = self._session.secrets
+            try:
+                if passphrase is None:
+                    self.add_device_key(key, label=label)
+                else:
+                    self.add_passphrase(passphrase, device_secret=secret, label=label)
+            except BaseException:
+                self._undo(held, before, old)
+                raise
             held.save(kept.settled(key, secret))
             self._device = self._device or held
             _leave(self._session, held)
@@ -183,13 +190,18 @@ class Keys:
             try:
                 rekey.reissue(self._session, new, drop, int(time.time()), erase=erase)
             except BaseException:
-                if held is not None and before is not None and self._session.secrets is old and not self._session.stuck:
-                    with contextlib.suppress(StoreError):
-                        held.save(before)
+                if held is not None and before is not None:
+                    self._undo(held, before, old)
                 raise
             if held is not None and before is not None:
                 held.save(before.settled(device_key, device_secret))
                 _leave(self._session, held)
+
+    def _undo(self, held: device.Device, before: device.Kept | None, old: Secrets) -> None:
+        """Let a device keep what it kept before, if the header is for sure the old one."""
+        if self._session.secrets is old and not self._session.stuck:
+            with contextlib.suppress(StoreError):
+                held.forget() if before is None else held.save(before)
 
     def leave_anchor(self) -> None:
         """Leave an anchor with the device, if the vault was opened by one and went on since its last."""
@@ -208,12 +220,15 @@ class Keys:
 
 
 def _leave(session: Session, held: device.Device) -> None:
-    """An anchor of where the vault stands, kept by a device. Where it cannot be left, the one before it holds."""
-    kept, found = held.kept, session.manifest
-    if kept is None or (kept.anchor is not None and found.counter == kept.anchor.counter + 1 and not session.unsealed):
-        return
-    with contextlib.suppress(OSError):
-        held.save(kept.at(anchor.leave(session, kept.name, held=kept.anchor)))
+    """An anchor of where the vault stands, kept by a device. Where the disk refuses it, the one before it holds."""
+    try:
+        kept, counter = held.kept, session.manifest.counter
+        if kept is None or (kept.anchor is not None and counter == kept.anchor.counter + 1 and not session.unsealed):
+            return
+        with contextlib.suppress(OSError):
+            held.save(kept.at(anchor.leave(session, kept.name, held=kept.anchor)))
+    except StoreError as fault:
+        raise StoreError(f"all is stored, but this device did not keep an anchor of it: {fault}") from fault
 
 
 def _label(label: str) -> None:

@@ -33,7 +33,7 @@ def access(
 ) -> Access:
     """What the caller gave, checked; InvalidDataError says what is missing or of the wrong shape."""
     if passphrase is None and device_key is None and recovery is None and guardian is None:
-        raise InvalidDataError("give a passphrase, a device_key, or both")
+        raise InvalidDataError("give a passphrase, a device_key, or another way of opening it")
     if device_secret is not None and passphrase is None:
         raise InvalidDataError("a device_secret only strengthens a passphrase: give the passphrase too")
     for name, key in (("device_key", device_key), ("device_secret", device_secret)):

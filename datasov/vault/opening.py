@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 from datasov.errors import DecryptionError, InvalidDataError, StoreError
 from datasov.vault import anchor as anchors
 from datasov.vault import device as devices
-from datasov.vault import files, keys, manifest, recovery, rekey
+from datasov.vault import files, keys, manifest, recovery, rekey, slots
 from datasov.vault import format as fmt
 from datasov.vault.anchor import Anchor
 from datasov.vault.device import Device, DeviceStore, Kept
@@ -89,8 +89,8 @@ def unlock(
             anchors.check(secrets.vault_id, found, (*left, *mine))
         session = Session(directory, secrets, found)
         if write:
-            if held is not None and kept is not None and (len(kept.keys) > 1 or len(kept.secrets) > 1):
-                held.save(kept.settled(by.device_key, by.device_secret))
+            if held is not None and kept is not None:
+                _settle(held, kept, secrets, by)
             with contextlib.suppress(OSError):
                 rekey.finish(session)
         return session, lock, held
@@ -100,6 +100,15 @@ def unlock(
         if isinstance(fault, DecryptionError):
             raise fmt.damaged() from None
         raise
+
+
+def _settle(held: Device, kept: Kept, secrets: keys.Secrets, by: Access) -> None:
+    """Let the device keep that one of its keys, or of its secrets, alone which opened the vault just now."""
+    slot = secrets.slots[secrets.opened[0]]
+    key = by.device_key if slot.kind == slots.DEVICE_KEY and by.device_key in kept.keys else None
+    secret = by.device_secret if slot.flags & slots.WITH_DEVICE_SECRET and by.device_secret in kept.secrets else None
+    if kept.settled(key, secret) != kept:
+        held.save(kept.settled(key, secret))
 
 
 def _read(

@@ -81,7 +81,7 @@ def reissue(session: Session, new: Access, drop: Collection[str], created: int, 
         replaced[slot.kind] = slot
     beside = old.opened[1][32:]
     if any(slots.unwrap(old.vault_id, slot, new) for slot in old.slots) or (beside and beside == new.device_secret):
-        raise InvalidDataError("a new secret opens the vault as it is: make another one")
+        raise InvalidDataError("a new secret opens the vault as it is, or did: make another one")
     guardians = [slot for slot in old.slots if slot.kind == slots.GUARDIAN and slot.id not in drop]
     kek, made, first = kdf.random(32), list[Slot](), b""
     kinds = [kind for kind, _ in _KINDS if given[kind] is not None]

@@ -247,11 +247,12 @@ class Vault:
         """
         with self._writing("the vault is not erased whole"):
             self._session.end()
-            erase.whole(self._directory, self.keys.forget_device)
-            self._closed = True
-            self._session.unsealed = False
-            if self._lock is not None:
-                self._lock.release()
+            try:
+                erase.whole(self._directory, self.keys.forget_device)
+            finally:
+                if self._lock is not None and not (self._directory / files.HEADER).exists():
+                    self._closed = True
+                    self._lock.release()
 
     def close(self) -> None:
         """Seal the end of the log into a manifest, and let the next writer in. To close again does nothing.

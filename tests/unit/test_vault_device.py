@@ -257,6 +257,59 @@ def test_a_device_whose_keys_change_is_never_locked_out(tmp_path: Path, backend:
         Vault.open(copy / "v", device=mine).close()
 
 
+def test_what_opens_by_another_slot_does_not_tell_which_key_of_the_device_is_good(
+    tmp_path: Path, backend: Backend
+) -> None:
+    path, store = tmp_path / "v", Keyring()
+    with Vault.create(path, passphrase="alone") as vault:
+        identity = vault.id
+        vault.keys.enrol(store)
+    kept = device.Kept.read(store.read(identity))  # type: ignore[arg-type]
+    store.write(identity, bytes(kept.with_new(bytes(32), None)))
+    Vault.open(path, device=store, passphrase="alone").close()
+    found = device.Kept.read(store.read(identity))  # type: ignore[arg-type]
+    assert found.keys == (kept.keys[0], bytes(32)), "the passphrase opened it: both are kept"
+    Vault.open(path, device=store).close()
+    found = device.Kept.read(store.read(identity))  # type: ignore[arg-type]
+    assert found.keys == kept.keys
+
+
+def test_an_erasure_goes_on_where_the_keyring_refuses(tmp_path: Path, backend: Backend) -> None:
+    vault = Vault.create(tmp_path / "v", device=Keyring())
+    backend.locked = True
+    with pytest.raises(StoreError, match="erased, but not its key on this device"):
+        vault.erase()
+    vault.close()
+    assert not (tmp_path / "v").exists()
+
+
+def test_an_anchor_that_the_device_does_not_keep_is_said_when_the_vault_is_closed(
+    tmp_path: Path, backend: Backend
+) -> None:
+    vault = Vault.create(tmp_path / "v", device=Keyring())
+    vault.put([(TRIPS, trips(1))])
+    backend.locked = True
+    with pytest.raises(StoreError, match="all is stored, but"):
+        vault.close()
+    backend.locked = False
+    with Vault.open(tmp_path / "v", device=Keyring()) as again:
+        assert again.scan("trips").equals(trips(1))
+
+
+def test_an_enrolment_that_fails_leaves_the_device_as_it_was(tmp_path: Path, backend: Backend) -> None:
+    with Vault.create(tmp_path / "v", passphrase="alone") as vault:
+        for at in (1, 2, 3):
+            with faults.before_each(faults.Failing(at, for_good=True)), pytest.raises(StoreError):
+                vault.keys.enrol(Keyring())
+            assert backend.kept == {}
+        assert len(vault.keys.slots()) == 1
+        vault.keys.enrol(Keyring())
+        before = dict(backend.kept)
+        with faults.before_each(faults.Failing(1, for_good=True)), pytest.raises(StoreError):
+            vault.keys.enrol(Keyring())
+        assert backend.kept == before
+
+
 def test_a_change_that_fails_again_and_again_keeps_the_key_that_opens(tmp_path: Path, backend: Backend) -> None:
     path, store = tmp_path / "v", Keyring()
     with Vault.create(path, device=store) as vault:

@@ -166,6 +166,14 @@ def test_rotation_demands_a_new_secret_for_each_slot_or_its_drop(tmp_path: Path)
         assert _opens(tmp_path / "old", **way(tmp_path / "old"))
 
 
+def test_a_device_secret_is_new_also_beside_a_new_passphrase(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "v", passphrase="correct horse", device_secret=KEY) as vault:
+        with pytest.raises(InvalidDataError, match="opens the vault as it is"):
+            vault.keys.rotate(passphrase="battery staple", device_secret=KEY)
+        vault.keys.rotate(passphrase="battery staple", device_secret=NEW)
+    assert _opens(tmp_path / "v", passphrase="battery staple", device_secret=NEW)
+
+
 def test_two_slots_of_one_kind_cannot_both_have_the_new_secret(tmp_path: Path) -> None:
     path = tmp_path / "v"
     with Vault.create(path, device_key=KEY) as vault:
