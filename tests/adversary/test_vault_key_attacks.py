@@ -337,14 +337,16 @@ def test_the_older_secrets_find_what_is_there_before_an_erasure(tmp_path: Path) 
     assert {len(name) for name in found} == {1, 32}
 
 
-def test_a_header_that_a_crash_left_half_written_goes_with_the_erasure(tmp_path: Path) -> None:
+def test_a_header_and_a_manifest_that_a_crash_left_go_with_the_erasure(tmp_path: Path) -> None:
     path = tmp_path / "v"
     vaults.varied(path)
     for name in ("erase", "whole"):
         shutil.copy(path / "VAULT", path / ".new-0123456789abcdef")
+        (path / "manifest" / "1").write_bytes(b"an older manifest, which a crash kept from being unlinked")
         with Vault.open(path, device_key=KEY if name == "erase" else NEW) as vault:
             vault.erase_domain("mobility", device_key=NEW) if name == "erase" else vault.erase()
         assert not (path / ".new-0123456789abcdef").exists()
+        assert not (path / "manifest" / "1").exists()
 
 
 def test_costs_of_argon2_cannot_be_inflated_in_any_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
