@@ -103,12 +103,13 @@ def unlock(
 
 
 def _settle(held: Device, kept: Kept, secrets: keys.Secrets, by: Access) -> None:
-    """Let the device keep that one of its keys, or of its secrets, alone which opened the vault just now."""
+    """Let the device keep that one of its keys, or of its secrets, alone which opened the vault; if not now, later."""
     slot = secrets.slots[secrets.opened[0]]
     key = by.device_key if slot.kind == slots.DEVICE_KEY and by.device_key in kept.keys else None
     secret = by.device_secret if slot.flags & slots.WITH_DEVICE_SECRET and by.device_secret in kept.secrets else None
     if kept.settled(key, secret) != kept:
-        held.save(kept.settled(key, secret))
+        with contextlib.suppress(StoreError):
+            held.save(kept.settled(key, secret))
 
 
 def _read(
