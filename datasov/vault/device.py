@@ -152,7 +152,7 @@ class Keyring:
         self._errors: type[Exception] = keyring.errors.KeyringError
         if backend is None:
             backend = keyring.get_keyring()
-            if getattr(backend, "priority", 0) < 1:
+            if _priority(backend) < 1:
                 raise StoreError(
                     f"there is no keyring of the system here (the package keyring found {type(backend).__module__}):"
                     " unlock or install one, hand in a backend with Keyring(backend), choose KeyFile(path), a file"
@@ -188,6 +188,14 @@ class Keyring:
     @staticmethod
     def _refused(fault: Exception) -> StoreError:
         return StoreError(f"the keyring refused ({type(fault).__name__}): unlock it, or choose KeyFile(path)")
+
+
+def _priority(backend: Any) -> float:
+    """How much `keyring` recommends a backend: below 1, not; one that does not work here may raise."""
+    try:
+        return float(backend.priority)
+    except RuntimeError:
+        return 0
 
 
 class KeyFile:

@@ -12,6 +12,7 @@ import keyring
 import keyring.backend
 import keyring.backends.fail
 import keyring.backends.null
+import keyring.backends.SecretService
 import keyring.errors
 import pytest
 
@@ -135,6 +136,11 @@ def test_a_device_notices_an_older_copy_and_another_branch(tmp_path: Path, backe
 def test_no_keyring_is_refused_and_nothing_is_kept_elsewhere(
     tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    session = keyring.backends.SecretService.Keyring()
+    if not session.viable:  # where there is no session bus, as on most servers
+        keyring.set_keyring(session)
+        with pytest.raises(StoreError, match="no keyring of the system here"):
+            Keyring()
     for useless in (keyring.backends.fail.Keyring(), keyring.backends.null.Keyring()):
         keyring.set_keyring(useless)
         with pytest.raises(StoreError, match=r"no keyring of the system here.*KeyFile\(path\).*passphrase"):
