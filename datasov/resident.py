@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -16,23 +16,25 @@ import polars as pl
 from datasov.authority import messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import coverage, to_send
-from datasov.authority.held import Record, covers, granted
+from datasov.authority.held import Record, covers, granted, newest_seen
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
-from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError
+from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
-from datasov.tlog.leaves import ReleaseLeaf, decode_leaf
+from datasov.tlog.leaves import BatchLeaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import open_checkpoint, origin_of
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
-from datasov.vault import Vault
+from datasov.vault import Anchor, Vault
+from datasov.vault.device import DeviceStore
+from datasov.vault.keychain import Keys, NewSecrets
 from datasov.wire import cbor, fields
 
-_CONSENTS, _LIFETIME, _SEQUENCE = "consents", "lifetime", "sequence"
+_CONSENTS, _LIFETIME, _SEQUENCE, _NUMBER = "consents", "lifetime", "sequence", "contributed/"
 
 
 class Resident:
@@ -50,6 +52,8 @@ class Resident:
         passphrase: str | None = None,
         device_key: bytes | None = None,
         device_secret: bytes | None = None,
+        recovery_key: str | None = None,
+        device: DeviceStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Resident:
         """Make a vault, opened by a passphrase (Argon2id), a 32-byte device key, or either.
@@ -57,11 +61,17 @@ class Resident:
         Args:
             path: a folder that does not exist yet.
             device_secret: 32 bytes that the passphrase needs beside it, kept on the device.
+            recovery_key: what `datasov.vault.new_recovery_key` gave, printed.
+            device: `datasov.vault.Keyring()` or `KeyFile(path)`, to make and keep the device key; or, beside a
+                passphrase, the device secret.
 
         Raises:
             StoreError: the path exists, or the disk refuses.
         """
-        vault = Vault.create(path, passphrase=passphrase, device_key=device_key, device_secret=device_secret)
+        vault = Vault.create(
+            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
+            recovery_key=recovery_key, device=device,
+        )  # fmt: skip
         return cls(vault, clock)
 
     @classmethod
@@ -72,15 +82,24 @@ class Resident:
         passphrase: str | None = None,
         device_key: bytes | None = None,
         device_secret: bytes | None = None,
+        recovery_key: str | None = None,
+        guardian: bytes | None = None,
+        device: DeviceStore | None = None,
+        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
+        accept_rollback: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> Resident:
-        """Open a vault for reading and writing: one writer at a time.
+        """Open a vault for reading and writing: one writer at a time. Arguments as in :meth:`datasov.vault.Vault.open`.
 
         Raises:
-            StoreError: no vault, or another process writes to it.
+            StoreError: no vault, or another process writes to it, or it is older than an anchor says.
             DecryptionError: a wrong key, or damaged files: it does not say which.
         """
-        return cls(Vault.open(path, passphrase=passphrase, device_key=device_key, device_secret=device_secret), clock)
+        vault = Vault.open(
+            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key,
+            guardian=guardian, device=device, anchor=anchor, accept_rollback=accept_rollback,
+        )  # fmt: skip
+        return cls(vault, clock)
 
     def put(self, schema: Schema, data: frames.Rows) -> int:
         """Validate rows and keep them, durably: all, or none. Returns how many.
@@ -187,12 +206,13 @@ class Resident:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
         sequence = max(int.from_bytes(self._vault.state(_SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
-        self._vault.set_state({_SEQUENCE: sequence.to_bytes(8, "big")})
+        number = self._contributed(consent) + 1
+        self._vault.set_state({_SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
         covered = consent.claims.coverage
         joined = to_send(covered, self._vault.tables())
         contribution = messages.Contribution(
             consent_digest=consent.digest, sequence=sequence,
-            commitment=messages.salted(record.salt, messages.admission_record(consent.digest, sequence)),
+            commitment=messages.salted(record.salt, messages.admission_record(consent.digest, number)),
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
         )  # fmt: skip
         return messages.sign_contribution(contribution, self._signing_key(record.domain, city), city)
@@ -238,14 +258,15 @@ class Resident:
             raise InvalidQueryError("the lifetime account is in zCDP, which every loss implies: give ds.zcdp(rho=...)")
         self._vault.set_state({_LIFETIME: limit.nano.to_bytes(16, "big") + limit.delta.to_bytes(16, "big")})
 
-    def receipts(self, log: LogReader) -> list[Receipt]:
+    def receipts(self, log: LogReader, *, accept_rollback: bool = False) -> list[Receipt]:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.
 
         A series is one of them where a consent covered it at its opening or later: its loss is that of all its steps.
 
         All leaves are read and filtered here, so that the log never learns which ones matter to whom. The checkpoint
         is compared with the one remembered from before, for each city: a log that forgot or rewrote anything, or is of
-        no city that holds a consent, is a ProofError.
+        no city that holds a consent, is a ProofError. A log that holds a contribution of this vault that the vault does
+        not know of shows that it was put back to an older copy: a StoreError, unless you `accept_rollback`.
         """
         found: dict[int, Receipt] = {}
         cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
@@ -261,10 +282,11 @@ class Resident:
             self._remember(log, city, origin, checkpoint.note)
             if checkpoint.size == 0:
                 continue
-            leaves = log.leaves(0, checkpoint.size)
-            consents = [r.consent for r in self._records() if r.consent.claims.audience == audience]
-            for index, data in enumerate(leaves):
-                leaf = decode_leaf(data)
+            leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
+            mine = [r for r in self._records() if r.consent.claims.audience == audience]
+            self._not_rolled_back(mine, leaves, accept_rollback)
+            consents = [r.consent for r in mine]
+            for index, leaf in enumerate(leaves):
                 if isinstance(leaf, ReleaseLeaf) and any(
                     covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
                 ):
@@ -285,6 +307,27 @@ class Resident:
                 verify_consistency(old.size, new.size, old.root, new.root, proof)
         if note != held:
             self._vault.set_state({name: note})
+
+    def _not_rolled_back(self, mine: Iterable[Record], leaves: Iterable[ReleaseLeaf | BatchLeaf], accept: bool) -> None:
+        hashes = frozenset[bytes]().union(
+            *(leaf.hashes for leaf in leaves if isinstance(leaf, BatchLeaf) and leaf.kind == "admissions")
+        )
+        seen: dict[str, bytes | None] = {}
+        for record in mine:
+            known = self._contributed(record.consent)
+            newest = newest_seen(record, known, hashes)
+            if newest > known:
+                seen |= _numbered(record.consent, newest)
+        if seen and not accept:
+            raise StoreError(
+                "the log holds a contribution that this vault does not know of: an older copy of the vault was put in"
+                " its place. Restore the newest copy; or pass accept_rollback=True, and lose what came after"
+            )
+        if seen:
+            self._vault.set_state(seen)
+
+    def _contributed(self, consent: Consent) -> int:
+        return int.from_bytes(self._vault.state(_NUMBER + consent.digest.hex()) or b"", "big")
 
     def _table(self, coverage: Coverage) -> bytes:
         schema = self._vault.tables().get(coverage.table)
@@ -311,6 +354,26 @@ class Resident:
     def _save(self, records: list[Record]) -> None:
         self._vault.set_state({_CONSENTS: cbor.encode([r.value() for r in records])})
 
+    @property
+    def keys(self) -> Keys:
+        """The ways of opening the vault: to list, add, remove and replace them."""
+        return self._vault.keys
+
+    def anchor(self, name: str) -> Anchor:
+        """Where the vault stands now, to be left with somebody else: :meth:`datasov.vault.Vault.anchor`."""
+        return self._vault.anchor(name)
+
+    def erase_domain(self, domain: str, **new: Unpack[NewSecrets]) -> None:
+        """Erase every table of a domain, for good, and replace every key: :meth:`datasov.vault.Vault.erase_domain`.
+
+        Consents stay: they are your account of what was agreed to, and what revoking them needs.
+        """
+        self._vault.erase_domain(domain, **new)
+
+    def erase(self) -> None:
+        """Erase the whole vault, consents included: :meth:`datasov.vault.Vault.erase`. Revoke what is to end first."""
+        self._vault.erase()
+
     def compact(self) -> None:
         """Gather the vault's small appends into segments."""
         self._vault.compact()
@@ -329,6 +392,10 @@ class Resident:
 
     def __repr__(self) -> str:
         return "<Resident>"
+
+
+def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
+    return {_NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
 
 
 def _instant(until: object, zone: str) -> int:

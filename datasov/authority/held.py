@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from datasov.authority import token
+from datasov.authority import messages, token
 from datasov.authority.registry import covered_columns, covered_tables
 from datasov.model.consent import Claims, Consent
 from datasov.model.privacy import Loss
@@ -30,6 +30,22 @@ class Record:
         """The record of a value that :meth:`value` gave."""
         signed, salt, domain, revoked = fields.items(value, 4, 4)
         return Record(token.reread(signed), salt, domain, revoked)
+
+
+AHEAD = 64
+"""So many contributions after the last one that the vault knows of are looked for in a log."""
+
+
+def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
+    """The number of the newest contribution under a consent whose salted hash is among these, or `known`.
+
+    A greater one than the vault knows of shows that the vault was put back to an older copy.
+    """
+    return max(
+        (n for n in range(known + 1, known + AHEAD + 1)
+         if messages.salted(record.salt, messages.admission_record(record.consent.digest, n)) in hashes),
+        default=known,
+    )  # fmt: skip
 
 
 def granted(records: Iterable[Record]) -> Loss:

@@ -64,9 +64,9 @@ def salted(salt: bytes, record: bytes) -> bytes:
     return sha256(_SALTED, fields.octets(salt, 32), record)
 
 
-def admission_record(consent_digest: bytes, sequence: int) -> bytes:
-    """The record whose salted hash enters the log when a contribution is admitted."""
-    return cbor.encode(["admission", consent_digest, sequence])
+def admission_record(consent_digest: bytes, number: int) -> bytes:
+    """The record whose salted hash enters the log when the contribution of this number, from 1, is admitted."""
+    return cbor.encode(["admission", consent_digest, number])
 
 
 def revocation_record(consent_digest: bytes, time: int) -> bytes:

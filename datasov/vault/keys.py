@@ -3,53 +3,49 @@
 from __future__ import annotations
 
 import struct
+import time
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasov.crypto import aead, kdf
 from datasov.crypto.sign import SigningKey
-from datasov.errors import DecryptionError, InvalidDataError, VerificationError
+from datasov.errors import InvalidDataError, VerificationError
 from datasov.model.schema import DOMAINS
 from datasov.vault import format as fmt
+from datasov.vault import slots
+from datasov.vault.slots import Access, Slot
 from datasov.wire import cbor
 
-PASSPHRASE, DEVICE_KEY = 1, 2
-"""Slot types. 3 (recovery key) and 4 (guardian, HPKE with X-Wing) are laid out in the specification."""
-WITH_DEVICE_SECRET = 1
-MAX_SLOTS = 16
 MAX_HEADER = 1 << 20
-_SLOT = struct.Struct(">BBHH32s32s")
 _GENERATION = struct.Struct(">QB")
 _BODY = struct.Struct(">32s32sI")
-_ARGON2 = struct.Struct(">II")
 _BODY_STEP = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What opens a vault. Texts are compared in NFC; keys and secrets are 32 bytes."""
-
-    passphrase: bytes | None = field(default=None, repr=False)
-    device_key: bytes | None = field(default=None, repr=False)
-    device_secret: bytes | None = field(default=None, repr=False)
-
-
-def access(passphrase: str | None, device_key: bytes | None, device_secret: bytes | None) -> Access:
+def access(
+    passphrase: str | None = None,
+    device_key: bytes | None = None,
+    device_secret: bytes | None = None,
+    recovery: bytes | None = None,
+    guardian: bytes | None = None,
+) -> Access:
     """What the caller gave, checked; InvalidDataError says what is missing or of the wrong shape."""
-    if passphrase is None and device_key is None:
-        raise InvalidDataError("give a passphrase, a device_key, or both")
+    if passphrase is None and device_key is None and recovery is None and guardian is None:
+        raise InvalidDataError("give a passphrase, a device_key, or another way of opening it")
     if device_secret is not None and passphrase is None:
         raise InvalidDataError("a device_secret only strengthens a passphrase: give the passphrase too")
     for name, key in (("device_key", device_key), ("device_secret", device_secret)):
         if key is not None and (not isinstance(key, bytes) or len(key) != 32):
             raise InvalidDataError(f"{name} is 32 random bytes: make it with secrets.token_bytes(32)")
+    if guardian is not None and (not isinstance(guardian, bytes) or len(guardian) != 32):
+        raise InvalidDataError("guardian is the 32 bytes that Asked.receive gives")
     secret = None
     if passphrase is not None:
         kdf.check_passphrase(passphrase)
         secret = kdf.check_passphrase(unicodedata.normalize("NFC", passphrase))
-    return Access(secret, device_key, device_secret)
+    return Access(secret, device_key, device_secret, recovery, guardian)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,11 @@ class Secrets:
         vault_keys: epoch to key; manifests and logs are sealed under the one of their epoch.
         devices: id to Ed25519 public key of each device that may sign a manifest.
         domains: every epoch of every domain's key.
+        floor: (counter, digest) of the newest manifest when this header was written: none before it counts, and at
+            this counter no other.
+        slots: as they stand in the header.
+        kek: what they wrap.
+        opened: place and secret of the slot that was opened.
     """
 
     vault_id: bytes
@@ -83,6 +84,10 @@ class Secrets:
     device_seed: bytes = field(repr=False)
     devices: dict[bytes, bytes]
     domains: tuple[DomainKey, ...]
+    floor: tuple[int, bytes] = (0, bytes(32))
+    slots: tuple[Slot, ...] = ()
+    kek: bytes = field(default=b"", repr=False)
+    opened: tuple[int, bytes] = field(default=(-1, b""), repr=False)
 
     def vault_key(self, epoch: int) -> bytes:
         if epoch not in self.vault_keys:
@@ -108,28 +113,28 @@ class Secrets:
 def create(opening: Access) -> tuple[bytes, Secrets]:
     """A new header, as bytes, and what it holds. Keys of all domains are made at once: none shows which are used."""
     device_seed, device_id = kdf.random(32), kdf.random(16)
+    vault_id, kek, now = kdf.random(16), kdf.random(32), int(time.time())
+    given = {
+        slots.DEVICE_KEY: opening.device_key, slots.PASSPHRASE: opening.passphrase, slots.RECOVERY: opening.recovery
+    }  # fmt: skip
+    kinds = [kind for kind, secret in given.items() if secret is not None]
+    made = [slots.new(vault_id, kind, opening, kek, "", now, shared=len(kinds) > 1) for kind in kinds]
     secrets = Secrets(
-        vault_id=kdf.random(16), generation=1, identity_seed=kdf.random(32), vault_keys={0: kdf.random(32)},
+        vault_id=vault_id, generation=1, identity_seed=kdf.random(32), vault_keys={0: kdf.random(32)},
         device_id=device_id, device_seed=device_seed, devices={device_id: SigningKey(device_seed).public},
         domains=tuple(DomainKey(name, kdf.random(16), 0, kdf.random(32)) for name in DOMAINS),
+        slots=tuple(slot for slot, _ in made), kek=kek, opened=(0, made[0][1]),
     )  # fmt: skip
-    kek = kdf.random(32)
-    slots = []
-    if opening.device_key is not None:
-        slots.append(_slot(secrets.vault_id, DEVICE_KEY, 0, b"", opening, kek))
-    if opening.passphrase is not None:
-        flags = 0 if opening.device_secret is None else WITH_DEVICE_SECRET
-        slots.append(_slot(secrets.vault_id, PASSPHRASE, flags, _ARGON2.pack(*kdf.ARGON2_DEFAULT), opening, kek))
-    return _assemble(secrets, slots, kek), secrets
+    return assemble(secrets), secrets
 
 
-def _assemble(secrets: Secrets, slots: Iterable[bytes], kek: bytes) -> bytes:
-    listed = list(slots)
-    head = fmt.preamble(fmt.MAGIC_VAULT, secrets.vault_id) + _GENERATION.pack(secrets.generation, len(listed))
-    head += b"".join(listed)
+def assemble(secrets: Secrets) -> bytes:
+    """A header with these slots and secrets."""
+    head = fmt.preamble(fmt.MAGIC_VAULT, secrets.vault_id)
+    head += _GENERATION.pack(secrets.generation, len(secrets.slots)) + slots.encode(secrets.slots)
     body = fmt.pad(_encode(secrets), _BODY_STEP)
     salt = kdf.random(32)
-    key, commitment = kdf.derive_committed(kek, salt=salt, info=_body_context(secrets.vault_id))
+    key, commitment = kdf.derive_committed(secrets.kek, salt=salt, info=_body_context(secrets.vault_id))
     head += _BODY.pack(salt, commitment, len(body) + aead.TAG)
     return head + aead.encrypt(key, fmt.ZERO_NONCE, body, head)
 
@@ -138,74 +143,39 @@ def _body_context(vault_id: bytes) -> bytes:
     return fmt.context(b"body", vault_id)
 
 
-def _slot_info(vault_id: bytes, kind: int, flags: int, params: bytes) -> bytes:
-    return fmt.context(b"slot", vault_id, struct.pack(">BBH", kind, flags, len(params)), params)
-
-
-def _slot(vault_id: bytes, kind: int, flags: int, params: bytes, opening: Access, kek: bytes) -> bytes:
-    salt, info = kdf.random(32), _slot_info(vault_id, kind, flags, params)
-    key, commitment = kdf.derive_committed(_input(kind, flags, params, salt, opening), salt=salt, info=info)
-    wrapped = aead.encrypt(key, fmt.ZERO_NONCE, kek, info)
-    return _SLOT.pack(kind, flags, len(params), len(wrapped), salt, commitment) + params + wrapped
-
-
-def _input(kind: int, flags: int, params: bytes, salt: bytes, opening: Access) -> bytes:
-    """The secret that a slot starts from; DecryptionError where the caller did not give it."""
-    if kind == DEVICE_KEY and flags == 0 and not params and opening.device_key is not None:
-        return opening.device_key
-    if kind == PASSPHRASE and opening.passphrase is not None and len(params) == _ARGON2.size:
-        extra = b""
-        if flags == WITH_DEVICE_SECRET and opening.device_secret is not None:
-            extra = opening.device_secret
-        elif flags:
-            raise fmt.damaged()
-        ops, memory = _ARGON2.unpack(params)
-        try:
-            return kdf.argon2id(opening.passphrase, salt=salt[:16], ops=ops, memory=memory) + extra
-        except (RuntimeError, MemoryError):
-            raise fmt.damaged() from None
-    raise fmt.damaged()
-
-
 def open_header(data: bytes, opening: Access) -> Secrets:
     """The secrets of a header, by the first slot that opens; DecryptionError where none does or a byte differs."""
-    vault_id = fmt.check_preamble(data, fmt.MAGIC_VAULT)
+    vault_id, generation, listed, at = read_slots(data)
+    tried = ((place, slots.unwrap(vault_id, slot, opening)) for place, slot in enumerate(listed))
+    place, opened = next((item for item in tried if item[1] is not None), (-1, None))
     try:
-        generation, count = _GENERATION.unpack_from(data, fmt.PREAMBLE)
-        if not 1 <= count <= MAX_SLOTS:
-            raise fmt.damaged()
-        at, kek = fmt.PREAMBLE + _GENERATION.size, None
-        for _ in range(count):
-            kind, flags, params_size, wrapped_size, salt, commitment = _SLOT.unpack_from(data, at)
-            at += _SLOT.size
-            params, wrapped = data[at : at + params_size], data[at + params_size : at + params_size + wrapped_size]
-            at += params_size + wrapped_size
-            if kek is None:
-                kek = _try_slot(vault_id, kind, flags, params, salt, commitment, wrapped, opening)
         salt, commitment, size = _BODY.unpack_from(data, at)
     except struct.error:
         raise fmt.damaged() from None
     at += _BODY.size
-    if kek is None or len(data) != at + size:
+    if opened is None or len(data) != at + size:
         raise fmt.damaged()
+    kek, secret = opened
     key = fmt.committed_key(kek, salt, commitment, _body_context(vault_id))
     try:
         body = fmt.unpad(aead.decrypt(key, fmt.ZERO_NONCE, data[at:], data[:at]))
-        return _decode(vault_id, generation, cbor.decode(body))
+        secrets = _decode(vault_id, generation, listed, cbor.decode(body))
     except (VerificationError, KeyError, TypeError, ValueError):
         raise fmt.damaged() from None
+    return replace(secrets, kek=kek, opened=(place, secret))
 
 
-def _try_slot(
-    vault_id: bytes, kind: int, flags: int, params: bytes, salt: bytes, commitment: bytes, wrapped: bytes, by: Access
-) -> bytes | None:
-    info = _slot_info(vault_id, kind, flags, params)
+def read_slots(data: bytes) -> tuple[bytes, int, tuple[Slot, ...], int]:
+    """(vault id, generation, slots, where they end): what anybody can read, and nobody vouches for."""
+    vault_id = fmt.check_preamble(data, fmt.MAGIC_VAULT)
     try:
-        key = fmt.committed_key(_input(kind, flags, params, salt, by), salt, commitment, info)
-        kek = aead.decrypt(key, fmt.ZERO_NONCE, wrapped, info)
-    except DecryptionError:
-        return None
-    return kek if len(kek) == 32 else None
+        generation, count = _GENERATION.unpack_from(data, fmt.PREAMBLE)
+        if not 1 <= count <= slots.MAX_SLOTS:
+            raise fmt.damaged()
+        listed, at = slots.parse(data, fmt.PREAMBLE + _GENERATION.size, count)
+    except struct.error:
+        raise fmt.damaged() from None
+    return vault_id, generation, listed, at
 
 
 def _encode(s: Secrets) -> bytes:
@@ -216,11 +186,19 @@ def _encode(s: Secrets) -> bytes:
         4: s.device_seed,
         5: [[device, public] for device, public in sorted(s.devices.items())],
         6: [[d.name, d.id, d.epoch, d.key] for d in s.domains],
+        7: list(s.floor),
+        8: [[slot.label, slot.created, slot.public] for slot in s.slots],
     })  # fmt: skip
 
 
-def _decode(vault_id: bytes, generation: int, doc: dict[int, Any]) -> Secrets:
+def _decode(vault_id: bytes, generation: int, listed: Sequence[Slot], doc: dict[int, Any]) -> Secrets:
+    counter, digest = doc.get(7, [0, bytes(32)])
+    notes = doc.get(8, [["", 0, b""]] * len(listed))
     return Secrets(
         vault_id, generation, doc[1], dict(doc[2]), doc[3], doc[4], dict(doc[5]),
-        tuple(DomainKey(name, id_, epoch, key) for name, id_, epoch, key in doc[6]),
+        tuple(DomainKey(name, id_, epoch, key) for name, id_, epoch, key in doc[6]), (counter, digest),
+        tuple(
+            replace(slot, label=label, created=created, public=public)
+            for slot, (label, created, public) in zip(listed, notes, strict=True)
+        ),
     )  # fmt: skip

@@ -107,15 +107,27 @@ def commit(directory: Path, secrets: Secrets, new: Manifest) -> Manifest:
     Raises:
         OSError: nothing was committed, and the manifest before it is still the newest.
     """
-    data = _seal(secrets, replace(new, device_id=secrets.device_id, generation=secrets.generation))
+    new = replace(new, device_id=secrets.device_id, generation=secrets.generation)
+    data = _seal(secrets, new)
     files.create(path(directory, new.counter), data)
     with contextlib.suppress(OSError):
         os.unlink(path(directory, new.counter - 2))
     return replace(new, digest=kdf.sha256(data))
 
 
+def drop_before(directory: Path, counter: int) -> None:
+    """Unlink older manifests, which a crash or an error left."""
+    for name in os.listdir(directory / files.MANIFESTS):
+        if _named(name) and int(name) < counter:
+            os.unlink(directory / files.MANIFESTS / name)
+    files.sync_directory(directory / files.MANIFESTS)
+
+
 def load(directory: Path, secrets: Secrets) -> Manifest:
     """The newest manifest, once it and the hash of its predecessor verify.
+
+    The header names the manifest that was newest when it was written: none before that one, and no other in its place,
+    is taken. Later ones are under the newest vault key, by a device that may sign.
 
     Raises:
         DecryptionError: it is damaged, foreign or stale, or there is none.
@@ -143,10 +155,14 @@ def _newest(directory: Path) -> int:
         names = os.listdir(directory / files.MANIFESTS)
     except FileNotFoundError:
         raise fmt.damaged() from None
-    counters = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= 19]
+    counters = [int(name) for name in names if _named(name)]
     if not counters:
         raise fmt.damaged()
     return max(counters)
+
+
+def _named(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) <= 19
 
 
 def _info(secrets: Secrets, counter: int) -> bytes:
@@ -177,14 +193,18 @@ def _open(data: bytes, secrets: Secrets, counter: int) -> Manifest:
     named, epoch, salt, commitment, size = _HEAD.unpack_from(data, fmt.PREAMBLE)
     if named != counter or len(data) != start + size:
         raise fmt.damaged()
-    head = data[:start]
+    head, digest = data[:start], kdf.sha256(data)
+    later = counter > secrets.floor[0]
+    if (epoch != secrets.epoch) if later else ((counter, digest) != secrets.floor):
+        raise fmt.damaged()
     key = fmt.committed_key(secrets.vault_key(epoch), salt, commitment, _info(secrets, counter))
     try:
         plain = aead.decrypt(key, fmt.ZERO_NONCE, data[start:], head)
         signature, body = plain[:_SIGNATURE], plain[_SIGNATURE:]
         doc = cbor.decode(fmt.unpad(body))
-        verify(secrets.devices[doc[2]], _to_be_signed(head, body), signature)
-        found = _manifest(counter, kdf.sha256(data), doc)
+        if later:
+            verify(secrets.devices[doc[2]], _to_be_signed(head, body), signature)
+        found = _manifest(counter, digest, doc)
     except (VerificationError, KeyError, TypeError, ValueError):
         raise fmt.damaged() from None
     if found.generation > secrets.generation:

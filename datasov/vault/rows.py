@@ -22,6 +22,7 @@ class Snapshot:
     Attributes:
         missing_ok: a log of which no record is known yet may be missing. A reader first makes sure that it was not
             folded away by a newer manifest.
+        without: tables whose rows are not to be folded.
     """
 
     directory: Path
@@ -30,6 +31,7 @@ class Snapshot:
     logs: tuple[LogEntry, ...]
     scratch: segment.Scratch
     missing_ok: bool
+    without: frozenset[str] = frozenset()
 
 
 def _parts(view: Snapshot) -> Iterator[tuple[log.Reader, log.Part]]:
@@ -83,6 +85,8 @@ def from_logs(view: Snapshot, schemas: Iterable[Schema]) -> dict[str, Folded]:
     found: dict[str, list[tuple[int, pl.DataFrame]]] = {}
     known = {schema.name: schema for schema in schemas}
     for reader, part in _parts(view):
+        if part.table in view.without:
+            continue
         schema = known[part.table]
         frame = reader.frame(part, view.secrets.domain(schema.domain).id, None)
         kept = found.setdefault(part.table, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import polars as pl
 
 from datasov.crypto import kdf
 from datasov.model.schema import Schema
-from datasov.vault import compact, files, log, manifest, rows, segment
+from datasov.vault import compact, files, keys, log, manifest, rows, segment
 from datasov.vault import format as fmt
 from datasov.vault.keys import Secrets
 from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry
@@ -45,19 +45,29 @@ class Session:
 
     Attributes:
         unsealed: rows were acknowledged whose place no manifest names yet.
+        stuck: whether the medium holds the new header or the old one is not known: nothing more may be written.
     """
 
     __slots__ = (
         "_directory", "_doomed", "_live", "_logs", "_schemas", "_scratch", "_secrets", "_sequence",
-        "_settled", "manifest", "unsealed",
+        "_settled", "manifest", "stuck", "unsealed",
     )  # fmt: skip
 
     def __init__(self, directory: Path, secrets: Secrets, found: Manifest) -> None:
         self._directory, self._secrets = directory, secrets
         self._live: log.Writer | None = None
         self._scratch, self._schemas = segment.Scratch(), dict[str, Schema]()
-        self._settled = self.unsealed = False
+        self._settled = self.unsealed = self.stuck = False
         self._adopt(found)
+
+    @property
+    def secrets(self) -> Secrets:
+        """What the header in place holds."""
+        return self._secrets
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
 
     def _adopt(self, found: Manifest) -> None:
         self.manifest = found
@@ -92,11 +102,14 @@ class Session:
         tables: Tables | None = None,
         state: Mapping[str, bytes] | None = None,
         folded: tuple[tuple[SegmentEntry, ...], int] | None = None,
+        without: Collection[str] = (),
+        anchors: tuple[tuple[str, bytes], ...] | None = None,
     ) -> None:
         """One manifest with everything acknowledged so far, and the changes given.
 
         Args:
             folded: all segments and the next sequence number, where the logs are folded away.
+            without: tables to forget.
 
         Raises:
             OSError: nothing is changed. After :class:`datasov.vault.files.Unsynced` the medium may hold this manifest
@@ -109,8 +122,9 @@ class Session:
             counter=before.counter + 1,
             previous=before.digest,
             sequence=self._sequence if folded is None else folded[1],
-            tables=before.tables if tables is None else {**before.tables, **tables},
+            tables={n: t for n, t in {**before.tables, **(tables or {})}.items() if n not in without},
             state=before.state if state is None else state,
+            anchors=before.anchors if anchors is None else anchors,
             segments=before.segments if folded is None else folded[0],
             logs=(*self._logs, *live) if folded is None else (),
             doomed=self._doomed if folded is None else frozenset(entry.id for entry in self._logs),
@@ -170,23 +184,29 @@ class Session:
         if self._live is not None:
             self._logs, self._live = (*self._logs, self._live.end()), None
 
-    def fold(self, new: Tables, large: Filled, *, all_small: bool) -> None:
-        """Logs into segments, and after them the rows of a large put, in one commit; then the old files go."""
+    def fold(self, new: Tables, large: Filled, *, all_small: bool, without: Collection[str] = ()) -> None:
+        """Logs into segments, and after them the rows of a large put, in one commit; then the old files go.
+
+        The tables `without` are left behind: nothing of them is read, and their files go too.
+        """
         self.end()
         view, before = self.view(missing_ok=True), self.manifest
+        held = tuple(s for s in view.segments if s.table not in without)
+        view = replace(view, segments=held, without=frozenset(without))
         written: list[SegmentEntry] = []
         try:
             kept = compact.merge(
-                view, {name: self.schema(name) for name in before.tables}, written, all_small=all_small
+                view, {n: self.schema(n) for n in before.tables if n not in without}, written, all_small=all_small
             )
             direct = [
                 entry
                 for schema, codes in large
                 for entry in compact.write_rows(view, schema, codes, self._sequence, self._sequence, written)
             ]
-            if not (self._logs or written or new):
+            if not (self._logs or written or new or without):
                 return
-            self.commit(tables=new, folded=((*kept, *direct), self._sequence + len(large[:1])))
+            after = self._sequence + len(large[:1])
+            self.commit(tables=new, folded=((*kept, *direct), after), without=without)
         except files.Unsynced:
             raise  # a power failure now may bring back the manifest that names what was written
         except BaseException:
@@ -200,10 +220,28 @@ class Session:
             files.remove(self._directory / files.LOGS, self._doomed)
             self._doomed = frozenset()
 
+    def rekey(self, secrets: Secrets) -> None:
+        """Put a new header in place of the old one, and go on under it. It names the newest manifest as its floor.
+
+        Raises:
+            OSError: the old header stands. After :class:`datasov.vault.files.Unsynced` either may: it is stuck then.
+        """
+        files.sync_directory(self._directory / files.MANIFESTS)
+        secrets = replace(secrets, floor=(self.manifest.counter, self.manifest.digest))
+        try:
+            files.create(self._directory / files.HEADER, keys.assemble(secrets))
+        except files.Unsynced:
+            self.stuck = True
+            raise
+        self._secrets = secrets
+
     def sweep(self) -> None:
         """Remove files that crashes left behind, once the newest manifest is sure to be on the medium."""
-        files.sync_directory(self._directory / files.MANIFESTS)
-        segments = self._directory / files.SEGMENTS
+        manifests, segments = self._directory / files.MANIFESTS, self._directory / files.SEGMENTS
+        files.sync_directory(manifests)
+        manifest.drop_before(self._directory, self.manifest.counter - 1)
+        files.remove(self._directory / files.LOGS, self._doomed)
+        self._doomed = frozenset()
         files.remove(segments, files.ids(segments).keys() - {entry.id for entry in self.manifest.segments})
         for name in (files.MANIFESTS, files.SEGMENTS, "."):
             files.remove_temporaries(self._directory / name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Unpack
 
 import polars as pl
 
@@ -16,8 +16,12 @@ from datasov.crypto import kdf
 from datasov.errors import DecryptionError, InvalidDataError, StoreError
 from datasov.model.document import canonical
 from datasov.model.schema import Schema
-from datasov.vault import codec, derive, files, keys, manifest, rows, session
+from datasov.vault import anchor as anchors
+from datasov.vault import codec, derive, erase, files, keys, opening, rows, session
 from datasov.vault import format as fmt
+from datasov.vault.anchor import Anchor
+from datasov.vault.device import Device, DeviceStore
+from datasov.vault.keychain import Keys, NewSecrets
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
 """A put above either goes straight into segments; eight bytes are counted for each code."""
@@ -31,15 +35,18 @@ class Vault:
 
     Attributes:
         id: 16 bytes, random, made at creation.
+        keys: the ways of opening it, to list and to change.
     """
 
-    def __init__(
-        self, directory: Path, secrets: keys.Secrets, found: manifest.Manifest, lock: files.WriterLock | None
-    ) -> None:
-        self._directory, self._secrets, self._lock = directory, secrets, lock
-        self._session = session.Session(directory, secrets, found)
+    def __init__(self, opened: session.Session, lock: files.WriterLock | None, held: Device | None = None) -> None:
+        self._directory, self._session, self._lock = opened.directory, opened, lock
         self._mutex, self._pid, self._closed = threading.RLock(), os.getpid(), False
-        self.id = secrets.vault_id
+        self.id = opened.secrets.vault_id
+        self.keys = Keys(opened, self._writing, held)
+
+    @property
+    def _secrets(self) -> keys.Secrets:
+        return self._session.secrets
 
     @classmethod
     def create(
@@ -49,6 +56,8 @@ class Vault:
         passphrase: str | None = None,
         device_key: bytes | None = None,
         device_secret: bytes | None = None,
+        recovery_key: str | None = None,
+        device: DeviceStore | None = None,
     ) -> Vault:
         """A new vault in a new directory, open for writing.
 
@@ -56,29 +65,19 @@ class Vault:
             passphrase: opens the vault (Argon2id, RFC 9106; 64 MiB and three passes).
             device_key: 32 random bytes that open the vault at once, kept by the device.
             device_secret: 32 random bytes that the passphrase is worth nothing without, kept by the device.
+            recovery_key: what `new_recovery_key` gave, printed.
+            device: `Keyring()` or `KeyFile(path)`: makes and keeps the device key, or beside a passphrase the device
+                secret; and an anchor.
 
         Raises:
-            InvalidDataError: neither a passphrase nor a device key, or one of the wrong shape.
-            StoreError: the path exists, or cannot be written.
+            InvalidDataError: nothing that opens it, or of the wrong shape.
+            StoreError: the path exists, or cannot be written, or the device does not keep its key.
         """
-        opening, directory = keys.access(passphrase, device_key, device_secret), Path(path)
-        header, secrets = keys.create(opening)
         with files.storing("the vault cannot be created"):
-            try:
-                os.mkdir(directory, 0o700)
-            except FileExistsError:
-                raise StoreError("the path exists already: open the vault there, or choose another path") from None
-            try:
-                for name in (files.MANIFESTS, files.SEGMENTS, files.LOGS):
-                    os.mkdir(directory / name, 0o700)
-                lock = files.WriterLock(directory)
-                first = manifest.commit(directory, secrets, manifest.Manifest(1))
-                files.create(directory / files.HEADER, header)
-                files.sync_directory(directory.parent)
-            except BaseException:
-                shutil.rmtree(directory, ignore_errors=True)
-                raise
-        return cls(directory, secrets, first, lock)
+            return cls(*opening.create(
+                Path(path), device, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
+                recovery_key=recovery_key, guardian=None,
+            ))  # fmt: skip
 
     @classmethod
     def open(
@@ -88,28 +87,32 @@ class Vault:
         passphrase: str | None = None,
         device_key: bytes | None = None,
         device_secret: bytes | None = None,
+        recovery_key: str | None = None,
+        guardian: bytes | None = None,
+        device: DeviceStore | None = None,
+        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
+        accept_rollback: bool = False,
         write: bool = True,
     ) -> Vault:
         """The vault of a directory, for writing, or on a snapshot beside a writer with `write=False`.
 
+        Args:
+            recovery_key: as printed; case, spaces and hyphens do not matter.
+            guardian: what `Asked.receive` made of a guardian's answer.
+            device: where this device keeps its key, or its secret beside the passphrase, and its anchor.
+            anchor: what :meth:`anchor` gave before, to one place or to several.
+            accept_rollback: open an older copy or another branch all the same, once you know why it is there.
+
         Raises:
-            StoreError: there is no vault, or another writer has it.
+            StoreError: there is no vault; or another writer has it; or it lies behind an anchor, or on another branch.
             DecryptionError: the key opens no slot, or a file is damaged, foreign or stale. It never says which.
         """
-        opening, directory = keys.access(passphrase, device_key, device_secret), Path(path)
         with files.storing("the vault cannot be opened"):
-            if not (directory / files.HEADER).is_file():
-                raise StoreError("no vault is there: check the path, or create one with Vault.create")
-            lock = files.WriterLock(directory) if write else None
-            try:
-                secrets = keys.open_header(files.read(directory / files.HEADER, keys.MAX_HEADER), opening)
-                return cls(directory, secrets, session.load(directory, secrets), lock)
-            except BaseException as fault:
-                if lock is not None:
-                    lock.release()
-                if isinstance(fault, DecryptionError):
-                    raise fmt.damaged() from None
-                raise
+            return cls(*opening.unlock(
+                Path(path), device, None if accept_rollback else anchors.given(anchor), write,
+                passphrase=passphrase, device_key=device_key, device_secret=device_secret,
+                recovery_key=recovery_key, guardian=guardian,
+            ))  # fmt: skip
 
     @property
     def writable(self) -> bool:
@@ -207,6 +210,50 @@ class Vault:
             self._session.fold({}, (), all_small=True)
             self._session.sweep()
 
+    def anchor(self, name: str) -> Anchor:
+        """Where the vault stands now, to be left outside of it under a name: with another device, a peer, a friend.
+
+        Given to :meth:`open`, it shows whether the vault was put back to an older copy. The last four of a name are
+        good for that.
+
+        Raises:
+            StoreError: nothing was recorded.
+        """
+        with self._writing("the anchor was not recorded"):
+            return anchors.leave(self._session, name)
+
+    def forget_anchor(self, name: str) -> None:
+        """Drop what is recorded under a name."""
+        with self._writing("the anchor was not forgotten"):
+            anchors.forget(self._session, name)
+
+    def erase_domain(self, domain: str, **new: Unpack[NewSecrets]) -> None:
+        """Erase every table of a domain, for good: its key is gone, and every slot's secret is a new one.
+
+        `new` is as in :meth:`datasov.vault.keychain.Keys.rotate`, and so is what is said there. An older copy of the
+        files still opens by an older secret: docs/spec/vault.md, section 8.
+
+        Raises:
+            InvalidDataError: no such domain, or a slot is neither given a new secret nor dropped.
+            StoreError: it is not complete: call again.
+        """
+        self.keys.erase_domain(domain, **new)
+
+    def erase(self) -> None:
+        """Erase the whole vault, and what the device that it was opened with keeps for it; it is closed then.
+
+        Raises:
+            StoreError: it is not complete. Where VAULT is gone, `erase.remains` removes the rest.
+        """
+        with self._writing("the vault is not erased whole"):
+            self._session.end()
+            try:
+                erase.whole(self._directory, self.keys.forget_device)
+            finally:
+                if self._lock is not None and not (self._directory / files.HEADER).exists():
+                    self._closed = True
+                    self._lock.release()
+
     def close(self) -> None:
         """Seal the end of the log into a manifest, and let the next writer in. To close again does nothing.
 
@@ -218,9 +265,11 @@ class Vault:
                 return
             self._closed = True
             try:
-                if self._session.unsealed and self._pid == os.getpid():
+                if self._lock is not None and self._pid == os.getpid() and not self._session.stuck:
                     with files.storing("the rows are stored, but the end of the log was not sealed"):
-                        self._session.commit()
+                        if self._session.unsealed:
+                            self._session.commit()
+                        self.keys.leave_anchor()
             finally:
                 self._session.end()
                 if self._lock is not None:
@@ -254,6 +303,8 @@ class Vault:
                 raise StoreError("the vault is open for reading: open it with write=True")
             if self._pid != os.getpid():
                 raise StoreError("the vault was opened before a fork: two copies of a writer must not write")
+            if self._session.stuck:
+                raise StoreError("the disk did not confirm the last change of keys: close the vault and open it again")
             try:
                 yield
             except OSError as fault:

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from datasov.vault import Vault
-from tests import vaults
+from datasov.vault import Guardian, Vault, new_recovery_key
+from tests import vaults, xwing
 from tests.vaults import KEY, PERSON, TRIPS, person, trips
 
 
@@ -59,12 +59,20 @@ class SecondReader:
             params, wrapped = data[at + 70 : at + 70 + size], data[at + 70 + size : at + 70 + size + wrapped_size]
             at += 70 + size + wrapped_size
             if found == kind:
-                info = _context("slot", self.id, struct.pack(">BBH", found, flags, size), params)
-                start = secret
+                described, start = struct.pack(">BBH", found, flags, size) + params, secret
                 if kind == 1:
                     ops, memory = struct.unpack(">II", params)
                     start = nacl.pwhash.argon2id.kdf(32, secret[:-32], salt[:16], ops, memory) + secret[-32:]
-                kek = AESGCM(_key(start, salt, commitment, info)).decrypt(bytes(12), wrapped, info)
+                if kind == 4:
+                    assert params[:32] == hashlib.sha256(xwing.keys(secret)[2]).digest()
+                    start = xwing.unseal(secret, params[32:], _context("guardian", self.id))
+                if flags & 2:
+                    seed = _hkdf(start, salt, _context("slot-key", self.id, bytes([kind])), 32)
+                    assert commitment == hashlib.sha256(xwing.keys(seed)[2]).digest()
+                    kek = xwing.unseal(seed, wrapped, _context("slot-sealed", self.id, described, salt))
+                else:
+                    info = _context("slot", self.id, described)
+                    kek = AESGCM(_key(start, salt, commitment, info)).decrypt(bytes(12), wrapped, info)
         assert kek is not None
         key = _key(kek, data[at : at + 32], data[at + 32 : at + 64], _context("body", self.id))
         assert int.from_bytes(data[at + 64 : at + 68], "big") == len(data) - at - 68
@@ -80,9 +88,14 @@ class SecondReader:
         key = _key(self.vault_keys[epoch], salt, commitment, _context("manifest", self.id, head[30:38]))
         plain = AESGCM(key).decrypt(bytes(12), data[110:], head)
         doc: dict[int, Any] = _unpad(plain[64:], 256)
-        public = Ed25519PublicKey.from_public_bytes(dict(self.body[5])[doc[2]])
-        public.verify(plain[:64], _context("manifest-signature", head, plain[64:]))
+        floor, pinned = self.body[7]
+        if counter > floor:
+            public = Ed25519PublicKey.from_public_bytes(dict(self.body[5])[doc[2]])
+            public.verify(plain[:64], _context("manifest-signature", head, plain[64:]))
+            assert epoch == max(self.vault_keys)
+        assert counter > floor or (counter, hashlib.sha256(data).digest()) == (floor, pinned)
         before = (self.path / "manifest" / str(newest - 1)).read_bytes()
+        self.manifest_number = newest
         assert (counter, doc[1]) == (newest, hashlib.sha256(before).digest())
         return doc
 
@@ -151,3 +164,25 @@ def test_a_second_reader_reads_what_the_package_wrote(tmp_path: Path, monkeypatc
     second = SecondReader(tmp_path / "w", "café".encode() + KEY, 1)
     assert second.scan("trips").equals(big)
     assert second.scan("person").equals(person(3))
+
+
+def test_a_second_reader_opens_every_kind_of_slot_before_and_after_keys_were_changed(tmp_path: Path) -> None:
+    paper, seed = new_recovery_key(), bytes(range(32, 64))
+    expected = vaults.varied(tmp_path / "v")
+    with vaults.cheap_argon2(), Vault.open(tmp_path / "v", device_key=KEY) as vault:
+        vault.keys.add_passphrase("correct horse", device_secret=KEY)
+        vault.keys.add_recovery(paper)
+        vault.keys.add_guardian(Guardian(seed).public)
+        vault.keys.add_device_key(bytes(32), label="lost")
+    digits, values = paper.replace("-", "")[2:54], "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    printed = (int("".join(f"{values.index(d):05b}" for d in digits), 2) >> 4).to_bytes(32, "big")
+    for _ in range(2):
+        for kind, secret in ((1, b"correct horse" + KEY), (3, printed), (4, seed)):
+            reader = SecondReader(tmp_path / "v", secret, kind)
+            for schema in vaults.TABLES:
+                assert reader.scan(schema.name).rows() == expected[schema.name]
+        with Vault.open(tmp_path / "v", device_key=KEY) as vault:
+            lost = [slot.id for slot in vault.keys.slots() if slot.label == "lost"]
+            if lost:
+                vault.keys.remove(*lost)
+    assert (reader.body[7][0], len(reader.body[2])) == (reader.manifest_number - 1, 1)
