@@ -24,7 +24,7 @@ from datasov.model import frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
-from datasov.tlog.leaves import BatchLeaf, ReleaseLeaf, decode_leaf
+from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import open_checkpoint, origin_of
 from datasov.tlog.receipt import Receipt, receipt
@@ -308,7 +308,7 @@ class Resident:
         if note != held:
             self._vault.set_state({name: note})
 
-    def _not_rolled_back(self, mine: Iterable[Record], leaves: Iterable[ReleaseLeaf | BatchLeaf], accept: bool) -> None:
+    def _not_rolled_back(self, mine: Iterable[Record], leaves: Iterable[Leaf], accept: bool) -> None:
         hashes = frozenset[bytes]().union(
             *(leaf.hashes for leaf in leaves if isinstance(leaf, BatchLeaf) and leaf.kind == "admissions")
         )
