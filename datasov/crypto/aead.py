@@ -26,7 +26,7 @@ def encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
     return AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
-def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+def decrypt(key: bytes, nonce: bytes, ciphertext: bytes | memoryview, aad: bytes) -> bytes:
     """The plaintext; DecryptionError where anything differs."""
     try:
         return AESGCM(key).decrypt(nonce, ciphertext, aad)
@@ -78,6 +78,13 @@ def decrypt_stream(key: bytes, sealed: bytes | memoryview, aad: bytes) -> bytear
     except (InvalidTag, ValueError):
         raise DecryptionError(_OPAQUE) from None
     return out
+
+
+def decrypt_short(key: bytes, sealed: bytes | memoryview, aad: bytes) -> bytes:
+    """As :func:`decrypt_stream`, of a stream of one chunk: without a buffer to decrypt into."""
+    if len(sealed) > CHUNK + TAG:
+        raise DecryptionError(_OPAQUE)
+    return decrypt(key, _nonce(0, True), sealed, aad)
 
 
 def decrypt_stream_from(

@@ -43,6 +43,11 @@ def check(schema: Schema, codes: pl.DataFrame) -> None:
         raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone", row=1)
 
 
+def empty(schema: Schema) -> pl.DataFrame:
+    """A frame of no rows that :func:`check` takes."""
+    return pl.DataFrame(schema=dict(zip(*_shape(schema), strict=True)))
+
+
 def to_ipc(codes: pl.DataFrame) -> bytes:
     """An Arrow IPC stream of the frame."""
     out = io.BytesIO()
@@ -72,3 +77,30 @@ def read(codec: int, data: bytes | io.BytesIO, columns: Sequence[str] | None) ->
         return frame if wanted is None or frame.columns == wanted else frame.select(wanted)
     except pl.exceptions.PolarsError:
         raise fmt.damaged() from None
+
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+def read_streams(
+    payloads: Sequence[bytes | bytearray], rows: Sequence[int], columns: Sequence[str] | None
+) -> pl.DataFrame:
+    """Many Arrow IPC streams of one table in one call: their batches behind the one schema that all begin with.
+
+    Args:
+        payloads: at least one stream. rows: the rows in each.
+
+    Raises:
+        DecryptionError: one of them is no such stream, or holds another number of rows.
+    """
+    start = 8 + int.from_bytes(payloads[0][4:8], "little")
+    schema = payloads[0][:start]
+    if all(data[:start] == schema and data[-8:] == _END and len(data) >= start + 8 for data in payloads):
+        frame = read(IPC, b"".join([schema, *[memoryview(data)[start:-8] for data in payloads], _END]), columns)
+        if frame.width and frame.to_series().chunk_lengths() != list(rows):
+            raise fmt.damaged()
+        return frame.rechunk()
+    frames = [read(IPC, bytes(data), columns) for data in payloads]
+    if [frame.height for frame in frames] != list(rows):
+        raise fmt.damaged()
+    return pl.concat(frames).rechunk()
