@@ -57,7 +57,7 @@ def codes(rows: int, seed: int = 1) -> pl.DataFrame:
     return frame.with_columns(discount=pl.when(missing).then(None).otherwise(pl.col("discount")))
 
 
-def _alternate(runs: int, tasks: Sequence[Callable[[], object]]) -> list[float]:
+def alternate(runs: int, tasks: Sequence[Callable[[], object]]) -> list[float]:
     """The median seconds of each task, all run in turn; one round before the first counts for none."""
     taken: list[list[float]] = [[] for _ in tasks]
     for turn in range(runs + 1):
@@ -77,8 +77,8 @@ def _scans(folder: Path, rows: int, runs: int) -> dict[str, object]:
         vault.put([(SCHEMA, frame)])
         if not vault.scan("purchases").equals(frame):
             raise AssertionError("the vault gave back other rows")
-        full = _alternate(runs, [lambda: pl.read_parquet(plain), lambda: vault.scan("purchases")])
-        two = _alternate(
+        full = alternate(runs, [lambda: pl.read_parquet(plain), lambda: vault.scan("purchases")])
+        two = alternate(
             runs,
             [
                 lambda: pl.read_parquet(plain, columns=wanted).filter(late),
@@ -90,7 +90,7 @@ def _scans(folder: Path, rows: int, runs: int) -> dict[str, object]:
     def reopen() -> None:
         Vault.open(folder / "scan.vault", device_key=key).close()
 
-    (opened,) = _alternate(runs, [reopen])
+    (opened,) = alternate(runs, [reopen])
     return {
         "scan_ratio": full[1] / full[0],
         "two_column_ratio": two[1] / two[0],
@@ -110,9 +110,9 @@ def _appends(folder: Path, runs: int) -> dict[str, object]:
 
     with Vault.create(folder / "append.vault", device_key=os.urandom(32)) as vault:
         single = to_ipc(one)
-        plain, sealed = _alternate(runs, [lambda: write(single), lambda: vault.put([(SCHEMA, one)])])
+        plain, sealed = alternate(runs, [lambda: write(single), lambda: vault.put([(SCHEMA, one)])])
         wide = to_ipc(thousand)
-        plain_wide, sealed_wide = _alternate(runs, [lambda: write(wide), lambda: vault.put([(SCHEMA, thousand)])])
+        plain_wide, sealed_wide = alternate(runs, [lambda: write(wide), lambda: vault.put([(SCHEMA, thousand)])])
     os.close(raw)
     return {
         "append_ratio": sealed / plain,
