@@ -26,6 +26,11 @@ def encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
     return AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
+def encryptor(key: bytes) -> Callable[[bytes, bytes, bytes], bytes]:
+    """:func:`encrypt` under one key, which is set up once: (nonce, plaintext, AAD) to ciphertext and tag."""
+    return AESGCM(key).encrypt
+
+
 def decrypt(key: bytes, nonce: bytes, ciphertext: bytes | memoryview, aad: bytes) -> bytes:
     """The plaintext; DecryptionError where anything differs."""
     try:

@@ -37,7 +37,7 @@ def check(schema: Schema, codes: pl.DataFrame) -> None:
     names, dtypes = _shape(schema)
     if codes.columns != names:
         raise InvalidDataError(f"the columns are not those of table {schema.name!r}: encode the rows first")
-    if codes.dtypes != dtypes:
+    if [*map(type, codes.dtypes)] != dtypes:
         raise InvalidDataError("the columns do not hold codes of their types: encode the rows first")
     if schema.kind == "attributes" and codes.height > 1:
         raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone", row=1)
