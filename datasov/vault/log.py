@@ -239,14 +239,14 @@ class Reader:
                 return None, at
             raise
 
-    def frame(self, part: Part, domain_id: bytes, columns: Sequence[str] | None) -> pl.DataFrame:
-        """The rows of a part, or some of its columns."""
+    def payload(self, part: Part, domain_id: bytes) -> bytes:
+        """The rows of a part, as an Arrow IPC stream."""
         if self._keys is None:
             raise fmt.damaged()
         key, commitment = self._keys.domain(self._secrets.domain_at(domain_id, part.epoch))
         if not kdf.same(commitment, part.commitment):
             raise fmt.damaged()
-        return codec.read(codec.IPC, aead.decrypt(key, part.nonce, part.sealed, part.aad), columns)
+        return aead.decrypt(key, part.nonce, part.sealed, part.aad)
 
 
 def _torn(data: bytes, start: int, end: int) -> bool:
