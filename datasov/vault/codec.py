@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -83,24 +84,23 @@ _END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def read_streams(
-    payloads: Sequence[bytes | bytearray], rows: Sequence[int], columns: Sequence[str] | None
-) -> pl.DataFrame:
-    """Many Arrow IPC streams of one table in one call: their batches behind the one schema that all begin with.
+    payloads: Sequence[bytes | bytearray], columns: Sequence[str] | None
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """(how many, their rows) of each run of Arrow IPC streams that begin with one schema, in their order.
 
-    Args:
-        payloads: at least one stream. rows: the rows in each.
+    A run is read in one call, as one stream: the batches of all behind the schema that they share.
 
     Raises:
-        DecryptionError: one of them is no such stream, or holds another number of rows.
+        DecryptionError: one of them is no such stream.
     """
-    start = 8 + int.from_bytes(payloads[0][4:8], "little")
-    schema = payloads[0][:start]
-    if all(data[:start] == schema and data[-8:] == _END and len(data) >= start + 8 for data in payloads):
-        frame = read(IPC, b"".join([schema, *[memoryview(data)[start:-8] for data in payloads], _END]), columns)
-        if frame.width and frame.to_series().chunk_lengths() != list(rows):
+    for schema, run in itertools.groupby(payloads, key=_schema):
+        streams = list(run)
+        if not all(data[-8:] == _END and len(data) >= len(schema) + 8 for data in streams):
             raise fmt.damaged()
-        return frame.rechunk()
-    frames = [read(IPC, bytes(data), columns) for data in payloads]
-    if [frame.height for frame in frames] != list(rows):
-        raise fmt.damaged()
-    return pl.concat(frames).rechunk()
+        batches = [memoryview(data)[len(schema) : -8] for data in streams]
+        yield len(streams), read(IPC, b"".join([schema, *batches, _END]), columns)
+
+
+def _schema(stream: bytes | bytearray) -> bytes:
+    """The message that a stream begins with."""
+    return bytes(stream[: 8 + int.from_bytes(stream[4:8], "little")])

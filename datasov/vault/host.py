@@ -122,7 +122,7 @@ class Host:
         def made() -> Iterator[_Filled]:
             for number, items in enumerate(residents, self._tenants.count):
                 device_key = kdf.random(32)
-                header, secrets = keys.create(keys.Access(device_key=device_key))
+                header, secrets = keys.create(keys.access(None, device_key, None))
                 admitted.append(secrets.vault_id)
                 yield number, device_key, header, secrets, items
 
@@ -206,7 +206,7 @@ class Host:
         """
         state = self._tenants
         with _answering("the vault cannot be written"):
-            state.export(state.number(tenant), Path(path), self._index.tables())
+            state.export(state.number(tenant), Path(path), self._index._session.manifest.tables)
 
     def remove(self, tenants: Iterable[bytes]) -> None:
         """Forget tenants, with their keys and their bytes: the packs that hold them are written anew without them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -206,7 +207,14 @@ def collect(
         slip_key = fmt.committed_key(keys[32 * i : 32 * i + 32], segment.salt_of(sealed), slip[:32], info)
         domain = DomainKey("", entry.domain_id, entry.epoch, aead.decrypt(slip_key, fmt.ZERO_NONCE, slip[32:], info))
         payloads.append(segment.unseal(vault_id, entry.id, domain, sealed)[: entry.payload])
-    if all(entry.codec == codec.IPC for entry in entries):
-        return codec.read_streams(payloads, [entry.rows for entry in entries], columns)
-    frames = [codec.read(e.codec, io.BytesIO(data), columns) for e, data in zip(entries, payloads, strict=True)]
-    return pl.concat(frames).rechunk()
+    frames: list[pl.DataFrame] = []
+    for kind, run in itertools.groupby(zip(entries, payloads, strict=True), key=lambda item: item[0].codec):
+        found = [data for _, data in run]
+        if kind == codec.IPC:
+            frames += [frame for _, frame in codec.read_streams(found, columns)]
+        else:
+            frames += [codec.read(kind, io.BytesIO(data), columns).rechunk() for data in found]
+    together = pl.concat(frames)
+    if together.to_series().chunk_lengths() != [entry.rows for entry in entries]:
+        raise fmt.damaged()
+    return together.rechunk()

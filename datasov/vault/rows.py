@@ -55,9 +55,8 @@ def scan(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> pl.Da
     domain_id = view.secrets.domain(schema.domain).id
     held.sort(key=lambda s: s.first)
     frames = [segment.read(view.directory, view.secrets, s, columns, view.scratch) for s in held]
-    if parts:
-        payloads = [reader.payload(part, domain_id) for reader, part in parts]
-        frames.append(codec.read_streams(payloads, [part.rows for _, part in parts], columns))
+    payloads = [reader.payload(part, domain_id) for reader, part in parts]
+    frames += [frame for _, frame in codec.read_streams(payloads, columns)]
     return joined(schema, frames, columns)
 
 
@@ -90,11 +89,9 @@ def from_logs(view: Snapshot, schemas: Iterable[Schema]) -> dict[str, Folded]:
         if schema.kind == "attributes":
             kept.clear()
         kept.append((part, reader.payload(part, view.secrets.domain(schema.domain).id)))
-    return {
-        name: Folded(
-            codec.read_streams([data for _, data in items], [part.rows for part, _ in items], None),
-            items[0][0].sequence,
-            items[-1][0].sequence,
-        )
-        for name, items in found.items()
-    }
+    return {name: _folded(known[name], items) for name, items in found.items()}
+
+
+def _folded(schema: Schema, items: Sequence[tuple[log.Part, bytes]]) -> Folded:
+    frames = [frame for _, frame in codec.read_streams([data for _, data in items], None)]
+    return Folded(joined(schema, frames).rechunk(), items[0][0].sequence, items[-1][0].sequence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from datasov.errors import InvalidDataError, StoreError
-from datasov.model.document import canonical
-from datasov.model.schema import Schema
 from datasov.vault import files, keys, manifest, segment
 from datasov.vault import format as fmt
 from datasov.vault.manifest import Manifest, SegmentEntry
 from datasov.vault.pack import SLIP, TENANT_FIELDS, Builder, Pack, Segment
+from datasov.vault.session import Tables
 
 BATCH = 2048
 """Segments that are opened together at most."""
@@ -78,7 +77,7 @@ class Tenants:
 
     def secrets(self, number: int) -> keys.Secrets:
         """What a tenant's header holds; DecryptionError where it is damaged, or another's."""
-        secrets = keys.open_header(self.header(number), keys.Access(device_key=self.device_key(number)))
+        secrets = keys.open_header(self.header(number), keys.access(None, self.device_key(number), None))
         if secrets.vault_id != self.table["id"][number].tobytes():
             raise fmt.damaged()
         return secrets
@@ -121,8 +120,11 @@ class Tenants:
                         left.moved(table, entry, pack.blob(entry.at, SLIP + entry.size))
             yield pack, left
 
-    def export(self, number: int, directory: Path, tables: Mapping[str, Schema]) -> None:
+    def export(self, number: int, directory: Path, tables: Tables) -> None:
         """Write a tenant's vault: header and segments as they are, and a new manifest, for an index stood for it.
+
+        Args:
+            tables: what a manifest says of the tables that the host knows.
 
         Raises:
             StoreError: the path exists.
@@ -143,7 +145,7 @@ class Tenants:
                     e.id, table, e.domain_id, e.epoch, secrets.device_id, turn, turn, e.rows, e.codec, e.payload,
                     e.size, segment.digest(data),
                 ))  # fmt: skip
-            known = {e.table: (tables[e.table].digest, canonical(tables[e.table].document())) for e in moved}
+            known = {entry.table: tables[entry.table] for entry in moved}
             first = Manifest(1, sequence=len(moved), tables=known, segments=tuple(moved))
             manifest.commit(directory, secrets, first)
             files.create(directory / files.HEADER, self.header(number))

@@ -27,7 +27,8 @@ def _check(value: object, depth: int = 0) -> None:
         return
     if isinstance(value, list | tuple):
         for item in value:
-            _check(item, depth + 1)
+            if type(item) not in _PLAIN:
+                _check(item, depth + 1)
         return
     if isinstance(value, dict):
         for key, item in value.items():

@@ -16,7 +16,7 @@ import pytest
 from datasov.errors import DecryptionError, StoreError
 from datasov.vault import Vault
 from tests import vaults
-from tests.faults import Faults, faults
+from tests.failing import Faults, faults
 from tests.vaults import KEY, METER, PERSON, TRIPS, meter, person, trips
 
 

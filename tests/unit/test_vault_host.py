@@ -16,7 +16,7 @@ from datasov.model.schema import Schema
 from datasov.model.shard import RESIDENT
 from datasov.vault import Vault, codec, pack, tenants
 from datasov.vault.host import Host
-from tests.faults import Faults, faults
+from tests.failing import Faults, faults
 from tests.vaults import KEY, METER, PERSON, TRIPS, meter, person, trips
 
 
