@@ -172,6 +172,41 @@ def test_what_does_not_fit_is_refused_and_nothing_is_kept(tmp_path: Path) -> Non
     assert not (tmp_path / "v").exists()
 
 
+def test_packs_written_before_a_refusal_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "FULL", 1)
+    host, _ = _three(tmp_path / "h")
+    before = sorted((tmp_path / "h" / "packs").iterdir())
+    with host, pytest.raises(InvalidDataError):
+        host.admit([[(TRIPS, trips(1))], [(TRIPS, trips(2))], [(TRIPS, meter(1))]])
+    assert sorted((tmp_path / "h" / "packs").iterdir()) == before
+
+
+def test_rows_that_are_not_as_many_as_the_index_says(tmp_path: Path) -> None:
+    host, _ = _three(tmp_path / "h")
+    with host:
+        (found,) = host._tenants.packs
+        entries = list(found.entries("trips"))
+        ids, device_keys = (host._tenants.table[[e.number for e in entries]][name].tobytes() for name in ("id", "key"))
+        assert pack.collect(found, host._index.id, entries, ids, device_keys, None).height == 3
+        swapped = [entries[0]._replace(rows=1), entries[1]._replace(rows=2)]
+        with pytest.raises(DecryptionError):
+            pack.collect(found, host._index.id, swapped, ids, device_keys, None)
+
+
+def test_a_damaged_segment_does_not_leave(tmp_path: Path) -> None:
+    host, ids = _three(tmp_path / "h")
+    with host:
+        (found,) = host._tenants.packs
+        (entry, *_) = found.entries("trips")
+        whole = bytearray(found.path.read_bytes())
+        whole[found.start + entry.at + pack.SLIP + entry.size - 1] ^= 1
+        found.path.write_bytes(whole)
+        with pytest.raises(DecryptionError):
+            host.export(ids[0], tmp_path / "v")
+        assert not (tmp_path / "v").exists()
+        host.export(ids[1], tmp_path / "w")
+
+
 def test_one_writer_and_readers(tmp_path: Path) -> None:
     host, ids = _three(tmp_path / "h")
     with pytest.raises(StoreError, match="another process or another Vault writes"):
