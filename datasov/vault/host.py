@@ -24,7 +24,7 @@ from datasov.crypto import kdf
 from datasov.errors import DecryptionError, InvalidDataError, StoreError, VerificationError
 from datasov.model.schema import Schema
 from datasov.model.shard import RESIDENT
-from datasov.vault import codec, files, keys, pack
+from datasov.vault import codec, files, keys, pack, segment
 from datasov.vault import format as fmt
 from datasov.vault.pack import Builder, Pack
 from datasov.vault.tenants import Tenants
@@ -272,6 +272,13 @@ class Host:
         builder, made, schemas = Builder(self._index.id), list[Pack](), self._index.tables()
         known = len(schemas)
         with self._undoing(made):
+
+            def flushed(limit: int) -> Builder:
+                if builder.size < limit:
+                    return builder
+                made.append(builder.write(self._directory / _PACKS, self._key))
+                return Builder(self._index.id)
+
             for number, device_key, header, secrets, items in filled:
                 if header is not None:
                     builder.tenant(number, secrets.vault_id, device_key, header)
@@ -279,14 +286,12 @@ class Host:
                     codec.check(schema, codes)
                     if schemas.setdefault(schema.name, schema).digest != schema.digest:
                         raise InvalidDataError(f"the host knows table {schema.name!r} under another schema: use that")
-                    if codes.height:
-                        domain = secrets.domain(schema.domain)
-                        builder.put(number, secrets.vault_id, device_key, schema.name, domain, codes)
-                if builder.size >= pack.FULL:
-                    made.append(builder.write(self._directory / _PACKS, self._key))
-                    builder = Builder(self._index.id)
-            if builder.size:
-                made.append(builder.write(self._directory / _PACKS, self._key))
+                    domain = secrets.domain(schema.domain)
+                    for piece in codes.iter_slices(segment.max_rows(schema)) if codes.height else ():
+                        builder.put(number, secrets.vault_id, device_key, schema.name, domain, piece)
+                        builder = flushed(pack.FULL)
+                builder = flushed(pack.FULL)
+            flushed(1)
             if len(schemas) > known:
                 self._index.put([(schema, codec.empty(schema)) for schema in schemas.values()])
         if made:

@@ -106,12 +106,8 @@ class Builder:
 
     @property
     def size(self) -> int:
-        """Bytes of blobs so far."""
+        """Bytes of blobs so far. At FULL it is time to write it: places are u32."""
         return len(self._blobs)
-
-    @property
-    def empty(self) -> bool:
-        return not self._blobs
 
     def tenant(self, number: int, vault_id: bytes, device_key: bytes, header: bytes) -> None:
         """Add a tenant with its header."""

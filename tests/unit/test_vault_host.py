@@ -172,6 +172,21 @@ def test_what_does_not_fit_is_refused_and_nothing_is_kept(tmp_path: Path) -> Non
     assert not (tmp_path / "v").exists()
 
 
+def test_many_rows_of_one_tenant_lie_in_several_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasov.vault.segment.MIN_ROWS", 4)
+    monkeypatch.setattr("datasov.vault.segment.MAX_CELLS", 1)
+    monkeypatch.setattr(pack, "FULL", 3000)
+    with Host.create(tmp_path / "h", device_key=KEY) as host:
+        ids = host.admit([[(TRIPS, trips(*range(50)))], [(TRIPS, trips(*range(9)))]])
+        assert len(list((tmp_path / "h" / "packs").iterdir())) > 3
+        assert _rows(host, "trips", ["km"]) == [*((0, km) for km in range(50)), *((1, km) for km in range(9))]
+        host.export(ids[0], tmp_path / "v")
+        device_key = host.device_key(ids[0])
+    with Vault.open(tmp_path / "v", device_key=device_key) as vault:
+        assert vault.scan("trips").equals(trips(*range(50)))
+        assert len(list((tmp_path / "v" / "seg").iterdir())) == 13
+
+
 def test_packs_written_before_a_refusal_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "FULL", 1)
     host, _ = _three(tmp_path / "h")
