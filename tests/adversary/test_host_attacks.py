@@ -54,7 +54,7 @@ def _packs(path: Path) -> list[Path]:
     return sorted((path / "packs").iterdir())
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.campaign)])
 def test_bytes_of_packs_flipped_and_truncations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     path = tmp_path / "h"
     _make(path)

@@ -46,7 +46,7 @@ class Life:
         self.vault = Vault.open(self.path, device_key=KEY)
 
 
-SHORT = ("put", "put", "note", "large", "put", "compact", "reopen", "put")
+SHORT = ("put", "note", "large", "put", "compact", "reopen", "put")
 LONG = (*SHORT, "put", "put", "put", "die", "put", "large", "note", "reopen", "put", "put", "put", "compact", "compact")
 LONG = (*LONG, "put", "die", "put", "die", "reopen", "large", "put", "reopen", "compact", "die", "put")
 
