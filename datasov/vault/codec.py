@@ -44,11 +44,6 @@ def check(schema: Schema, codes: pl.DataFrame) -> None:
         raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone", row=1)
 
 
-def empty(schema: Schema) -> pl.DataFrame:
-    """A frame of no rows that :func:`check` takes."""
-    return pl.DataFrame(schema=dict(zip(*_shape(schema), strict=True)))
-
-
 def to_ipc(codes: pl.DataFrame) -> bytes:
     """An Arrow IPC stream of the frame."""
     out = io.BytesIO()

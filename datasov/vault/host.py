@@ -22,6 +22,7 @@ import polars as pl
 
 from datasov.crypto import kdf
 from datasov.errors import DecryptionError, InvalidDataError, StoreError, VerificationError
+from datasov.model.frames import code_dtype
 from datasov.model.schema import Schema
 from datasov.model.shard import RESIDENT
 from datasov.vault import codec, files, keys, pack, segment
@@ -293,7 +294,7 @@ class Host:
                 builder = flushed(pack.FULL)
             flushed(1)
             if len(schemas) > known:
-                self._index.put([(schema, codec.empty(schema)) for schema in schemas.values()])
+                self._index.put([(schema, _no_rows(schema)) for schema in schemas.values()])
         if made:
             self._commit(self._tenants.count + len(admitted), [*self._tenants.packs, *made])
 
@@ -308,3 +309,7 @@ class Host:
         packs = self._directory / _PACKS
         files.remove(packs, files.ids(packs).keys() - {p.id for p in self._tenants.packs})
         files.remove_temporaries(packs)
+
+
+def _no_rows(schema: Schema) -> pl.DataFrame:
+    return pl.DataFrame(schema={name: code_dtype(column) for name, column in schema.stored})
