@@ -196,13 +196,13 @@ def collect(
     base = min(entry.at for entry in entries)
     blobs = pack.blob(base, max(entry.at + SLIP + entry.size for entry in entries) - base)
     payloads: list[bytes | bytearray] = []
-    for i, entry in enumerate(entries):
-        at, vault_id = entry.at - base, ids[16 * i : 16 * i + 16]
-        slip, sealed = blobs[at : at + SLIP], blobs[at + SLIP : at + SLIP + entry.size]
-        info = _slip_info(host_id, vault_id, entry.id, entry.domain_id, entry.epoch)
+    for i, (_, _, epoch, _, payload, place, size, segment_id, domain_id) in enumerate(entries):
+        at, vault_id = place - base, ids[16 * i : 16 * i + 16]
+        slip, sealed = blobs[at : at + SLIP], blobs[at + SLIP : at + SLIP + size]
+        info = _slip_info(host_id, vault_id, segment_id, domain_id, epoch)
         slip_key = fmt.committed_key(keys[32 * i : 32 * i + 32], segment.salt_of(sealed), slip[:32], info)
-        domain = DomainKey("", entry.domain_id, entry.epoch, aead.decrypt(slip_key, fmt.ZERO_NONCE, slip[32:], info))
-        payloads.append(segment.unseal(vault_id, entry.id, domain, sealed)[: entry.payload])
+        domain = DomainKey("", domain_id, epoch, aead.decrypt(slip_key, fmt.ZERO_NONCE, slip[32:], info))
+        payloads.append(segment.unseal(vault_id, segment_id, domain, sealed)[:payload])
     frames: list[pl.DataFrame] = []
     for kind, run in itertools.groupby(zip(entries, payloads, strict=True), key=lambda item: item[0].codec):
         found = [data for _, data in run]
