@@ -29,7 +29,7 @@ def derive_committed(key: bytes, *, salt: bytes, info: bytes) -> tuple[bytes, by
     AES-GCM does not commit to its key (Len, Grubbs and Ristenpart 2021, "Partitioning Oracle Attacks"): compare the
     commitment before decrypting.
     """
-    both = hkdf(key, salt=salt, info=info, length=64)
+    both = HKDF(_SHA256, 64, salt, info).derive(key)
     return both[:32], both[32:]
 
 

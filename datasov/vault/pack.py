@@ -29,7 +29,7 @@ _SEGMENT = struct.Struct(">IBIIIII16s16s")
 SLIP = 32 + 32 + aead.TAG
 TENANT_FIELDS = [("number", ">u4"), ("id", "V16"), ("key", "V32"), ("at", ">u4"), ("size", ">u4")]
 TENANTS = np.dtype(TENANT_FIELDS)
-"""A tenant in an index: number, vault id, device key, and where among the blobs its header lies."""
+"""A tenant in an index: number, vault id, device key, and where among the headers its own lies."""
 _NUMBERS = np.dtype({"names": ["number"], "formats": [">u4"], "offsets": [0], "itemsize": _SEGMENT.size})
 FULL = 32 << 20
 """A pack is closed once it holds as many bytes of blobs: what bounds the memory that one takes."""
@@ -57,7 +57,7 @@ class Pack:
     """One pack with its index open.
 
     Attributes:
-        start: where its blobs begin in the file.
+        headers, blobs: where the headers, and the slips and segments, begin in the file.
         tenants: entries of TENANTS.
         segments: table to entries, packed.
     """
@@ -65,7 +65,8 @@ class Pack:
     path: Path
     id: bytes
     size: int
-    start: int
+    headers: int
+    blobs: int
     tenants: npt.NDArray[np.void]
     segments: Mapping[str, bytes]
 
@@ -79,15 +80,25 @@ class Pack:
         end = len(raw) if last is None else last * _SEGMENT.size
         return map(Segment._make, _SEGMENT.iter_unpack(raw[first * _SEGMENT.size : end]))
 
+    def header(self, at: int, size: int) -> bytes:
+        """A tenant's header; DecryptionError where it is not there."""
+        return self._read(self.headers + at, size)
+
     def blob(self, at: int, size: int) -> bytes:
-        """Bytes among the blobs; DecryptionError where they are not there."""
+        """Slips and segments; DecryptionError where they are not there."""
+        return self._read(self.blobs + at, size)
+
+    def _read(self, at: int, size: int) -> bytes:
         try:
             fd = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
             raise fmt.damaged() from None
         try:
+            data = os.pread(fd, size, at)
+            if len(data) == size:
+                return data
             out = bytearray(size)
-            files.fill(fd, memoryview(out), self.start + at)
+            files.fill(fd, memoryview(out), at)
         except EOFError:
             raise fmt.damaged() from None
         finally:
@@ -98,21 +109,21 @@ class Pack:
 class Builder:
     """A pack that is being filled."""
 
-    __slots__ = ("_blobs", "_host_id", "_segments", "_tenants")
+    __slots__ = ("_blobs", "_headers", "_host_id", "_segments", "_tenants")
 
     def __init__(self, host_id: bytes) -> None:
-        self._host_id, self._tenants, self._blobs = host_id, bytearray(), bytearray()
+        self._host_id, self._tenants, self._headers, self._blobs = host_id, bytearray(), bytearray(), bytearray()
         self._segments: dict[str, bytearray] = {}
 
     @property
     def size(self) -> int:
-        """Bytes of blobs so far. At FULL it is time to write it: places are u32."""
-        return len(self._blobs)
+        """Bytes so far. At FULL it is time to write it: places are u32."""
+        return len(self._headers) + len(self._blobs)
 
     def tenant(self, number: int, vault_id: bytes, device_key: bytes, header: bytes) -> None:
         """Add a tenant with its header."""
-        self._tenants += _TENANT.pack(number, vault_id, device_key, len(self._blobs), len(header))
-        self._blobs += header
+        self._tenants += _TENANT.pack(number, vault_id, device_key, len(self._headers), len(header))
+        self._headers += header
 
     def put(
         self, number: int, vault_id: bytes, device_key: bytes, table: str, domain: DomainKey, codes: pl.DataFrame
@@ -137,17 +148,18 @@ class Builder:
         """The pack, durable; OSError where it cannot be written."""
         pack_id, salt = kdf.random(fmt.ID), kdf.random(32)
         tables = {name: bytes(raw) for name, raw in sorted(self._segments.items())}
-        index = cbor.encode([bytes(self._tenants), tables, len(self._blobs)])
+        index = cbor.encode([bytes(self._tenants), tables, len(self._headers), len(self._blobs)])
         index_key, commitment = kdf.derive_committed(key, salt=salt, info=_info(self._host_id, pack_id))
         head = fmt.preamble(fmt.MAGIC_PACK, self._host_id) + _HEAD.pack(pack_id, len(index), salt, commitment)
         data = bytearray(head)
         data += aead.encrypt_stream(index_key, index, head)
         start = len(data)
+        data += self._headers
         data += self._blobs
         path = directory / pack_id.hex()
         files.create(path, data)
         tenants = np.frombuffer(bytes(self._tenants), dtype=TENANTS)
-        return Pack(path, pack_id, len(data), start, tenants, tables)
+        return Pack(path, pack_id, len(data), start, start + len(self._headers), tenants, tables)
 
 
 def load(directory: Path, host_id: bytes, key: bytes, pack_id: bytes, size: int) -> Pack:
@@ -164,12 +176,13 @@ def load(directory: Path, host_id: bytes, key: bytes, pack_id: bytes, size: int)
             if found != pack_id or _HEAD_SIZE + sealed > size:
                 raise fmt.damaged()
             index_key = fmt.committed_key(key, salt, commitment, _info(host_id, pack_id))
-            tenants, tables, blobs = cbor.decode(bytes(aead.decrypt_stream(index_key, file.read(sealed), head)))
-        if _HEAD_SIZE + sealed + blobs != size:
+            tenants, tables, headers, blobs = cbor.decode(
+                bytes(aead.decrypt_stream(index_key, file.read(sealed), head))
+            )
+        start = _HEAD_SIZE + sealed
+        if start + headers + blobs != size or any(len(raw) % _SEGMENT.size for raw in tables.values()):
             raise fmt.damaged()
-        if any(len(raw) % _SEGMENT.size for raw in tables.values()):
-            raise fmt.damaged()
-        return Pack(path, pack_id, size, _HEAD_SIZE + sealed, np.frombuffer(tenants, dtype=TENANTS), tables)
+        return Pack(path, pack_id, size, start, start + headers, np.frombuffer(tenants, dtype=TENANTS), tables)
     except (VerificationError, struct.error, TypeError, ValueError, FileNotFoundError):
         raise fmt.damaged() from None
 

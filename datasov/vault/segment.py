@@ -59,12 +59,10 @@ def seal(vault_id: bytes, segment_id: bytes, domain: DomainKey, payload: bytes) 
 def unseal(vault_id: bytes, segment_id: bytes, domain: DomainKey, data: bytes) -> bytes | bytearray:
     """The plaintext of a segment's file held in memory; DecryptionError where it is not this segment of this vault."""
     head = data[:_HEAD_SIZE]
-    fmt.check_preamble(head, fmt.MAGIC_SEGMENT, vault_id)
-    try:
-        found, length, salt, commitment = _HEAD.unpack_from(head, fmt.PREAMBLE)
-    except struct.error:
-        raise fmt.damaged() from None
-    if found != segment_id or aead.sealed_length(length) != len(data) - _HEAD_SIZE:
+    if len(head) < _HEAD_SIZE or not head.startswith(fmt.preamble(fmt.MAGIC_SEGMENT, vault_id) + segment_id):
+        raise fmt.damaged()
+    _, length, salt, commitment = _HEAD.unpack_from(head, fmt.PREAMBLE)
+    if aead.sealed_length(length) != len(data) - _HEAD_SIZE:
         raise fmt.damaged()
     key = fmt.committed_key(domain.key, salt, commitment, _info(vault_id, segment_id, domain))
     open_stream = aead.decrypt_short if length <= aead.CHUNK else aead.decrypt_stream

@@ -69,7 +69,7 @@ class Tenants:
     def header(self, number: int) -> bytes:
         """The bytes of a tenant's VAULT."""
         found = self.table[number]
-        return self.packs[int(found["pack"])].blob(int(found["at"]), int(found["size"]))
+        return self.packs[int(found["pack"])].header(int(found["at"]), int(found["size"]))
 
     def secrets(self, number: int) -> keys.Secrets:
         """What a tenant's header holds; DecryptionError where it is damaged, or another's."""
@@ -106,7 +106,7 @@ class Tenants:
             left = Builder(host_id)
             for number, vault_id, key, at, size in pack.tenants.tolist():
                 if number not in gone:
-                    left.tenant(number, vault_id, key, pack.blob(at, size))
+                    left.tenant(number, vault_id, key, pack.header(at, size))
             for table in pack.segments:
                 for entry in pack.entries(table):
                     if entry.number not in gone:

@@ -104,13 +104,13 @@ def test_slips_segments_and_headers_of_two_tenants_exchanged(tmp_path: Path) -> 
             for one, other in itertools.combinations(found.entries(table), 2):
                 assert one.size == other.size
                 slip, whole = pack.SLIP, pack.SLIP + one.size
-                swaps += [(found, one.at + a, other.at + a, b - a) for a, b in ((0, slip), (slip, whole), (0, whole))]
+                starts = found.blobs + one.at, found.blobs + other.at
+                swaps += [(found, *(s + a for s in starts), b - a) for a, b in ((0, slip), (slip, whole), (0, whole))]
     (first, *_), headers = state.packs, state.table["at"].tolist()
-    swaps.append((first, headers[0], headers[1], int(state.table["size"][0])))
+    swaps.append((first, first.headers + headers[0], first.headers + headers[1], int(state.table["size"][0])))
     assert len(swaps) == 3 * 4 + 1
-    for found, one, other, size in swaps:
+    for found, a, b, size in swaps:
         whole = found.path.read_bytes()
-        a, b = found.start + one, found.start + other
         moved = bytearray(whole)
         moved[a : a + size], moved[b : b + size] = whole[b : b + size], whole[a : a + size]
         found.path.write_bytes(moved)

@@ -17,8 +17,8 @@ from tests.unit.test_vault_spec import SecondReader, _context, _hkdf, _key, _u32
 from tests.vaults import KEY, METER, PERSON, TRIPS, meter, person, trips
 
 
-def _packs(path: Path) -> Iterator[tuple[bytes, list[Any], bytes]]:
-    """(host id, index, blobs) of each pack, oldest first."""
+def _packs(path: Path) -> Iterator[tuple[bytes, list[Any], bytes, bytes]]:
+    """(host id, index, headers, slips and segments) of each pack, oldest first."""
     index = SecondReader(path / "index", KEY, 2)
     pack_key = _hkdf(index.body[1], _context("identity"), b"host packs", 32)
     _, listed = cbor2.loads(index.manifest[8]["host"])
@@ -36,18 +36,18 @@ def _packs(path: Path) -> Iterator[tuple[bytes, list[Any], bytes]]:
             doc, at = doc + key.decrypt(bytes(7) + _u32(chunk) + bytes([last]), piece, data[:118]), at + len(piece)
             chunk += 1
         found = cbor2.loads(doc)
-        assert len(data) - at == found[2]
-        yield index.id, found, data[at:]
+        assert len(data) == at + found[2] + found[3]
+        yield index.id, found, data[at : at + found[2]], data[at + found[2] :]
 
 
 def _collect(path: Path, table: str) -> list[tuple[int, pl.DataFrame]]:
     tenants: dict[int, tuple[bytes, bytes]] = {}
     rows = []
-    for host_id, (admitted, tables, _), blobs in _packs(path):
+    for host_id, (admitted, tables, _, _), headers, blobs in _packs(path):
         for number, vault_id, device_key, at, size in struct.iter_unpack(">I16s32sII", admitted):
             tenants[number] = vault_id, device_key
-            assert blobs[at : at + 8] == b"dsvVAULT"
-            assert blobs[at + 14 : at + 30] == vault_id
+            assert headers[at : at + 8] == b"dsvVAULT"
+            assert headers[at + 14 : at + 30] == vault_id
             assert size >= 1024
         for entry in struct.iter_unpack(">IBIIIII16s16s", tables.get(table, b"")):
             number, codec, epoch, height, payload, at, size, segment_id, domain_id = entry

@@ -214,7 +214,7 @@ def test_a_damaged_segment_does_not_leave(tmp_path: Path) -> None:
         (found,) = host._tenants.packs
         (entry, *_) = found.entries("trips")
         whole = bytearray(found.path.read_bytes())
-        whole[found.start + entry.at + pack.SLIP + entry.size - 1] ^= 1
+        whole[found.blobs + entry.at + pack.SLIP + entry.size - 1] ^= 1
         found.path.write_bytes(whole)
         with pytest.raises(DecryptionError):
             host.export(ids[0], tmp_path / "v")
