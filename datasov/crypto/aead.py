@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from datasov.crypto import kdf
 from datasov.errors import DecryptionError
 
 TAG = 16
@@ -41,6 +42,10 @@ def decrypt(key: bytes, nonce: bytes, ciphertext: bytes | memoryview, aad: bytes
 
 def _nonce(counter: int, last: bool) -> bytes:
     return struct.pack(">7xIB", counter, last)
+
+
+ONE_CHUNK = _nonce(0, True)
+"""The nonce of a stream's only chunk."""
 
 
 def sealed_length(length: int) -> int:
@@ -85,11 +90,23 @@ def decrypt_stream(key: bytes, sealed: bytes | memoryview, aad: bytes) -> bytear
     return out
 
 
-def decrypt_short(key: bytes, sealed: bytes | memoryview, aad: bytes) -> bytes:
-    """As :func:`decrypt_stream`, of a stream of one chunk: without a buffer to decrypt into."""
-    if len(sealed) > CHUNK + TAG:
+def open_short(
+    parent: bytes, salt: bytes, info: bytes, commitment: bytes, sealed: bytes | memoryview, aad: bytes, nonce: bytes
+) -> bytes:
+    """Derive a key as :func:`datasov.crypto.kdf.derive_committed`, compare its commitment, and decrypt one message.
+
+    All in one call, for who opens very many short ones. A stream of one chunk has the nonce ONE_CHUNK.
+
+    Raises:
+        DecryptionError: the commitment is another, or anything differs.
+    """
+    key, found = kdf.derive_committed(parent, salt=salt, info=info)
+    if not kdf.same(found, commitment):
         raise DecryptionError(_OPAQUE)
-    return decrypt(key, _nonce(0, True), sealed, aad)
+    try:
+        return AESGCM(key).decrypt(nonce, sealed, aad)
+    except (InvalidTag, ValueError):
+        raise DecryptionError(_OPAQUE) from None
 
 
 def decrypt_stream_from(

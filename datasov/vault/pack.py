@@ -211,10 +211,13 @@ def collect(
     payloads: list[bytes | bytearray] = []
     for i, (_, _, epoch, _, payload, place, size, segment_id, domain_id) in enumerate(entries):
         at, vault_id = place - base, ids[16 * i : 16 * i + 16]
-        slip, sealed = blobs[at : at + SLIP], blobs[at + SLIP : at + SLIP + size]
+        middle, end = at + SLIP, at + SLIP + size
+        sealed, key = blobs[middle:end], keys[32 * i : 32 * i + 32]
         info = _slip_info(host_id, vault_id, segment_id, domain_id, epoch)
-        slip_key = fmt.committed_key(keys[32 * i : 32 * i + 32], segment.salt_of(sealed), slip[:32], info)
-        domain = DomainKey("", domain_id, epoch, aead.decrypt(slip_key, fmt.ZERO_NONCE, slip[32:], info))
+        domain_key = aead.open_short(
+            key, segment.salt_of(sealed), info, blobs[at : at + 32], blobs[at + 32 : middle], info, fmt.ZERO_NONCE
+        )
+        domain = DomainKey("", domain_id, epoch, domain_key)
         payloads.append(segment.unseal(vault_id, segment_id, domain, sealed)[:payload])
     frames: list[pl.DataFrame] = []
     for kind, run in itertools.groupby(zip(entries, payloads, strict=True), key=lambda item: item[0].codec):

@@ -64,9 +64,10 @@ def unseal(vault_id: bytes, segment_id: bytes, domain: DomainKey, data: bytes) -
     _, length, salt, commitment = _HEAD.unpack_from(head, fmt.PREAMBLE)
     if aead.sealed_length(length) != len(data) - _HEAD_SIZE:
         raise fmt.damaged()
-    key = fmt.committed_key(domain.key, salt, commitment, _info(vault_id, segment_id, domain))
-    open_stream = aead.decrypt_short if length <= aead.CHUNK else aead.decrypt_stream
-    return open_stream(key, memoryview(data)[_HEAD_SIZE:], head)
+    info, sealed = _info(vault_id, segment_id, domain), memoryview(data)[_HEAD_SIZE:]
+    if length <= aead.CHUNK:
+        return aead.open_short(domain.key, salt, info, commitment, sealed, head, aead.ONE_CHUNK)
+    return aead.decrypt_stream(fmt.committed_key(domain.key, salt, commitment, info), sealed, head)
 
 
 def salt_of(data: bytes) -> bytes:
