@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--size", choices=("small", "full"), default="small", help="default: %(default)s")
     parser.add_argument("--rows", type=int, metavar="N", help="so many rows instead, where the bench takes that")
+    parser.add_argument("--residents", type=int, metavar="N", help="so many residents, where the bench takes that")
+    parser.add_argument("--days", type=int, metavar="N", help="so many days, where the bench takes that")
     parser.add_argument(
         "--engine", choices=("local", "ray"), help="who maps over the shards, where the bench takes that"
     )
@@ -70,10 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"name one of: {', '.join(names())}")
     run = importlib.import_module(f"benches.{options.name}").run
     extra: dict[str, object] = {}
-    if options.rows is not None:
-        if "rows" not in inspect.signature(run).parameters or options.rows < 1:
-            parser.error(f"{options.name} takes no such --rows")
-        extra["rows"] = options.rows
+    for option in ("rows", "residents", "days"):
+        number = getattr(options, option)
+        if number is not None:
+            if option not in inspect.signature(run).parameters or number < 1:
+                parser.error(f"{options.name} takes no such --{option}")
+            extra[option] = number
     if options.engine is not None:
         if "engine" not in inspect.signature(run).parameters:
             parser.error(f"{options.name} takes no --engine")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from datasov.crypto import kdf
 from datasov.errors import DecryptionError
 
 TAG = 16
@@ -26,7 +27,12 @@ def encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
     return AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
-def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+def encryptor(key: bytes) -> Callable[[bytes, bytes, bytes], bytes]:
+    """:func:`encrypt` under one key, which is set up once: (nonce, plaintext, AAD) to ciphertext and tag."""
+    return AESGCM(key).encrypt
+
+
+def decrypt(key: bytes, nonce: bytes, ciphertext: bytes | memoryview, aad: bytes) -> bytes:
     """The plaintext; DecryptionError where anything differs."""
     try:
         return AESGCM(key).decrypt(nonce, ciphertext, aad)
@@ -36,6 +42,10 @@ def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
 
 def _nonce(counter: int, last: bool) -> bytes:
     return struct.pack(">7xIB", counter, last)
+
+
+ONE_CHUNK = _nonce(0, True)
+"""The nonce of a stream's only chunk."""
 
 
 def sealed_length(length: int) -> int:
@@ -78,6 +88,25 @@ def decrypt_stream(key: bytes, sealed: bytes | memoryview, aad: bytes) -> bytear
     except (InvalidTag, ValueError):
         raise DecryptionError(_OPAQUE) from None
     return out
+
+
+def open_short(
+    parent: bytes, salt: bytes, info: bytes, commitment: bytes, sealed: bytes | memoryview, aad: bytes, nonce: bytes
+) -> bytes:
+    """Derive a key as :func:`datasov.crypto.kdf.derive_committed`, compare its commitment, and decrypt one message.
+
+    All in one call, for who opens very many short ones. A stream of one chunk has the nonce ONE_CHUNK.
+
+    Raises:
+        DecryptionError: the commitment is another, or anything differs.
+    """
+    key, found = kdf.derive_committed(parent, salt=salt, info=info)
+    if not kdf.same(found, commitment):
+        raise DecryptionError(_OPAQUE)
+    try:
+        return AESGCM(key).decrypt(nonce, sealed, aad)
+    except (InvalidTag, ValueError):
+        raise DecryptionError(_OPAQUE) from None
 
 
 def decrypt_stream_from(

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from datasov.errors import DecryptionError, InvalidDataError
 
+_SHA256 = hashes.SHA256()
 ARGON2_DEFAULT = (3, 64 * 1024 * 1024)
 """Passes and memory in bytes."""
 _MAX_OPS, _MAX_MEMORY, _MIN_MEMORY = 16, 1024 * 1024 * 1024, 8 * 1024 * 1024
@@ -19,7 +20,7 @@ _MAX_OPS, _MAX_MEMORY, _MIN_MEMORY = 16, 1024 * 1024 * 1024, 8 * 1024 * 1024
 
 def hkdf(key: bytes, *, salt: bytes, info: bytes, length: int = 32) -> bytes:
     """`length` bytes from a uniform key."""
-    return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(key)
+    return HKDF(algorithm=_SHA256, length=length, salt=salt, info=info).derive(key)
 
 
 def derive_committed(key: bytes, *, salt: bytes, info: bytes) -> tuple[bytes, bytes]:
@@ -28,7 +29,7 @@ def derive_committed(key: bytes, *, salt: bytes, info: bytes) -> tuple[bytes, by
     AES-GCM does not commit to its key (Len, Grubbs and Ristenpart 2021, "Partitioning Oracle Attacks"): compare the
     commitment before decrypting.
     """
-    both = hkdf(key, salt=salt, info=info, length=64)
+    both = HKDF(_SHA256, 64, salt, info).derive(key)
     return both[:32], both[32:]
 
 

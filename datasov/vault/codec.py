@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -37,7 +38,7 @@ def check(schema: Schema, codes: pl.DataFrame) -> None:
     names, dtypes = _shape(schema)
     if codes.columns != names:
         raise InvalidDataError(f"the columns are not those of table {schema.name!r}: encode the rows first")
-    if codes.dtypes != dtypes:
+    if [*map(type, codes.dtypes)] != dtypes:
         raise InvalidDataError("the columns do not hold codes of their types: encode the rows first")
     if schema.kind == "attributes" and codes.height > 1:
         raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone", row=1)
@@ -72,3 +73,29 @@ def read(codec: int, data: bytes | io.BytesIO, columns: Sequence[str] | None) ->
         return frame if wanted is None or frame.columns == wanted else frame.select(wanted)
     except pl.exceptions.PolarsError:
         raise fmt.damaged() from None
+
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+def read_streams(
+    payloads: Sequence[bytes | bytearray], columns: Sequence[str] | None
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """(how many, their rows) of each run of Arrow IPC streams that begin with one schema, in their order.
+
+    A run is read in one call, as one stream: the batches of all behind the schema that they share.
+
+    Raises:
+        DecryptionError: one of them is no such stream.
+    """
+    for schema, run in itertools.groupby(payloads, key=_schema):
+        streams = list(run)
+        if not all(data[-8:] == _END and len(data) >= len(schema) + 8 for data in streams):
+            raise fmt.damaged()
+        batches = [memoryview(data)[len(schema) : -8] for data in streams]
+        yield len(streams), read(IPC, b"".join([schema, *batches, _END]), columns)
+
+
+def _schema(stream: bytes | bytearray) -> bytes:
+    """The message that a stream begins with."""
+    return bytes(stream[: 8 + int.from_bytes(stream[4:8], "little")])

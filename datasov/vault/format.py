@@ -12,6 +12,7 @@ FEATURES = 0
 """Bits of features that a reader must know to read the file; this version knows none."""
 
 MAGIC_VAULT, MAGIC_MANIFEST, MAGIC_SEGMENT, MAGIC_LOG = b"dsvVAULT", b"dsvMANIF", b"dsvSEGMT", b"dsvLOG\0\0"
+MAGIC_PACK = b"dsvPACK\0"
 
 ID = 16
 ZERO_NONCE = bytes(12)

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,34 +79,43 @@ def _info(secrets: Secrets, log_id: bytes) -> bytes:
 class Writer:
     """The one live log of a writer. After any OSError from `append` the log takes no more records."""
 
-    __slots__ = ("_directory", "_fd", "_keys", "_room", "_start", "entry")
+    __slots__ = ("_directory", "_encrypt", "_fd", "_keys", "_parts", "_room", "_start", "entry")
 
     def __init__(self, directory: Path, secrets: Secrets, log_id: bytes) -> None:
         salt, epoch = kdf.random(32), secrets.epoch
         key, commitment = kdf.derive_committed(secrets.vault_key(epoch), salt=salt, info=_info(secrets, log_id))
         head = fmt.preamble(fmt.MAGIC_LOG, secrets.vault_id) + _HEAD.pack(log_id, epoch, salt, commitment)
-        self._start = head + aead.encrypt(key, _HEADER_NONCE, b"", head)
+        self._encrypt = aead.encryptor(key)
+        self._parts: dict[tuple[bytes, int], tuple[Callable[[bytes, bytes, bytes], bytes], bytes]] = {}
+        self._start = head + self._encrypt(_HEADER_NONCE, b"", head)
         self._keys = _Keys(secrets.vault_id, log_id, salt, key)
         self._directory, self._fd, self._room = directory, -1, 0
         self.entry = LogEntry(log_id, 0, 0, self._start[-aead.TAG :])
 
     def append(self, sequence: int, parts: Sequence[tuple[str, DomainKey, pl.DataFrame]]) -> None:
         """Seal and write one record; it is durable on return. OSError: it is not part of the log."""
-        entry, key = self.entry, self._keys.key
+        entry = self.entry
         body = bytearray(_RECORD.pack(sequence, len(parts)))
         for index, (table, domain, codes) in enumerate(parts):
             name = table.encode()
-            part_key, commitment = self._keys.domain(domain)
-            nonce = _PART_NONCE.pack(entry.records, index)
-            sealed = aead.encrypt(part_key, nonce, codec.to_ipc(codes), entry.tag + name)
+            encrypt, commitment = self._part(domain)
+            sealed = encrypt(_PART_NONCE.pack(entry.records, index), codec.to_ipc(codes), entry.tag + name)
             body += _PART.pack(len(name), domain.epoch, codes.height, len(sealed), commitment) + name
             body += sealed
-        box = aead.encrypt(key, _NONCE.pack(2 * entry.records), _LENGTH.pack(len(body)), entry.tag)
-        sealed = aead.encrypt(key, _NONCE.pack(2 * entry.records + 1), bytes(body), box[-aead.TAG :])
+        box = self._encrypt(_NONCE.pack(2 * entry.records), _LENGTH.pack(len(body)), entry.tag)
+        sealed = self._encrypt(_NONCE.pack(2 * entry.records + 1), bytes(body), box[-aead.TAG :])
         first = self._fd < 0
         self._write(self._start + box + sealed if first else box + sealed, first)
         size = (START if first else entry.size) + len(box) + len(sealed)
         self.entry = LogEntry(entry.id, size, entry.records + 1, sealed[-aead.TAG :])
+
+    def _part(self, domain: DomainKey) -> tuple[Callable[[bytes, bytes, bytes], bytes], bytes]:
+        """What seals a domain's parts in this log, and the commitment to its key."""
+        where = (domain.id, domain.epoch)
+        if where not in self._parts:
+            key, commitment = self._keys.domain(domain)
+            self._parts[where] = aead.encryptor(key), commitment
+        return self._parts[where]
 
     def _write(self, data: bytes, first: bool) -> None:
         try:
@@ -230,14 +239,14 @@ class Reader:
                 return None, at
             raise
 
-    def frame(self, part: Part, domain_id: bytes, columns: Sequence[str] | None) -> pl.DataFrame:
-        """The rows of a part, or some of its columns."""
+    def payload(self, part: Part, domain_id: bytes) -> bytes:
+        """The rows of a part, as an Arrow IPC stream."""
         if self._keys is None:
             raise fmt.damaged()
         key, commitment = self._keys.domain(self._secrets.domain_at(domain_id, part.epoch))
         if not kdf.same(commitment, part.commitment):
             raise fmt.damaged()
-        return codec.read(codec.IPC, aead.decrypt(key, part.nonce, part.sealed, part.aad), columns)
+        return aead.decrypt(key, part.nonce, part.sealed, part.aad)
 
 
 def _torn(data: bytes, start: int, end: int) -> bool:

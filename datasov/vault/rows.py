@@ -10,7 +10,7 @@ import polars as pl
 
 from datasov.model.frames import code_dtype
 from datasov.model.schema import Schema
-from datasov.vault import log, segment
+from datasov.vault import codec, log, segment
 from datasov.vault.keys import Secrets
 from datasov.vault.manifest import LogEntry, SegmentEntry
 
@@ -55,10 +55,11 @@ def scan(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> pl.Da
         parts = [p for p in parts[-1:] if p[1].sequence > newest]
         held = [] if parts else [s for s in held if s.last == newest]
     domain_id = view.secrets.domain(schema.domain).id
-    found = [(s.first, segment.read(view.directory, view.secrets, s, columns, view.scratch)) for s in held]
-    found += [(part.sequence, reader.frame(part, domain_id, columns)) for reader, part in parts]
-    found.sort(key=lambda item: item[0])
-    return joined(schema, [frame for _, frame in found], columns)
+    held.sort(key=lambda s: s.first)
+    frames = [segment.read(view.directory, view.secrets, s, columns, view.scratch) for s in held]
+    payloads = [reader.payload(part, domain_id) for reader, part in parts]
+    frames += [frame for _, frame in codec.read_streams(payloads, columns)]
+    return joined(schema, frames, columns)
 
 
 def joined(schema: Schema, frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -82,18 +83,19 @@ class Folded:
 
 def from_logs(view: Snapshot, schemas: Iterable[Schema]) -> dict[str, Folded]:
     """What the logs hold of each table."""
-    found: dict[str, list[tuple[int, pl.DataFrame]]] = {}
+    found: dict[str, list[tuple[log.Part, bytes]]] = {}
     known = {schema.name: schema for schema in schemas}
     for reader, part in _parts(view):
         if part.table in view.without:
             continue
         schema = known[part.table]
-        frame = reader.frame(part, view.secrets.domain(schema.domain).id, None)
         kept = found.setdefault(part.table, [])
         if schema.kind == "attributes":
             kept.clear()
-        kept.append((part.sequence, frame))
-    return {
-        name: Folded(joined(known[name], [frame for _, frame in items]).rechunk(), items[0][0], items[-1][0])
-        for name, items in found.items()
-    }
+        kept.append((part, reader.payload(part, view.secrets.domain(schema.domain).id)))
+    return {name: _folded(known[name], items) for name, items in found.items()}
+
+
+def _folded(schema: Schema, items: Sequence[tuple[log.Part, bytes]]) -> Folded:
+    frames = [frame for _, frame in codec.read_streams([data for _, data in items], None)]
+    return Folded(joined(schema, frames).rechunk(), items[0][0].sequence, items[-1][0].sequence)

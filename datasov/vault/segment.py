@@ -37,18 +37,48 @@ def write(
 ) -> SegmentEntry:
     """A new segment, durable but not yet part of the vault; OSError where it cannot be written."""
     kind, payload = codec.write(codes)
-    segment_id, salt = kdf.random(fmt.ID), kdf.random(32)
-    key, commitment = kdf.derive_committed(domain.key, salt=salt, info=_info(secrets.vault_id, segment_id, domain))
-    head = fmt.preamble(fmt.MAGIC_SEGMENT, secrets.vault_id) + _HEAD.pack(segment_id, len(payload), salt, commitment)
-    sealed = aead.encrypt_stream(key, payload, head)
-    digest = _digest(head, [bytes(sealed[end - aead.TAG : end]) for end in _chunk_ends(len(sealed))])
-    data = bytearray(head)
-    data += sealed
+    segment_id = kdf.random(fmt.ID)
+    data = seal(secrets.vault_id, segment_id, domain, payload)
     files.create(directory / files.SEGMENTS / segment_id.hex(), data)
     return SegmentEntry(
         segment_id, table, domain.id, domain.epoch, secrets.device_id, first, last, codes.height, kind, len(payload),
-        len(data), digest,
+        len(data), digest(data),
     )  # fmt: skip
+
+
+def seal(vault_id: bytes, segment_id: bytes, domain: DomainKey, payload: bytes) -> bytearray:
+    """The bytes of a segment's file."""
+    salt = kdf.random(32)
+    key, commitment = kdf.derive_committed(domain.key, salt=salt, info=_info(vault_id, segment_id, domain))
+    head = fmt.preamble(fmt.MAGIC_SEGMENT, vault_id) + _HEAD.pack(segment_id, len(payload), salt, commitment)
+    data = bytearray(head)
+    data += aead.encrypt_stream(key, payload, head)
+    return data
+
+
+def unseal(vault_id: bytes, segment_id: bytes, domain: DomainKey, data: bytes) -> bytes | bytearray:
+    """The plaintext of a segment's file held in memory; DecryptionError where it is not this segment of this vault."""
+    head = data[:_HEAD_SIZE]
+    if len(head) < _HEAD_SIZE or not head.startswith(fmt.preamble(fmt.MAGIC_SEGMENT, vault_id) + segment_id):
+        raise fmt.damaged()
+    _, length, salt, commitment = _HEAD.unpack_from(head, fmt.PREAMBLE)
+    if aead.sealed_length(length) != len(data) - _HEAD_SIZE:
+        raise fmt.damaged()
+    info, sealed = _info(vault_id, segment_id, domain), memoryview(data)[_HEAD_SIZE:]
+    if length <= aead.CHUNK:
+        return aead.open_short(domain.key, salt, info, commitment, sealed, head, aead.ONE_CHUNK)
+    return aead.decrypt_stream(fmt.committed_key(domain.key, salt, commitment, info), sealed, head)
+
+
+def salt_of(data: bytes) -> bytes:
+    """The salt in a segment's header."""
+    return data[fmt.PREAMBLE + fmt.ID + 8 : fmt.PREAMBLE + fmt.ID + 40]
+
+
+def digest(data: bytes | bytearray) -> bytes:
+    """SHA-256 of the header and of the tags of the chunks, by which a manifest names a segment."""
+    ends = (_HEAD_SIZE + end for end in _chunk_ends(len(data) - _HEAD_SIZE))
+    return _digest(bytes(data[:_HEAD_SIZE]), [bytes(data[end - aead.TAG : end]) for end in ends])
 
 
 def _chunk_ends(sealed: int) -> list[int]:

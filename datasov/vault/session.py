@@ -17,7 +17,7 @@ from datasov.vault import format as fmt
 from datasov.vault.keys import Secrets
 from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry
 
-FOLD_RECORDS, FOLD_BYTES, FOLD_LOGS = 4096, 32 << 20, 32
+FOLD_RECORDS, FOLD_BYTES, FOLD_LOGS = 1024, 32 << 20, 32
 """A put into a vault whose logs hold this much folds them into segments first."""
 
 Tables = Mapping[str, tuple[bytes, bytes]]

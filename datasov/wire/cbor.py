@@ -12,13 +12,14 @@ import cbor2
 from datasov.errors import SignatureError, VerificationError
 
 _MAX_DEPTH = 32
+_PLAIN = frozenset({bytes, str, bool, type(None)})
 
 
 def _check(value: object, depth: int = 0) -> None:
     """Refuse what the formats here never hold: floats, tags, undefined, simple values, deep nesting."""
     if depth > _MAX_DEPTH:
         raise VerificationError("nested too deeply: these bytes are not of this format")
-    if value is None or isinstance(value, bool | bytes | str):
+    if type(value) in _PLAIN or isinstance(value, bytes | str):
         return
     if isinstance(value, int):
         if not -(2**64) <= value < 2**64:
@@ -26,7 +27,8 @@ def _check(value: object, depth: int = 0) -> None:
         return
     if isinstance(value, list | tuple):
         for item in value:
-            _check(item, depth + 1)
+            if type(item) not in _PLAIN:
+                _check(item, depth + 1)
         return
     if isinstance(value, dict):
         for key, item in value.items():
