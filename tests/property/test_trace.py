@@ -24,7 +24,7 @@ from datasov.kernel import monitor
 from datasov.tlog.leaves import ReleaseLeaf, decode_leaf
 from datasov.tlog.receipt import receipt
 from tests.helpers import PURPOSE, Clock, consent_for, packed, revocation, signed, values
-from tests.property.trace_model import BUDGET, EVENTS, LOSSES, NAMES, QUESTIONS, WHO, Member, Model, fresh_rows
+from tests.property.trace_model import BUDGET, EVENTS, LOSSES, NAMES, QUESTIONS, UNITS, WHO, Member, Model, fresh_rows
 
 _REAL_DRAW = monitor.draw
 
@@ -61,21 +61,23 @@ class Trace(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 10**6), cap=st.integers(1, 8))
     def everybody(self, seed, cap):
         for i, name in enumerate(NAMES):
-            self.send(name, seed + i, fewer=False, join=i != 1, cap=cap + i, days=90)
+            self.send(name, seed + i, fewer=False, join=i != 1, cap=cap + i, days=90, pure=i == 3)
 
     # --- consents and rows
 
-    def send(self, name: str, seed: int, *, fewer: bool, join: bool, cap: int, days: int) -> None:
+    def send(self, name: str, seed: int, *, fewer: bool, join: bool, cap: int, days: int, pure: bool) -> None:
         self.sequence += 1
+        unit = UNITS["pure" if pure else "zcdp"]
         columns = ["cat", "flag"] if fewer else ["cat", "num", "flag"]
         consent = consent_for(
-            self.city, EVENTS, name, columns=columns, join=[WHO] if join else [], loss=ds.Loss(cap * LOSSES[0].nano),
+            self.city, EVENTS, name, columns=columns, join=[WHO] if join else [],
+            loss=ds.Loss(cap * unit.nano, unit.measure),
             issued=self.clock.now - 10**6 + self.sequence, expires=self.clock.now + days * 86_400,
         )  # fmt: skip
         rows, profile = fresh_rows(seed)
         member = self.model.members[name]
         self.deliver(name, consent, rows, profile)
-        most = max(member.most, consent.claims.loss.nano)
+        most = {**member.most, unit.measure: max(member.most[unit.measure], consent.claims.loss.nano)}
         self.model.members[name] = Member(rows, profile, consent, columns, True, member.spent, most)
 
     def deliver(self, name: str, consent: ds.Consent, rows: list, profile: list) -> None:
@@ -87,10 +89,10 @@ class Trace(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(NAMES), seed=st.integers(0, 10**6), fewer=st.booleans(), join=st.booleans(),
-        cap=st.integers(1, 8), days=st.sampled_from([1, 90]),
+        cap=st.integers(1, 8), days=st.sampled_from([1, 90]), pure=st.sampled_from([False, False, True]),
     )  # fmt: skip
-    def consent_anew(self, name, seed, fewer, join, cap, days):
-        self.send(name, seed, fewer=fewer, join=join, cap=cap, days=days)
+    def consent_anew(self, name, seed, fewer, join, cap, days, pure):
+        self.send(name, seed, fewer=fewer, join=join, cap=cap, days=days, pure=pure)
 
     @rule(name=st.sampled_from(NAMES), seed=st.integers(0, 10**6))
     def top_up(self, name, seed):
@@ -130,11 +132,11 @@ class Trace(RuleBasedStateMachine):
 
     @rule(question=st.integers(0, len(QUESTIONS) - 1), loss=st.sampled_from(LOSSES))
     def question(self, question, loss):
-        key = question, loss.nano, self.city.epoch
+        key = question, loss, self.city.epoch
         before = len(self.drawn)
         if key in self.model.stored:
             assert self.ask(question, loss) == self.model.stored[key], "a stored answer changed"
-        elif self.model.spent + loss.nano > BUDGET.nano:
+        elif self.model.spent + loss.concentrated.nano > BUDGET.nano:
             with pytest.raises(BudgetExceededError):
                 self.ask(question, loss)
         else:
@@ -153,9 +155,9 @@ class Trace(RuleBasedStateMachine):
         for question in asked:
             self.question(question, loss)
 
-    def answered(self, key: tuple[int, int, int], prices: dict[str, int], loss: ds.Loss, answer: bytes) -> None:
-        self.model.spent += loss.nano
-        self.model.charge(prices)
+    def answered(self, key: tuple[int, ds.Loss, int], prices: dict[str, int], loss: ds.Loss, answer: bytes) -> None:
+        self.model.spent += loss.concentrated.nano
+        self.model.charge(prices, loss.measure)
         self.model.stored[key] = answer
         self.model.order.append(answer)
 
@@ -183,7 +185,7 @@ class Trace(RuleBasedStateMachine):
     )  # fmt: skip
     def abort(self, question, loss, nth, after):
         """Die before or after the nth append of a question, and see what stands."""
-        key = question, loss.nano, self.city.epoch
+        key = question, loss, self.city.epoch
         prices = self.model.payers(question, loss, self.clock.now, self.key)
         append, left = self.city._store.append, nth
 
@@ -202,7 +204,7 @@ class Trace(RuleBasedStateMachine):
         except Aborted:
             answer = None
         except BudgetExceededError:
-            assert self.model.spent + loss.nano > BUDGET.nano
+            assert self.model.spent + loss.concentrated.nano > BUDGET.nano
             answer = None
         self.city = append = dying = None
         gc.collect()
@@ -213,8 +215,9 @@ class Trace(RuleBasedStateMachine):
             assert outputs == len(self.model.order)
             return
         reserved = BUDGET.nano - self.model.spent - self.city.remaining.nano
-        assert reserved in (0, loss.nano)
-        charged = {n: now - m.spent for n, m in self.model.members.items() if (now := self.spent_by(n)) != m.spent}
+        assert reserved in (0, loss.concentrated.nano)
+        measure, held = loss.measure, self.model.members.items()
+        charged = {n: now - m.spent[measure] for n, m in held if (now := self.spent_by(n, measure)) != m.spent[measure]}
         costly = {n: price for n, price in prices.items() if price}
         assert charged in ({}, costly), "a charge is all or nothing"
         assert reserved or not charged, "a resident was charged before the city was"
@@ -227,7 +230,7 @@ class Trace(RuleBasedStateMachine):
         else:
             assert answer is None, "an answer that is not stored"
             self.model.spent += reserved
-            self.model.charge(charged)
+            self.model.charge(charged, measure)
 
     @rule()
     def back_up(self):
@@ -267,19 +270,21 @@ class Trace(RuleBasedStateMachine):
 
     # --- what always holds
 
-    def spent_by(self, name: str) -> int:
+    def spent_by(self, name: str, measure: str) -> int:
         partition = self.city._registry.partition(partition_name(EVENTS, PURPOSE))
         member = self.model.members[name]
         if member.consent is None:
             return 0
         place = partition.places[member.consent.claims.issuer]
-        return int(self.city._ledger.spent(partition.name, len(partition))[0][place])
+        account = partition.name + ("/pure" if measure == "pure" else "")
+        return int(self.city._ledger.spent(account, len(partition))[0][place])
 
     @invariant()
     def accounts(self):
         assert self.city.remaining.nano == BUDGET.nano - self.model.spent >= 0
         for name, member in self.model.members.items():
-            assert self.spent_by(name) == member.spent <= member.most
+            for measure in UNITS:
+                assert self.spent_by(name, measure) == member.spent[measure] <= member.most[measure]
 
     @invariant()
     def answers_and_log(self):

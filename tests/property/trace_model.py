@@ -33,7 +33,9 @@ QUESTIONS = [
     _BASE.keys(ds.bin("num", [2]), "flag").count(),
     _BASE.keys("cat").where(ds.col("flag") == True).variance("num"),  # noqa: E712
 ]
-LOSSES = [ds.zcdp(rho="0.01"), ds.zcdp(rho="0.02")]
+LOSSES = [ds.zcdp(rho="0.01"), ds.zcdp(rho="0.02"), ds.pure(epsilon="0.1")]
+UNITS = {"zcdp": LOSSES[0], "pure": LOSSES[2]}
+"""What caps are multiples of, in each measure."""
 BUDGET = ds.zcdp(rho="0.1")
 NAMES = ["ann", "bob", "cem", "dai"]
 
@@ -47,8 +49,8 @@ class Member:
     consent: Consent | None = None
     columns: list[str] = field(default_factory=list)
     live: bool = False
-    spent: int = 0
-    most: int = 0
+    spent: dict[str, int] = field(default_factory=lambda: {"zcdp": 0, "pure": 0})
+    most: dict[str, int] = field(default_factory=lambda: {"zcdp": 0, "pure": 0})
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Model:
 
     members: dict[str, Member] = field(default_factory=lambda: {n: Member() for n in NAMES})
     spent: int = 0
-    stored: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    stored: dict[tuple[int, ds.Loss, int], bytes] = field(default_factory=dict)
     order: list[bytes] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
 
@@ -65,7 +67,7 @@ class Model:
         return copy.deepcopy(self)
 
     def payers(self, question: int, loss: ds.Loss, now: int, key: bytes) -> dict[str, int]:
-        """Whose live consent covers the question and holds what it costs them, and that price in nano-rho."""
+        """Whose live consent covers the question, in its measure, and holds what it costs them; that price in nano."""
         query = QUESTIONS[question]
         read = {c for c in query.columns() if "." not in c}
         found = {}
@@ -75,18 +77,20 @@ class Model:
             joined = len(member.consent.claims.coverage) > 1
             covered = read <= set(member.columns) and (joined or not query.profiles)
             price = self.price(question, name, loss, key)
-            if covered and member.spent + price <= member.consent.claims.loss.nano:
+            cap = member.consent.claims.loss
+            if covered and cap.measure == loss.measure and member.spent[loss.measure] + price <= cap.nano:
                 found[name] = price
         return found
 
     def price(self, question: int, name: str, loss: ds.Loss, key: bytes) -> int:
-        """What a resident's own vector costs: |v|^2 / (2 sigma^2) over all statistics, up to 1/65535 of the loss."""
-        sigmas = compile(QUESTIONS[question]).scales(loss)
-        own = sum(
-            Fraction(int(v)) ** 2 / (2 * Fraction(sigma) ** 2)
-            for row, sigma in zip(self.vector(question, name, key), sigmas, strict=True)
+        """What a resident's own vector costs: |v|^2 / (2 sigma^2) or |v| / b, up to 1/65535 of the loss."""
+        scales = compile(QUESTIONS[question]).scales(loss)
+        units = [
+            abs(Fraction(int(v))) / Fraction(scale)
+            for row, scale in zip(self.vector(question, name, key), scales, strict=True)
             for v in row
-        )
+        ]
+        own = sum(units) if loss.measure == "pure" else sum(u**2 for u in units) / 2
         share = min(math.ceil(own * (10**9 + 1) * Fraction(65_535, loss.nano)), 65_535)
         return math.ceil(Fraction(share * loss.nano, 65_535))
 
@@ -104,9 +108,9 @@ class Model:
             out += self.vector(question, name, key)
         return out
 
-    def charge(self, prices: Mapping[str, int]) -> None:
+    def charge(self, prices: Mapping[str, int], measure: str) -> None:
         for name, price in prices.items():
-            self.members[name].spent += price
+            self.members[name].spent[measure] += price
 
 
 def fresh_rows(seed: int) -> tuple[list[Row], list[Row]]:
