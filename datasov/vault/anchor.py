@@ -17,6 +17,8 @@ from datasov.vault.session import Session
 from datasov.wire import cbor, fields
 
 MAX_NAMES, MAX_EACH = 64, 4
+DEVICE = "device "
+"""How the names begin under which devices leave their anchors."""
 _PAIR = struct.Struct(">Q32s")
 
 
@@ -75,7 +77,8 @@ def check(vault_id: bytes, found: Manifest, anchors: Iterable[Anchor]) -> None:
 def leave(session: Session, name: str, *, held: Anchor | None = None) -> Anchor:
     """An anchor of all that was acknowledged so far; every manifest from the next one on holds it under this name.
 
-    The last few of a name stay: who asked for one may have crashed before it was kept.
+    The last few of a name stay: who asked for one may have crashed before it was kept. Where there are too many names,
+    that of the device which left none for the longest time goes.
 
     Args:
         held: the one that is known to be kept under this name, until the new one is.
@@ -88,7 +91,10 @@ def leave(session: Session, name: str, *, held: Anchor | None = None) -> Anchor:
         raise InvalidDataError("an anchor's name is a text of 1 to 64 characters")
     found = session.manifest.anchors
     if len({kind for kind, _ in found} | {name}) > MAX_NAMES:
-        raise InvalidDataError(f"anchors are recorded under {MAX_NAMES} names: forget one with forget_anchor")
+        unused = next((kind for kind, _ in found if kind.startswith(DEVICE) and kind != name), None)
+        if unused is None:
+            raise InvalidDataError(f"anchors are recorded under {MAX_NAMES} names: forget one with forget_anchor")
+        found = tuple((kind, value) for kind, value in found if kind != unused)
     if session.unsealed:
         session.commit()
     stands = session.manifest

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from datasov.crypto import kdf
 from datasov.errors import StoreError, VerificationError
 from datasov.vault import files
-from datasov.vault.anchor import Anchor
+from datasov.vault.anchor import DEVICE, Anchor
 from datasov.wire import cbor, fields
 
 SERVICE = "datasov vault"
@@ -92,7 +92,7 @@ class Kept:
 
 def fresh(*, key: bool) -> Kept:
     """What a device keeps for a vault that is new to it: a key that opens it, or a secret beside a passphrase."""
-    name, made = f"device {kdf.random(6).hex()}", (kdf.random(32),)
+    name, made = DEVICE + kdf.random(6).hex(), (kdf.random(32),)
     return Kept(name, keys=made) if key else Kept(name, secrets=made)
 
 

@@ -200,6 +200,24 @@ def test_a_device_that_does_not_know_the_vault(tmp_path: Path, backend: Backend)
         Vault.open(tmp_path / "v", device=Keyring(), passphrase="correct horse")
 
 
+def test_of_too_many_devices_the_one_unused_for_longest_loses_its_anchor(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasov.vault.anchor.MAX_NAMES", 3)
+    stores = [KeyFile(tmp_path / f"{number}.key") for number in range(4)]
+    with Vault.create(tmp_path / "v", device=stores[0]) as vault:
+        vault.anchor("friend")
+    for store in stores[1:]:
+        with Vault.open(tmp_path / "v", device=stores[0]) as vault:
+            vault.keys.enrol(store)
+    for store in (stores[0], stores[3]):
+        Vault.open(tmp_path / "v", device=store, write=False).close()
+    with pytest.raises(StoreError, match="another branch"):
+        Vault.open(tmp_path / "v", device=stores[1], write=False)
+    Vault.open(tmp_path / "v", device=stores[1], accept_rollback=True).close()
+    Vault.open(tmp_path / "v", device=stores[1]).close()
+
+
 def test_a_key_file_is_its_owners_alone(tmp_path: Path, backend: Backend) -> None:
     path, file = tmp_path / "v", tmp_path / "device.key"
     Vault.create(path, device=KeyFile(file)).close()
