@@ -55,7 +55,7 @@ def pool_of(folder: Path, case: Case, names: list[str], rng: random.Random) -> H
 
 
 LOSSES = [Loss(3 * 10**8), Loss(7, "zcdp"), Loss(10**15), Loss(2 * 10**9, "pure"), Loss(11, "pure")]
-UNKNOWN = [Loss(3 * 10**8, delta=10**12), Loss(10**4, delta=7), Loss(10**12, delta=10**16)]
+UNKNOWN = [Loss(3 * 10**8, delta=10**12), Loss(10**4, delta=10**7 + 7), Loss(10**12, delta=10**16)]
 
 
 def cost(plan: Plan, loss: Loss, vector: np.ndarray) -> tuple[Fraction, Fraction]:
