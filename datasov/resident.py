@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from datasov.authority import messages, token
+from datasov import portability
+from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import coverage, to_send
 from datasov.authority.held import Record, covers, granted
@@ -24,15 +25,13 @@ from datasov.model import frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
+from datasov.portability import Form
 from datasov.tlog.leaves import ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import open_checkpoint, origin_of
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Vault
-from datasov.wire import cbor, fields
-
-_CONSENTS, _LIFETIME, _SEQUENCE = "consents", "lifetime", "sequence"
 
 
 class Resident:
@@ -116,6 +115,35 @@ class Resident:
             raise InvalidDataError(f"table {schema.name!r} is kept under another schema: give the one it was put with")
         return self._vault.scan(schema.name, names)
 
+    def export(
+        self,
+        path: str | Path,
+        *,
+        form: Form = "parquet",
+        passphrase: str | None = None,
+        recipients: Sequence[str] = (),
+    ) -> None:
+        """Write all that the vault holds in open formats, in the clear, or wrapped with age: docs/vault.md.
+
+        Args:
+            path: a new folder, or a new file where it is wrapped.
+            form: "parquet", "csv" or "json" (lines).
+            passphrase, recipients: one of them wraps the export with age (extra `portability`).
+
+        Raises:
+            InvalidDataError: no such form, recipient or passphrase. StoreError: the path exists, or the disk refuses.
+        """
+        portability.export(self._vault, path, form=form, passphrase=passphrase, recipients=recipients)
+
+    def import_(self, path: str | Path, *, passphrase: str | None = None, identities: Sequence[str] = ()) -> int:
+        """Put all of an export into this vault, which must hold no rows of its tables: all, or none. The rows put.
+
+        Raises:
+            VerificationError: the export is not whole, or not as it was written.
+            InvalidDataError: the vault holds rows of one of its tables, or knows one under another schema.
+        """
+        return portability.import_(self._vault, path, passphrase=passphrase, identities=identities)
+
     def grant(
         self,
         city: CityId | str,
@@ -168,11 +196,11 @@ class Resident:
             jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
         )  # fmt: skip
         consent = token.issue(claims, key)
-        held = [*records, Record(consent, random(32), schema.domain)]
+        kept = [*records, Record(consent, random(32), schema.domain)]
         lifetime = self.lifetime
-        if lifetime is not None and not granted(held) <= lifetime:
+        if lifetime is not None and not granted(kept) <= lifetime:
             raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
-        self._save(held)
+        self._save(kept)
         return consent
 
     def contribute(self, consent: Consent) -> bytes:
@@ -186,8 +214,8 @@ class Resident:
         if record.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
-        sequence = max(int.from_bytes(self._vault.state(_SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
-        self._vault.set_state({_SEQUENCE: sequence.to_bytes(8, "big")})
+        sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big")})
         covered = consent.claims.coverage
         joined = to_send(covered, self._vault.tables())
         contribution = messages.Contribution(
@@ -228,15 +256,14 @@ class Resident:
     @property
     def lifetime(self) -> Loss | None:
         """The most that `granted` may ever be, in zCDP; None where no limit was set."""
-        held = self._vault.state(_LIFETIME)
-        return None if held is None else Loss(int.from_bytes(held[:16], "big"), delta=int.from_bytes(held[16:], "big"))
+        return held.unpack_limit(self._vault.state(held.LIFETIME))
 
     @lifetime.setter
     def lifetime(self, limit: Loss) -> None:
         check_loss(limit)
         if limit.measure != "zcdp":
             raise InvalidQueryError("the lifetime account is in zCDP, which every loss implies: give ds.zcdp(rho=...)")
-        self._vault.set_state({_LIFETIME: limit.nano.to_bytes(16, "big") + limit.delta.to_bytes(16, "big")})
+        self._vault.set_state({held.LIFETIME: held.pack_limit(limit)})
 
     def receipts(self, log: LogReader) -> list[Receipt]:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.
@@ -271,17 +298,17 @@ class Resident:
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = "log/" + sha256(str(city).encode()).hex()[:32]
+        name = held.LOG + sha256(str(city).encode()).hex()[:32]
         new = open_checkpoint(note, origin, city.verify_key)
-        held = self._vault.state(name)
-        if held is not None:
-            old = open_checkpoint(held, origin, city.verify_key)
+        seen = self._vault.state(name)
+        if seen is not None:
+            old = open_checkpoint(seen, origin, city.verify_key)
             if new.size < old.size:
                 raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
             if old.size > 0:
                 proof = log.consistency(old.size, new.size)
                 verify_consistency(old.size, new.size, old.root, new.root, proof)
-        if note != held:
+        if note != seen:
             self._vault.set_state({name: note})
 
     def _table(self, coverage: Coverage) -> bytes:
@@ -301,13 +328,10 @@ class Resident:
         raise ConsentError("not a consent of this vault: grant one first")
 
     def _records(self) -> list[Record]:
-        held = self._vault.state(_CONSENTS)
-        if held is None:
-            return []
-        return [Record.read(item) for item in fields.items(cbor.decode(held), 0, 1_000_000)]
+        return held.unpack(self._vault.state(held.CONSENTS))
 
     def _save(self, records: list[Record]) -> None:
-        self._vault.set_state({_CONSENTS: cbor.encode([r.value() for r in records])})
+        self._vault.set_state({held.CONSENTS: held.pack(records)})
 
     def compact(self) -> None:
         """Gather the vault's small appends into segments."""

@@ -9,7 +9,10 @@ from datasov.authority import token
 from datasov.authority.registry import covered_columns, covered_tables
 from datasov.model.consent import Claims, Consent
 from datasov.model.privacy import Loss
-from datasov.wire import fields
+from datasov.wire import cbor, fields
+
+CONSENTS, LIFETIME, SEQUENCE, LOG = "consents", "lifetime", "sequence", "log/"
+"""Names under which a vault keeps a resident's notes; LOG is followed by the city's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,26 @@ class Record:
         """The record of a value that :meth:`value` gave."""
         signed, salt, domain, revoked = fields.items(value, 4, 4)
         return Record(token.reread(signed), salt, domain, revoked)
+
+
+def pack(records: Iterable[Record]) -> bytes:
+    """Records as the note :data:`CONSENTS` holds them."""
+    return cbor.encode([record.value() for record in records])
+
+
+def unpack(note: bytes | None) -> list[Record]:
+    """The records of what :func:`pack` gave, none where there is no note."""
+    return [] if note is None else [Record.read(item) for item in fields.items(cbor.decode(note), 0, 1_000_000)]
+
+
+def pack_limit(limit: Loss) -> bytes:
+    """A zCDP loss as the note :data:`LIFETIME` holds it."""
+    return limit.nano.to_bytes(16, "big") + limit.delta.to_bytes(16, "big")
+
+
+def unpack_limit(note: bytes | None) -> Loss | None:
+    """The loss of what :func:`pack_limit` gave, None where there is no note."""
+    return None if note is None else Loss(int.from_bytes(note[:16], "big"), delta=int.from_bytes(note[16:], "big"))
 
 
 def granted(records: Iterable[Record]) -> Loss:

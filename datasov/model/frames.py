@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -10,6 +11,7 @@ from typing import TypeAlias
 import polars as pl
 
 from datasov.errors import InvalidDataError, InvalidQueryError
+from datasov.model import delimited
 from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, Timestamp
 from datasov.model.schema import Schema
 
@@ -39,7 +41,7 @@ def encode(schema: Schema, data: Rows) -> pl.DataFrame:
     Raises:
         InvalidDataError: the first fault found, by row and column; nothing is converted in part.
     """
-    frame = _read(schema, data)
+    frame = _read(data)
     if isinstance(frame, pl.DataFrame):
         _check_names(schema, frame.columns)
         encoded = {name: _encode_series(name, column, frame[name]) for name, column in schema.stored}
@@ -85,7 +87,7 @@ def check_codes(schema: Schema, codes: pl.DataFrame) -> pl.DataFrame:
     return codes
 
 
-def _read(schema: Schema, data: Rows) -> pl.DataFrame | Sequence[Mapping[str, object]]:
+def _read(data: Rows) -> pl.DataFrame | Sequence[Mapping[str, object]]:
     if isinstance(data, str | Path):
         path = Path(data)
         if not path.is_file():
@@ -93,9 +95,8 @@ def _read(schema: Schema, data: Rows) -> pl.DataFrame | Sequence[Mapping[str, ob
         if path.suffix not in (".csv", ".parquet"):
             raise InvalidDataError("give a .csv or .parquet file, a Polars frame or a list of mappings")
         try:
-            if path.suffix == ".parquet":
-                return pl.read_parquet(path)
-            return pl.read_csv(path, schema_overrides={n: pl.String for n, c in schema.stored}, infer_schema=False)
+            content = path.read_bytes()
+            return delimited.read(content) if path.suffix == ".csv" else pl.read_parquet(io.BytesIO(content))
         except (pl.exceptions.PolarsError, OSError) as fault:
             raise InvalidDataError(f"the file cannot be read as {path.suffix[1:]}: check it") from fault
     if isinstance(data, pl.DataFrame):

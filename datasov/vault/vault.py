@@ -180,6 +180,11 @@ class Vault:
         with self._reading():
             return self._session.manifest.state.get(name)
 
+    def states(self) -> dict[str, bytes]:
+        """All small values that are kept, by name."""
+        with self._reading():
+            return dict(self._session.manifest.state)
+
     def set_state(self, values: Mapping[str, bytes | None]) -> None:
         """Keep small values under their names, all at once and durably; None forgets one.
 
