@@ -21,7 +21,7 @@ from datasov.authority.held import Record, covers, granted
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError
-from datasov.model import frames
+from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
@@ -111,9 +111,30 @@ class Resident:
         known = self._vault.tables().get(schema.name)
         if known is None:
             return frames.empty_codes(schema).select(names)
-        if known.digest != schema.digest:
+        if known.digest == schema.digest:
+            return self._vault.scan(schema.name, names)
+        if schema.digest not in {s.digest for s in self._vault.earlier(schema.name)}:
             raise InvalidDataError(f"table {schema.name!r} is kept under another schema: give the one it was put with")
-        return self._vault.scan(schema.name, names)
+        evolution.check_readable(schema, known, names)
+        return evolution.taken_back(schema, self._vault.scan(schema.name, names))
+
+    def tables(self) -> dict[str, Schema]:
+        """The tables that the vault knows, by name, each under its newest schema."""
+        return self._vault.tables()
+
+    def evolve(self, schema: Schema, fill: Mapping[str, object] | None = None) -> None:
+        """Let a schema follow the one that a table has. No row is written anew: docs/vault.md.
+
+        Bounds may grow, a Category may grow at its end, nulls may become allowed, columns may be added, and those left
+        out are retired: their values can no longer be read, and leave the disk once their segment is written anew.
+
+        Args:
+            fill: what rows put before hold in added columns, by name; null where nothing is given.
+
+        Raises:
+            InvalidDataError: the vault has no such table, or the schema cannot follow: the column, and what to do.
+        """
+        self._vault.evolve(schema, fill or {})
 
     def export(
         self,
@@ -217,7 +238,7 @@ class Resident:
         sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
         self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big")})
         covered = consent.claims.coverage
-        joined = to_send(covered, self._vault.tables())
+        joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
             consent_digest=consent.digest, sequence=sequence,
             commitment=messages.salted(record.salt, messages.admission_record(consent.digest, sequence)),
@@ -312,10 +333,24 @@ class Resident:
             self._vault.set_state({name: note})
 
     def _table(self, coverage: Coverage) -> bytes:
-        schema = self._vault.tables().get(coverage.table)
-        if schema is None or schema.digest != coverage.schema_digest:
+        schema = self._versions([coverage]).get(coverage.table)
+        if schema is None:
             raise ConsentError(f"put rows of table {coverage.table!r} first, under the schema that the consent names")
-        return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+        if self._vault.tables()[schema.name] == schema:
+            return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+        try:
+            return pack_table(schema, self._codes(schema, list(coverage.columns)))
+        except InvalidDataError as why:
+            raise ConsentError(
+                f"the consent names an earlier schema of table {coverage.table!r}, under which it can no longer be "
+                f"contributed ({why}): grant a new one"
+            ) from None
+
+    def _versions(self, covered: Iterable[Coverage]) -> dict[str, Schema]:
+        """The schemas that a consent names, present or earlier ones, of the tables that the vault holds under them."""
+        known = self._vault.tables()
+        found = ((c, s) for c in covered if c.table in known for s in (known[c.table], *self._vault.earlier(c.table)))
+        return {c.table: schema for c, schema in found if schema.digest == c.schema_digest}
 
     def _signing_key(self, domain: str, city: CityId) -> SigningKey:
         """A key of its own for each domain and controller: no two of them can be linked by it."""

@@ -66,7 +66,7 @@ def _write(
         frames = [] if new else [segment.read(view.directory, view.secrets, old[-1], None, view.scratch)]
     else:
         frames = [segment.read(view.directory, view.secrets, s, None, view.scratch) for s in old]
-    codes = rows.joined(schema, [*frames, *([new.codes] if new else [])])
+    codes = rows.joined(view, schema, [*frames, *([new.codes] if new else [])])
     return write_rows(view, schema, codes, first, last, written)
 
 

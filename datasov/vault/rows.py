@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from datasov.model.evolution import brought_up
 from datasov.model.frames import code_dtype
 from datasov.model.schema import Schema
 from datasov.vault import log, segment
 from datasov.vault.keys import Secrets
-from datasov.vault.manifest import LogEntry, SegmentEntry
+from datasov.vault.manifest import LogEntry, SegmentEntry, TableEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Snapshot:
 
     directory: Path
     secrets: Secrets
+    tables: Mapping[str, TableEntry]
     segments: tuple[SegmentEntry, ...]
     logs: tuple[LogEntry, ...]
     scratch: segment.Scratch
@@ -56,11 +58,17 @@ def scan(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> pl.Da
     found = [(s.first, segment.read(view.directory, view.secrets, s, columns, view.scratch)) for s in held]
     found += [(part.sequence, reader.frame(part, domain_id, columns)) for reader, part in parts]
     found.sort(key=lambda item: item[0])
-    return joined(schema, [frame for _, frame in found], columns)
+    return joined(view, schema, [frame for _, frame in found], columns)
 
 
-def joined(schema: Schema, frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """One frame of many, with the schema's types where there is none."""
+def joined(
+    view: Snapshot, schema: Schema, frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """One frame of many, with the schema's types where there is none. Each may be of any version of the schema."""
+    table = view.tables.get(schema.name)
+    if table is not None and table.earlier:
+        names = [name for name, _ in schema.stored] if columns is None else columns
+        frames = [brought_up(schema, table.filled, frame, names) for frame in frames]
     if len(frames) == 1:
         return frames[0]
     if frames:
@@ -90,6 +98,6 @@ def from_logs(view: Snapshot, schemas: Iterable[Schema]) -> dict[str, Folded]:
             kept.clear()
         kept.append((part.sequence, frame))
     return {
-        name: Folded(joined(known[name], [frame for _, frame in items]).rechunk(), items[0][0], items[-1][0])
+        name: Folded(joined(view, known[name], [frame for _, frame in items]).rechunk(), items[0][0], items[-1][0])
         for name, items in found.items()
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,14 @@ from datasov.crypto import kdf
 from datasov.model.schema import Schema
 from datasov.vault import compact, files, log, manifest, rows, segment
 from datasov.vault import format as fmt
+from datasov.vault import tables as known
 from datasov.vault.keys import Secrets
-from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry
+from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry, TableEntry
 
 FOLD_RECORDS, FOLD_BYTES, FOLD_LOGS = 4096, 32 << 20, 32
 """A put into a vault whose logs hold this much folds them into segments first."""
 
-Tables = Mapping[str, tuple[bytes, bytes]]
+Tables = Mapping[str, TableEntry]
 Filled = Sequence[tuple[Schema, pl.DataFrame]]
 
 
@@ -73,18 +73,23 @@ class Session:
 
     def schema(self, name: str) -> Schema:
         """The schema of a table that the manifest knows."""
-        digest, document = self.manifest.tables[name]
-        if name not in self._schemas or self._schemas[name].digest != digest:
-            self._schemas[name] = Schema.from_document(json.loads(document))
+        entry = self.manifest.tables[name]
+        if name not in self._schemas or self._schemas[name].digest != entry.digest:
+            self._schemas[name] = known.schema_of(entry)
         return self._schemas[name]
+
+    def earlier(self, name: str) -> tuple[Schema, ...]:
+        """The schemas that a table had before, oldest first."""
+        return known.earlier_of(self.manifest.tables[name])
 
     def view(self, *, missing_ok: bool) -> rows.Snapshot:
         """What there is to read: `missing_ok` as in :class:`datasov.vault.rows.Snapshot`."""
         live = () if self._live is None else (replace(self._live.entry, closed=True),)
         logs = (*self._logs, *live)
         return rows.Snapshot(
-            self._directory, self._secrets, self.manifest.segments, logs, self._scratch, missing_ok=missing_ok
-        )
+            self._directory, self._secrets, self.manifest.tables, self.manifest.segments, logs, self._scratch,
+            missing_ok=missing_ok,
+        )  # fmt: skip
 
     def commit(
         self,

@@ -14,10 +14,10 @@ import polars as pl
 
 from datasov.crypto import kdf
 from datasov.errors import DecryptionError, InvalidDataError, StoreError
-from datasov.model.document import canonical
 from datasov.model.schema import Schema
-from datasov.vault import codec, derive, files, keys, manifest, rows, session
+from datasov.vault import codec, derive, files, keys, manifest, rows, session, tables
 from datasov.vault import format as fmt
+from datasov.vault.manifest import TableEntry
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
 """A put above either goes straight into segments; eight bytes are counted for each code."""
@@ -161,14 +161,35 @@ class Vault:
                 for name in columns:
                     schema.column(name)
                 if not set(columns) <= dict(schema.stored).keys():
-                    tables = {name: self._session.schema(name) for name in self._session.manifest.tables}
-                    return derive.with_derived(schema, columns, tables, self._read)
+                    known = {name: self._session.schema(name) for name in self._session.manifest.tables}
+                    return derive.with_derived(schema, columns, known, self._read)
             return self._read(schema, columns)
 
     def tables(self) -> dict[str, Schema]:
         """The tables that the vault knows, by name."""
         with self._reading():
             return {name: self._session.schema(name) for name in self._session.manifest.tables}
+
+    def earlier(self, table: str) -> tuple[Schema, ...]:
+        """The schemas that a table had before its present one, oldest first; none of a table that is not known."""
+        with self._reading():
+            return self._session.earlier(table) if table in self._session.manifest.tables else ()
+
+    def evolve(self, schema: Schema, fill: Mapping[str, object]) -> None:
+        """Let a schema follow the one that the vault knows its table under. No row is written anew.
+
+        Args:
+            fill: what rows put before hold in added columns, by name; null where nothing is given.
+
+        Raises:
+            InvalidDataError: no such table, or the schema cannot follow: the column, and what to do.
+            StoreError: nothing changed.
+        """
+        with self._writing("the schema was not changed"):
+            known = self._session.manifest.tables.get(schema.name)
+            entry = tables.followed(known, schema, fill)
+            if entry != known:
+                self._session.commit(tables={schema.name: entry})
 
     def derive(self, info: bytes) -> bytes:
         """32 bytes from the vault's identity seed (HKDF-SHA-256, RFC 5869): the same for the same info, for ever."""
@@ -284,19 +305,20 @@ class Vault:
         except FileNotFoundError:
             raise fmt.damaged() from None
 
-    def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, tuple[bytes, bytes]]:
+    def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, TableEntry]:
         """The tables that the vault does not know yet, once every frame fits its schema."""
-        new: dict[str, tuple[bytes, bytes]] = {}
+        new: dict[str, TableEntry] = {}
         single = set[str]()
         for schema, codes in listed:
             codec.check(schema, codes)
             known = self._session.manifest.tables.get(schema.name) or new.get(schema.name)
-            if known is not None and known[0] != schema.digest:
+            if known is not None and known.digest != schema.digest:
                 raise InvalidDataError(
-                    f"the vault knows table {schema.name!r} under another schema: use that one, or another name"
+                    f"the vault knows table {schema.name!r} under another schema: use that one, let this one follow it"
+                    " with evolve, or use another name"
                 )
             if known is None:
-                new[schema.name] = (schema.digest, canonical(schema.document()))
+                new[schema.name] = tables.entry_of(schema)
             if schema.kind == "attributes" and codes.height:
                 if schema.name in single:
                     raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone")
