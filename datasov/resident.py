@@ -165,6 +165,43 @@ class Resident:
         """
         return portability.import_(self._vault, path, passphrase=passphrase, identities=identities)
 
+    def enrol(
+        self,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+    ) -> None:
+        """Make this vault once more, for another device of yours, which opens it by what is given here.
+
+        Raises:
+            StoreError: the path exists, or the disk refuses.
+        """
+        self._vault.enrol(path, passphrase=passphrase, device_key=device_key, device_secret=device_secret)
+
+    def merge(
+        self,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+    ) -> bool:
+        """Take in what only another device's vault holds, rows and consents; whether there was anything.
+
+        The other vault is opened by what is given here, read, and stays as it is: merge there too, and both hold the
+        same. Rows stand by the device that put them, each device's in the order of its puts; of an attribute table the
+        row put last stands, by the devices' clocks. Every consent of both counts, and the smaller limit for life holds.
+
+        Raises:
+            StoreError: no vault there, one that is being written to, or rows that cannot be brought together.
+            InvalidDataError: a vault of somebody else, a copy of this device's, or schemas of which none follows.
+            DecryptionError: a wrong key, or damaged files. ProofError: a log showed each device another tree.
+        """
+        with Vault.open(path, passphrase=passphrase, device_key=device_key, device_secret=device_secret) as other:
+            return portability.merge(self._vault, other)
+
     def grant(
         self,
         city: CityId | str,

@@ -10,7 +10,6 @@ import polars as pl
 from datasov.authority import held
 from datasov.crypto import age
 from datasov.errors import InvalidDataError
-from datasov.model.privacy import Loss
 from datasov.model.schema import Schema
 from datasov.portability import load, notes
 from datasov.portability.bundle import Form
@@ -82,7 +81,7 @@ def _keep(vault: Vault, arrived: notes.Notes) -> None:
     there = {record.consent.digest for record in mine.records}
     records = [*mine.records, *(r for r in notes.spent(arrived.records) if r.consent.digest not in there)]
     values = {name: note for name, note in (arrived.checkpoints or {}).items() if vault.state(name) is None}
-    limit = smaller(mine.lifetime, arrived.lifetime)
+    limit = notes.smaller(mine.lifetime, arrived.lifetime)
     if limit is not None:
         values[held.LIFETIME] = held.pack_limit(limit)
     if records:
@@ -90,8 +89,6 @@ def _keep(vault: Vault, arrived: notes.Notes) -> None:
     vault.set_state(values)
 
 
-def smaller(a: Loss | None, b: Loss | None) -> Loss | None:
-    """The limit that holds where both do; None is no limit."""
-    if a is None or b is None:
-        return a if b is None else b
-    return Loss(min(a.nano, b.nano), delta=min(a.delta, b.delta))
+def merge(vault: Vault, other: Vault) -> bool:
+    """Take in what only another device's vault of the same resident holds: :meth:`Vault.merge`, and the notes."""
+    return vault.merge(other, notes.combined)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datasov.authority import token
+from datasov.authority import held, token
 from datasov.authority.held import Record, granted
-from datasov.errors import DatasovError, VerificationError
+from datasov.errors import DatasovError, ProofError, VerificationError
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
 
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
@@ -62,6 +62,51 @@ def read(found: Mapping[str, Any]) -> Notes:
 def spent(records: Iterable[Record]) -> tuple[Record, ...]:
     """Records as a vault keeps those of another one: they count, and cannot be contributed under."""
     return tuple(replace(record, revoked=True) for record in records)
+
+
+def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The notes of two devices of one resident, to the safe side: every consent counts, the smaller limit holds.
+
+    A consent that was revoked on either is revoked. Of two checkpoints of a log the larger is kept. Notes that this
+    release does not know stay on their device.
+
+    Raises:
+        ProofError: a log showed two trees of one size, one to each device.
+    """
+    kept: dict[bytes, Record] = {}
+    for record in (*held.unpack(mine.get(held.CONSENTS)), *held.unpack(theirs.get(held.CONSENTS))):
+        known = kept.setdefault(record.consent.digest, record)
+        kept[record.consent.digest] = replace(known, revoked=known.revoked or record.revoked)
+    found = dict(mine)
+    if kept:
+        found[held.CONSENTS] = held.pack(
+            sorted(kept.values(), key=lambda r: (r.consent.claims.issued, r.consent.digest))
+        )
+    limit = smaller(*(held.unpack_limit(notes.get(held.LIFETIME)) for notes in (mine, theirs)))
+    if limit is not None:
+        found[held.LIFETIME] = held.pack_limit(limit)
+    sequences = [notes[held.SEQUENCE] for notes in (mine, theirs) if held.SEQUENCE in notes]
+    if sequences:
+        found[held.SEQUENCE] = max(sequences)
+    for name, note in theirs.items():
+        if name.startswith(held.LOG):
+            found[name] = _longer(mine.get(name, note), note)
+    return found
+
+
+def _longer(mine: bytes, theirs: bytes) -> bytes:
+    """The checkpoint of more leaves. Both were verified when they were kept."""
+    sizes = [(int(lines[1]), lines[2]) for lines in (note.split(b"\n", 3) for note in (mine, theirs))]
+    if sizes[0][0] == sizes[1][0] and sizes[0][1] != sizes[1][1]:
+        raise ProofError("a log showed another tree to each device: keep both vaults as evidence, and ask the city")
+    return mine if sizes[0][0] >= sizes[1][0] else theirs
+
+
+def smaller(a: Loss | None, b: Loss | None) -> Loss | None:
+    """The limit that holds where both do; None is no limit."""
+    if a is None or b is None:
+        return a if b is None else b
+    return Loss(min(a.nano, b.nano), delta=min(a.delta, b.delta))
 
 
 def _loss(loss: Loss) -> dict[str, object]:

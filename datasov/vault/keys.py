@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasov.crypto import aead, kdf
@@ -113,6 +113,19 @@ def create(opening: Access) -> tuple[bytes, Secrets]:
         device_id=device_id, device_seed=device_seed, devices={device_id: SigningKey(device_seed).public},
         domains=tuple(DomainKey(name, kdf.random(16), 0, kdf.random(32)) for name in DOMAINS),
     )  # fmt: skip
+    return _sealed(secrets, opening), secrets
+
+
+def enrolled(known: Secrets, opening: Access) -> tuple[bytes, Secrets]:
+    """A header for one more device of the same vault, as bytes, and what it holds: the same keys, its own identity."""
+    seed, device_id = kdf.random(32), kdf.random(16)
+    devices = {**known.devices, device_id: SigningKey(seed).public}
+    secrets = replace(known, device_id=device_id, device_seed=seed, devices=devices)
+    return _sealed(secrets, opening), secrets
+
+
+def _sealed(secrets: Secrets, opening: Access) -> bytes:
+    """A header under a fresh key-encryption key, with a slot for each thing that shall open it."""
     kek = kdf.random(32)
     slots = []
     if opening.device_key is not None:
@@ -120,7 +133,7 @@ def create(opening: Access) -> tuple[bytes, Secrets]:
     if opening.passphrase is not None:
         flags = 0 if opening.device_secret is None else WITH_DEVICE_SECRET
         slots.append(_slot(secrets.vault_id, PASSPHRASE, flags, _ARGON2.pack(*kdf.ARGON2_DEFAULT), opening, kek))
-    return _assemble(secrets, slots, kek), secrets
+    return _assemble(secrets, slots, kek)
 
 
 def _assemble(secrets: Secrets, slots: Iterable[bytes], kek: bytes) -> bytes:

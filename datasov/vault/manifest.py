@@ -29,6 +29,7 @@ class SegmentEntry:
     """One sealed segment: rows of one table, put by the sequence numbers first to last.
 
     Attributes:
+        device_id: the device that put the rows, whichever wrote the segment.
         codec: how the frame is written, see `codec`.
         payload: bytes of the frame as written, before padding and sealing.
         size: bytes of the file.

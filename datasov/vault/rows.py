@@ -48,17 +48,41 @@ def scan(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> pl.Da
         DecryptionError: a file that holds them is not what it was, or a log is.
         FileNotFoundError: such a file is gone.
     """
+    return joined(view, schema, [piece.codes for piece in pieces(view, schema, columns)], columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one table that one device put, one after the other, with the sequence numbers first to last."""
+
+    device: bytes
+    first: int
+    last: int
+    codes: pl.DataFrame
+
+
+def pieces(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> list[Piece]:
+    """What holds the rows of a table, in their order: each device's by its puts, devices by the first of these.
+
+    Of an attribute table only the newest, by sequence number and then by device.
+    """
     held = [s for s in view.segments if s.table == schema.name]
+    own = view.secrets.device_id
     parts = [(reader, part) for reader, part in _parts(view) if part.table == schema.name]
     if schema.kind == "attributes":
-        newest = max((s.last for s in held), default=-1)
-        parts = [p for p in parts[-1:] if p[1].sequence > newest]
-        held = [] if parts else [s for s in held if s.last == newest]
+        held = sorted(held, key=lambda s: (s.last, s.device_id))[-1:]
+        parts = [p for p in parts[-1:] if not held or (p[1].sequence, own) > (held[0].last, held[0].device_id)]
+        held = [] if parts else held
     domain_id = view.secrets.domain(schema.domain).id
-    found = [(s.first, segment.read(view.directory, view.secrets, s, columns, view.scratch)) for s in held]
-    found += [(part.sequence, reader.frame(part, domain_id, columns)) for reader, part in parts]
-    found.sort(key=lambda item: item[0])
-    return joined(view, schema, [frame for _, frame in found], columns)
+    found = [
+        Piece(s.device_id, s.first, s.last, segment.read(view.directory, view.secrets, s, columns, view.scratch))
+        for s in held
+    ]
+    found += [Piece(own, p.sequence, p.sequence, reader.frame(p, domain_id, columns)) for reader, p in parts]
+    began: dict[bytes, int] = {}
+    for piece in found:
+        began[piece.device] = min(piece.first, began.get(piece.device, piece.first))
+    return sorted(found, key=lambda piece: (began[piece.device], piece.device, piece.first))
 
 
 def joined(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from datasov.crypto import kdf
 from datasov.model.schema import Schema
-from datasov.vault import compact, files, log, manifest, rows, segment
+from datasov.vault import compact, files, log, manifest, merge, rows, segment
 from datasov.vault import format as fmt
 from datasov.vault import tables as known
 from datasov.vault.keys import Secrets
@@ -21,6 +22,7 @@ FOLD_RECORDS, FOLD_BYTES, FOLD_LOGS = 4096, 32 << 20, 32
 """A put into a vault whose logs hold this much folds them into segments first."""
 
 Tables = Mapping[str, TableEntry]
+Combine = Callable[[Mapping[str, bytes], Mapping[str, bytes]], dict[str, bytes]]
 Filled = Sequence[tuple[Schema, pl.DataFrame]]
 
 
@@ -158,17 +160,21 @@ class Session:
             except BaseException:
                 self._live = None if fresh else self._live
                 raise
-        live = self._live
+        live, number = self._live, self._next()
         assert live is not None
         try:
-            live.append(self._sequence, [(s.name, self._secrets.domain(s.domain), codes) for s, codes in filled])
+            live.append(number, [(s.name, self._secrets.domain(s.domain), codes) for s, codes in filled])
         except OSError:
             self.end()
             with contextlib.suppress(OSError):
                 self.commit()
             raise
-        self._sequence += 1
+        self._sequence = number + 1
         self.unsealed = True
+
+    def _next(self) -> int:
+        """A sequence number above all before it: the time in microseconds, unless the clock went back."""
+        return max(self._sequence, time.time_ns() // 1000)
 
     def end(self) -> None:
         """Close the live log: the next put starts another."""
@@ -178,7 +184,7 @@ class Session:
     def fold(self, new: Tables, large: Filled, *, all_small: bool) -> None:
         """Logs into segments, and after them the rows of a large put, in one commit; then the old files go."""
         self.end()
-        view, before = self.view(missing_ok=True), self.manifest
+        view, before, number = self.view(missing_ok=True), self.manifest, self._next()
         written: list[SegmentEntry] = []
         try:
             kept = compact.merge(
@@ -187,11 +193,11 @@ class Session:
             direct = [
                 entry
                 for schema, codes in large
-                for entry in compact.write_rows(view, schema, codes, self._sequence, self._sequence, written)
+                for entry in compact.write_rows(view, schema, codes, number, number, written, self._secrets.device_id)
             ]
             if not (self._logs or written or new):
                 return
-            self.commit(tables=new, folded=((*kept, *direct), self._sequence + len(large[:1])))
+            self.commit(tables=new, folded=((*kept, *direct), number + 1 if large else self._sequence))
         except files.Unsynced:
             raise  # a power failure now may bring back the manifest that names what was written
         except BaseException:
@@ -204,6 +210,36 @@ class Session:
             files.remove(self._directory / files.SEGMENTS, {s.id for s in before.segments} - current)
             files.remove(self._directory / files.LOGS, self._doomed)
             self._doomed = frozenset()
+
+    def unite(self, other: Session, combine: Combine) -> bool:
+        """Take in what only another device's vault holds, in one commit; whether there was anything.
+
+        Raises:
+            InvalidDataError, StoreError: the two do not fit together. OSError: nothing changed.
+        """
+        if self._logs or self._live is not None:
+            self.fold({}, (), all_small=False)
+        before, theirs = self.manifest, other.manifest
+        entries = {
+            name: merge.united(before.tables.get(name), theirs.tables.get(name))
+            for name in before.tables.keys() | theirs.tables.keys()
+        }
+        state = combine(before.state, theirs.state)
+        written: list[SegmentEntry] = []
+        try:
+            added = merge.missing(self.view(missing_ok=True), other.view(missing_ok=True), entries, written)
+            if not added and entries == before.tables and state == before.state:
+                return False
+            segments = tuple(sorted((*before.segments, *added), key=lambda s: s.first))
+            self.commit(tables=entries, state=state, folded=(segments, max(self._sequence, other._sequence)))
+        except files.Unsynced:
+            raise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove(self._directory / files.SEGMENTS, {entry.id for entry in written})
+            raise
+        self._sequence = self.manifest.sequence
+        return True
 
     def sweep(self) -> None:
         """Remove files that crashes left behind, once the newest manifest is sure to be on the medium."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -61,24 +62,10 @@ class Vault:
             InvalidDataError: neither a passphrase nor a device key, or one of the wrong shape.
             StoreError: the path exists, or cannot be written.
         """
-        opening, directory = keys.access(passphrase, device_key, device_secret), Path(path)
-        header, secrets = keys.create(opening)
+        header, secrets = keys.create(keys.access(passphrase, device_key, device_secret))
         with files.storing("the vault cannot be created"):
-            try:
-                os.mkdir(directory, 0o700)
-            except FileExistsError:
-                raise StoreError("the path exists already: open the vault there, or choose another path") from None
-            try:
-                for name in (files.MANIFESTS, files.SEGMENTS, files.LOGS):
-                    os.mkdir(directory / name, 0o700)
-                lock = files.WriterLock(directory)
-                first = manifest.commit(directory, secrets, manifest.Manifest(1))
-                files.create(directory / files.HEADER, header)
-                files.sync_directory(directory.parent)
-            except BaseException:
-                shutil.rmtree(directory, ignore_errors=True)
-                raise
-        return cls(directory, secrets, first, lock)
+            first, lock = _lay_out(Path(path), header, secrets, manifest.Manifest(1))
+        return cls(Path(path), secrets, first, lock)
 
     @classmethod
     def open(
@@ -190,6 +177,54 @@ class Vault:
             entry = tables.followed(known, schema, fill)
             if entry != known:
                 self._session.commit(tables={schema.name: entry})
+
+    def enrol(
+        self,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+    ) -> None:
+        """Make this vault once more at a new path, for another device, which opens it by what is given here.
+
+        Both put rows from then on, and :meth:`merge` brings them together. A mere copy of the folder is the same device
+        twice: its rows could not be told apart.
+
+        Raises:
+            StoreError: the path exists, or cannot be written; nothing is left there.
+        """
+        header, secrets = keys.enrolled(self._secrets, keys.access(passphrase, device_key, device_secret))
+        with self._writing("the other device's vault was not made"):
+            self._session.settle()
+            self._session.fold({}, (), all_small=False)
+            first = replace(self._session.manifest, counter=1, previous=bytes(32), anchors=(), doomed=frozenset())
+            _lay_out(Path(path), header, secrets, first, self._directory)[1].release()
+
+    def merge(self, other: Vault, combine: session.Combine) -> bool:
+        """Take in what only the other device's vault holds. The other one is read, and stays as it is.
+
+        Rows are told apart by the device that put them and their place among its rows, so that to merge again changes
+        nothing. They stand by device: first the one whose first row in the table is oldest. Of an attribute table the
+        row put last stands, by the devices' clocks. Of two schemas of a table the one that follows the other stands.
+
+        Args:
+            combine: the small values of this vault and of the other one, as they shall be here.
+
+        Raises:
+            InvalidDataError: no vault of this resident, no other device, or schemas of which none follows the other.
+            StoreError: rows that cannot be brought together, one of the two is open for reading, or no room.
+        """
+        if not isinstance(other, Vault) or other.id != self.id:
+            raise InvalidDataError("that is no vault of the same resident: export it, and import that")
+        if other._secrets.device_id == self._secrets.device_id:
+            raise InvalidDataError("both are the vault of one device: make one for the other device with enrol")
+        first, second = sorted((self, other), key=lambda vault: vault._secrets.device_id)
+        what = "the vaults were not merged"
+        with first._writing(what), second._writing(what):
+            self._session.settle()
+            other._session.settle()
+            return self._session.unite(other._session, combine)
 
     def derive(self, info: bytes) -> bytes:
         """32 bytes from the vault's identity seed (HKDF-SHA-256, RFC 5869): the same for the same info, for ever."""
@@ -324,3 +359,27 @@ class Vault:
                     raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone")
                 single.add(schema.name)
         return new
+
+
+def _lay_out(
+    directory: Path, header: bytes, secrets: keys.Secrets, first: manifest.Manifest, source: Path | None = None
+) -> tuple[manifest.Manifest, files.WriterLock]:
+    """A new directory with a first manifest, and the segments that it names as copies of those of another vault."""
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        raise StoreError("the path exists already: open the vault there, or choose another path") from None
+    try:
+        for name in (files.MANIFESTS, files.SEGMENTS, files.LOGS):
+            os.mkdir(directory / name, 0o700)
+        lock = files.WriterLock(directory)
+        if source is not None:
+            for place in (Path(files.SEGMENTS) / entry.id.hex() for entry in first.segments):
+                files.create(directory / place, (source / place).read_bytes())
+        committed = manifest.commit(directory, secrets, first)
+        files.create(directory / files.HEADER, header)
+        files.sync_directory(directory.parent)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return committed, lock
