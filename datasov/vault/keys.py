@@ -209,6 +209,23 @@ def open_header(data: bytes, opening: Access) -> Secrets:
         raise fmt.damaged() from None
 
 
+def slots(data: bytes) -> list[tuple[int, int, bytes]]:
+    """(type, flags, parameters) of each slot of a header. Nothing is verified: that needs a key."""
+    fmt.check_preamble(data, fmt.MAGIC_VAULT)
+    found = []
+    try:
+        _, count = _GENERATION.unpack_from(data, fmt.PREAMBLE)
+        at = fmt.PREAMBLE + _GENERATION.size
+        for _ in range(count):
+            kind, flags, params, wrapped, _, _ = _SLOT.unpack_from(data, at)
+            at += _SLOT.size
+            found.append((kind, flags, data[at : at + params]))
+            at += params + wrapped
+    except struct.error:
+        raise fmt.damaged() from None
+    return found
+
+
 def _try_slot(
     vault_id: bytes, kind: int, flags: int, params: bytes, salt: bytes, commitment: bytes, wrapped: bytes, by: Access
 ) -> bytes | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +15,9 @@ import polars as pl
 from datasov.crypto import kdf
 from datasov.errors import DecryptionError, InvalidDataError, StoreError
 from datasov.model.schema import Schema
-from datasov.vault import codec, derive, files, keys, manifest, rows, session, tables
+from datasov.vault import codec, derive, files, keys, layout, manifest, rows, session, tables
 from datasov.vault import format as fmt
+from datasov.vault.check import Checked, Progress, check
 from datasov.vault.manifest import TableEntry
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
@@ -64,7 +64,7 @@ class Vault:
         """
         header, secrets = keys.create(keys.access(passphrase, device_key, device_secret))
         with files.storing("the vault cannot be created"):
-            first, lock = _lay_out(Path(path), header, secrets, manifest.Manifest(1))
+            first, lock = layout.create(Path(path), header, secrets, manifest.Manifest(1))
         return cls(Path(path), secrets, first, lock)
 
     @classmethod
@@ -199,7 +199,7 @@ class Vault:
             self._session.settle()
             self._session.fold({}, (), all_small=False)
             first = replace(self._session.manifest, counter=1, previous=bytes(32), anchors=(), doomed=frozenset())
-            _lay_out(Path(path), header, secrets, first, self._directory)[1].release()
+            layout.create(Path(path), header, secrets, first, self._directory)[1].release()
 
     def merge(self, other: Vault, combine: session.Combine) -> bool:
         """Take in what only the other device's vault holds. The other one is read, and stays as it is.
@@ -256,6 +256,25 @@ class Vault:
             kept = {name: value for name, value in {**before, **values}.items() if value is not None}
             if kept != before:
                 self._session.commit(state=kept)
+
+    def check(self, progress: Progress | None = None) -> list[Checked]:
+        """Read every file of the vault as it stands on the medium, and verify every byte; a finding for each.
+
+        Args:
+            progress: called with the number of files read so far, and that of all.
+
+        Raises:
+            DecryptionError: the manifest or the one before it is damaged or stale. (VAULT was verified when it opened.)
+        """
+        with self._reading():
+            found = session.load(self._directory, self._secrets)
+            counters = [n for n in (found.counter - 1, found.counter) if n]
+            done = [
+                Checked(f"{files.MANIFESTS}/{n}", manifest.path(self._directory, n).stat().st_size, 0) for n in counters
+            ]
+            header = (self._directory / files.HEADER).stat().st_size
+            view = self._session.view(missing_ok=True)
+            return [Checked(files.HEADER, header, 0), *done, *check(view, progress or (lambda *_: None))]
 
     def compact(self) -> None:
         """Fold the logs into segments, merge small segments, and remove what crashes left behind.
@@ -359,27 +378,3 @@ class Vault:
                     raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone")
                 single.add(schema.name)
         return new
-
-
-def _lay_out(
-    directory: Path, header: bytes, secrets: keys.Secrets, first: manifest.Manifest, source: Path | None = None
-) -> tuple[manifest.Manifest, files.WriterLock]:
-    """A new directory with a first manifest, and the segments that it names as copies of those of another vault."""
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        raise StoreError("the path exists already: open the vault there, or choose another path") from None
-    try:
-        for name in (files.MANIFESTS, files.SEGMENTS, files.LOGS):
-            os.mkdir(directory / name, 0o700)
-        lock = files.WriterLock(directory)
-        if source is not None:
-            for place in (Path(files.SEGMENTS) / entry.id.hex() for entry in first.segments):
-                files.create(directory / place, (source / place).read_bytes())
-        committed = manifest.commit(directory, secrets, first)
-        files.create(directory / files.HEADER, header)
-        files.sync_directory(directory.parent)
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    return committed, lock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import shutil
 import tempfile
 from pathlib import Path
@@ -35,7 +36,7 @@ columns: st.SearchStrategy[Column] = st.one_of(
     ),
     st.builds(lambda b, null: Integer(b[0], b[1], nullable=null), bounds, st.booleans()),
     st.builds(
-        lambda b, scale, null: Decimal(b[0] // 10**scale, b[1] // 10**scale, scale=scale, nullable=null),
+        lambda b, scale, null: Decimal(*(decimal.Decimal(c).scaleb(-scale) for c in b), scale=scale, nullable=null),
         bounds,
         st.integers(0, 12),
         st.booleans(),

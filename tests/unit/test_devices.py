@@ -84,6 +84,21 @@ def test_what_each_put_is_united_and_each_ones_order_is_kept(home, phone, tmp_pa
     assert km(home) == km(phone) == [1, 2, 3, 2, 7, 4, 4, 5, 6]
 
 
+def test_merging_again_and_again_keeps_the_order_of_each_devices_puts(tmp_path):
+    with Vault.create(tmp_path / "a", device_key=KEY) as a:
+        a.enrol(tmp_path / "b", device_key=KEY)
+        with Vault.open(tmp_path / "b", device_key=KEY) as b:
+            for turn in range(4):
+                b.put([(TRIPS, trips(2 * turn))])
+                b.put([(TRIPS, trips(2 * turn + 1))])
+                if turn % 2:
+                    b.compact()
+                assert a.merge(b, notes.combined)
+                assert a.scan("trips").equals(trips(*range(2 * turn + 2)))
+        a.compact()
+        assert a.scan("trips").equals(trips(*range(8)))
+
+
 def test_the_attribute_row_put_last_stands(tmp_path):
     with Vault.create(tmp_path / "a", device_key=KEY) as a:
         a.enrol(tmp_path / "b", device_key=KEY)
@@ -115,17 +130,31 @@ def test_of_two_rows_put_in_one_microsecond_both_devices_take_the_same(tmp_path,
             assert a.scan("person").equals(b.scan("person"))
 
 
-def test_a_clock_that_went_back_does_not_bring_back_an_old_row(tmp_path, monkeypatch):
+def test_a_clock_that_goes_back_does_not_bring_back_an_old_row(tmp_path, monkeypatch):
+    times = iter(range(10**18, 0, -(10**12)))
+    monkeypatch.setattr("datasov.vault.session.time.time_ns", lambda: next(times))
     with Vault.create(tmp_path / "a", device_key=KEY) as a:
-        a.put([(PERSON, person(1))])
-        monkeypatch.setattr("datasov.vault.session.time.time_ns", lambda: 10**9)
-        a.put([(PERSON, person(2)), (TRIPS, trips(1))])
-        a.compact()
-        a.put([(PERSON, person(3)), (TRIPS, trips(2))])
-        with vaults.large_from(0):
-            a.put([(PERSON, person(4)), (TRIPS, trips(3))])
-        assert a.scan("person").equals(person(4))
-        assert a.scan("trips").equals(trips(1, 2, 3))
+        for turn in range(6):
+            with vaults.large_from(0 if turn % 3 == 2 else 99):
+                a.put([(PERSON, person(turn)), (TRIPS, trips(turn))])
+            if turn % 2:
+                a.compact()
+            assert a.scan("person").equals(person(turn))
+            assert a.scan("trips").equals(trips(*range(turn + 1)))
+
+
+def test_a_device_whose_clock_is_ahead_does_not_stop_the_other(tmp_path, monkeypatch):
+    with Vault.create(tmp_path / "a", device_key=KEY) as a:
+        a.enrol(tmp_path / "b", device_key=KEY)
+        with Vault.open(tmp_path / "b", device_key=KEY) as b:
+            with monkeypatch.context() as ahead:
+                ahead.setattr("datasov.vault.session.time.time_ns", lambda: 4 * 10**18)
+                b.put([(PERSON, person(1))])
+            a.merge(b, notes.combined)
+            a.put([(PERSON, person(2))])
+            assert a.scan("person").equals(person(2))
+            assert b.merge(a, notes.combined)
+            assert b.scan("person").equals(person(2))
 
 
 def test_only_another_device_of_the_same_resident_is_merged(home, phone, tmp_path):
@@ -315,6 +344,12 @@ def test_the_larger_checkpoint_is_kept_and_two_trees_of_one_size_are_noticed(hom
         lines[2] = old.split(b"\n")[2]
         with pytest.raises(ProofError, match="another tree"):
             notes.combined({name: new}, {name: b"\n".join(lines)})
+
+
+def test_sequences_of_contributions_go_on_above_both():
+    for mine, theirs in ((3, 9), (9, 3)):
+        both_of = [{held.SEQUENCE: n.to_bytes(8, "big")} for n in (mine, theirs)]
+        assert notes.combined(*both_of) == {held.SEQUENCE: (9).to_bytes(8, "big")}
 
 
 def test_notes_that_nobody_knows_stay_on_their_device():

@@ -164,6 +164,13 @@ def test_rows_are_read_under_an_earlier_schema_while_they_fit_it(ann):
         with pytest.raises(InvalidDataError, match="newer schema") as found:
             ann.scan(V1, [column])
         assert (found.value.row, found.value.column) == (row, column)
+    nulls = ds.Schema("nulls", domain="mobility", columns={"n": ds.Integer(0, 9)})
+    ann.put(nulls, [{"n": 1}])
+    ann.evolve(ds.Schema("nulls", domain="mobility", columns={"n": ds.Integer(0, 9, nullable=True)}))
+    ann.put(ann.tables()["nulls"], [{"n": None}])
+    with pytest.raises(InvalidDataError, match="newer schema") as found:
+        ann.scan(nulls)
+    assert found.value.row == 1
     ann.evolve(V3)
     with pytest.raises(InvalidDataError, match="retired"):
         ann.scan(V1, ["district"])

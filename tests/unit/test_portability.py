@@ -230,7 +230,10 @@ def test_files_beside_those_of_the_manifest_are_refused(ann, new, tmp_path):
 def test_consents_that_nobody_signed_are_refused(ann, new, tmp_path, clock):
     with found_city(tmp_path, clock) as city:
         ann.grant(city.id, S, purpose=PURPOSE, loss=RHO, until="2030-01-01", columns=["n"])
-    for lie in ({"purpose": "other"}, {"token": "00"}, {"salt": 5}, {"revoked": 1}, {"loss": {}}, {"more": 1}):
+    forged = bytearray(ann.consents[0].token)
+    forged[-1] ^= 1
+    lies = ({"token": forged.hex()}, {"token": "00"}, {"salt": 5}, {"revoked": 1}, {"loss": {}}, {"more": 1})
+    for lie in (*lies, {"purpose": "other"}):
         ann.export(tmp_path / "out")
         document = json.loads((tmp_path / "out" / "consents.json").read_bytes())
         document[0].update(lie)
@@ -333,6 +336,15 @@ def test_csv_that_does_not_fit_is_refused_by_row_and_column(new, tmp_path, conte
     if column is not None:
         assert found.value.column == column
     assert new.scan(S).height == 0
+
+
+def test_lines_that_two_readers_would_count_differently_are_refused(new, tmp_path):
+    one = ds.Schema("one", domain="health", columns={"c": ds.Category(["a", "a\rb"])})
+    (tmp_path / "x.csv").write_bytes(b"c\na\ra\n")
+    with pytest.raises(InvalidDataError, match="LF or CRLF"):
+        new.put(one, tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_bytes(b'c\n"a\rb"\n')
+    assert new.put(one, tmp_path / "x.csv") == 1
 
 
 def test_csv_as_spreadsheets_write_it(new, tmp_path):
