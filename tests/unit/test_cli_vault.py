@@ -415,6 +415,8 @@ def test_erase_destroys_the_header_first_and_leaves_what_is_not_the_vaults(
     filled: Run, place: Path, monkeypatch
 ) -> None:
     (place / "v" / "mine.txt").write_text("x")
+    os.link(place / "v" / "VAULT", place / "header")
+    header = (place / "header").read_bytes()
     with Vault.open(place / "v", device_key=bytes.fromhex((place / "key").read_text())):
         assert "another process or another Vault" in filled("erase", "v", "--yes", code=1)
     real = os.unlink
@@ -430,6 +432,8 @@ def test_erase_destroys_the_header_first_and_leaves_what_is_not_the_vaults(
     monkeypatch.chdir(place)
     assert not (place / "v" / "VAULT").exists()
     assert (place / "v" / "log").exists()
+    kept = (place / "header").read_bytes()
+    assert (len(kept), kept[:8] == header[:8]) == (len(header), False), "written over before it was unlinked"
     filled("erase", "v", "--yes")
     assert [f.name for f in (place / "v").iterdir()] == ["mine.txt"]
     assert "no vault is" in filled("erase", "v", "--yes", code=1)
