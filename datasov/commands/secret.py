@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import sys
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import TypedDict
@@ -121,7 +122,7 @@ def line(path: str) -> str:
 def _checked(text: str) -> str:
     if not text:
         raise InvalidDataError("a passphrase is a text that is not empty")
-    if not text.isprintable():
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise InvalidDataError("the passphrase holds what cannot be typed: check the terminal's encoding, UTF-8")
     return text
 

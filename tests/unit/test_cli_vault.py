@@ -251,8 +251,11 @@ def test_scripts_give_the_passphrase_in_a_file_on_standard_input_or_on_a_descrip
     descriptor = os.open(place / "pw", os.O_RDONLY)
     assert "No table yet" in run("show", "v", "--passphrase-file", f"/dev/fd/{descriptor}")
     os.close(descriptor)
-    for bad in (b"", b"\n", b"\xff\n", b"a\x1bb\n", b"wrong\n"):
-        run("show", "v", "--passphrase-file", "-", typed=bad, code=1)
+    for bad, why in (
+        (b"", "not empty"), (b"\n", "not empty"), (b"\xff\n", "UTF-8"), (b"a\x1bb\n", "cannot be typed"),
+        ("全　角\n".encode(), "check the key"),
+    ):  # fmt: skip
+        assert why in run("show", "v", "--passphrase-file", "-", typed=bad, code=1)
     assert "cannot be read" in run("show", "v", "--passphrase-file", "none", code=1)
     assert SECRET not in run("keys", "list", "v")
 
