@@ -88,7 +88,7 @@ def missing(
         mine: a state without logs. entries: the tables as they will be.
 
     Raises:
-        StoreError: the vaults hold different rows at one place of one device, or a domain's key was replaced on one.
+        StoreError: the vaults hold different rows at one place of one device, or a domain was erased on one.
         OSError, DecryptionError: nothing of the vault has changed, and `written` names what to remove.
     """
     added = []
@@ -98,10 +98,10 @@ def missing(
             _Side(view, tables.schema_of(view.tables[name]) if name in view.tables else None) for view in (mine, theirs)
         )
         held, found = ours.pieces(), other.pieces()
-        if found and mine.secrets.domain(schema.domain).epoch != theirs.secrets.domain(schema.domain).epoch:
+        if found and len({_oldest(view, schema.domain) for view in (mine, theirs)}) > 1:
             raise StoreError(
-                f"the key of domain {schema.domain!r} was replaced on one device since they parted: replace or erase it"
-                " on the other too, then merge again"
+                f"domain {schema.domain!r} was erased on one device since they parted: erase it on the other too, so"
+                " that nothing comes back, then merge"
             )
         if schema.kind == "attributes":
             added += _newest(mine, schema, entry, held, found, written)
@@ -110,6 +110,11 @@ def missing(
         for device, pieces in found.items():
             added += _rest(mine, schema, entry, shared, device, held.get(device, []), pieces, written)
     return added
+
+
+def _oldest(view: Snapshot, domain: str) -> int:
+    """The oldest epoch of a domain's key. A change of keys keeps it, an erasure does not."""
+    return min(d.epoch for d in view.secrets.domains if d.name == domain)
 
 
 def _rest(

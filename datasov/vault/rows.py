@@ -78,7 +78,10 @@ def pieces(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> lis
         Piece(s.device_id, s.first, s.last, segment.read(view.directory, view.secrets, s, columns, view.scratch))
         for s in held
     ]
-    found += [Piece(own, p.sequence, p.sequence, reader.frame(p, domain_id, columns)) for reader, p in parts]
+    if parts:
+        frames = [reader.frame(part, domain_id, columns) for reader, part in parts]
+        tail = joined(view, schema, frames, columns)
+        found.append(Piece(own, parts[0][1].sequence, parts[-1][1].sequence, tail))
     began: dict[bytes, int] = {}
     for piece in found:
         began[piece.device] = min(piece.first, began.get(piece.device, piece.first))

@@ -212,18 +212,32 @@ def test_a_vault_put_back_takes_its_lost_rows_from_the_other_device(home, phone,
     assert km(home) == [1, 2, 3, 4]
 
 
-def test_rows_under_a_key_that_one_device_replaced_are_not_brought_back(tmp_path):
+def with_domains(vault, change):
+    """As if keys of domains had been changed; `change` gives those that stand for each."""
+    domains = tuple(new for old in vault._secrets.domains for new in change(old))
+    vault._secrets = vault._session._secrets = replace(vault._secrets, domains=domains)
+
+
+def test_an_erased_domain_does_not_come_back_and_changed_keys_do_not_matter(tmp_path):
     with Vault.create(tmp_path / "a", device_key=KEY) as a:
         a.put([(TRIPS, trips(1))])
         a.enrol(tmp_path / "b", device_key=KEY)
         with Vault.open(tmp_path / "b", device_key=KEY) as b:
             b.put([(TRIPS, trips(2)), (METER, meter(1))])
-            domains = tuple(replace(d, epoch=1, key=KEY) if d.name == "energy" else d for d in a._secrets.domains)
-            a._secrets = a._session._secrets = replace(a._secrets, domains=domains)
-            with pytest.raises(StoreError, match=r"'energy' was replaced"):
+            with_domains(a, lambda d: [d, replace(d, epoch=1, key=KEY)])
+            a.put([(TRIPS, trips(3))])
+            kept = a._secrets.domains
+            with_domains(a, lambda d: [d] if d.name != "energy" or d.epoch else [])
+            with pytest.raises(StoreError, match=r"'energy' was erased"):
                 a.merge(b, notes.combined)
-            assert a.scan("trips").equals(trips(1))
+            assert a.scan("trips").equals(trips(1, 3))
             assert set(a.tables()) == {"trips"}
+            a._secrets = a._session._secrets = replace(a._secrets, domains=kept)
+            assert a.merge(b, notes.combined)
+            assert b.merge(a, notes.combined)
+            for vault in (a, b):
+                assert vault.scan("trips").equals(trips(1, 3, 2))
+                assert vault.scan("meter").equals(meter(1))
 
 
 def test_a_merge_that_fails_changes_nothing(tmp_path, monkeypatch):

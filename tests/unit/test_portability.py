@@ -227,6 +227,20 @@ def test_files_beside_those_of_the_manifest_are_refused(ann, new, tmp_path):
             new.import_(nothing)
 
 
+def test_derived_columns_and_changed_schemas_come_along(ann, new, tmp_path):
+    rides = ds.Schema("rides", domain="mobility", columns={"line": ds.Category(["U1"])})
+    visits = ds.Schema("visits", domain="health", columns={"n": ds.Integer(0, 9), "rode": ds.Exists(rides)})
+    later = ds.Schema("visits", domain="health", columns={**visits.columns, "paid": ds.Boolean()})
+    ann.put_all([(rides, [{"line": "U1"}]), (visits, [{"n": 1}])])
+    ann.evolve(later, {"paid": True})
+    for form in ("parquet", "csv", "json"):
+        ann.export(tmp_path / form, form=form)
+        with ds.Resident.create(tmp_path / f"{form}.vault", device_key=KEY) as there:
+            there.import_(tmp_path / form)
+            assert there.tables() == ann.tables()
+            assert there.scan(later, ["n", "rode", "paid"]).rows() == [(1, True, True)]
+
+
 def test_consents_that_nobody_signed_are_refused(ann, new, tmp_path, clock):
     with found_city(tmp_path, clock) as city:
         ann.grant(city.id, S, purpose=PURPOSE, loss=RHO, until="2030-01-01", columns=["n"])
