@@ -1,7 +1,9 @@
-"""Devices that part, put, compact and merge in any order: no row is lost, none is doubled, and in the end all agree."""
+"""Devices that part, put, compact, change keys, erase and merge in any order: no row is lost or doubled, none that was
+erased comes back, and in the end all agree."""
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import datasov as ds
+from datasov.errors import StoreError
 from datasov.model import frames
 from datasov.vault import Vault, codec, session
 from datasov.vault import vault as vault_module
@@ -43,6 +46,7 @@ class Devices(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.serial = 0
         self.vaults = [Vault.create(self.path(0), device_key=KEY)]
+        self.keys, self.erased = [KEY], [0]
         self.rows: list[dict[tuple[str, int], list[int]]] = [{}]
         self.me: list[int | None] = [None]
         self.evolved = [False]
@@ -97,13 +101,30 @@ class Devices(RuleBasedStateMachine):
             self.vaults[at].close()
         else:
             self.vaults[at]._lock.release()  # type: ignore[union-attr]
-        self.vaults[at] = Vault.open(self.path(at), device_key=KEY)
+        self.vaults[at] = Vault.open(self.path(at), device_key=self.keys[at])
+
+    @rule(at=DEVICES)
+    def rotate(self, at: int) -> None:
+        at %= len(self.vaults)
+        self.keys[at] = secrets.token_bytes(32)
+        self.vaults[at].keys.rotate(device_key=self.keys[at])
+
+    @rule(at=DEVICES)
+    def erase(self, at: int) -> None:
+        at %= len(self.vaults)
+        self.keys[at] = secrets.token_bytes(32)
+        self.vaults[at].erase_domain("energy", device_key=self.keys[at])
+        self.rows[at] = {key: rows for key, rows in self.rows[at].items() if key[0] != "o"}
+        self.known[at].discard("o")
+        self.erased[at] += 1
 
     @precondition(lambda self: len(self.vaults) < 3)
     @rule(source=DEVICES)
     def enrol(self, source: int) -> None:
         source, at = source % len(self.vaults), len(self.vaults)
         self.vaults[source].enrol(self.path(at), device_key=KEY)
+        self.keys.append(KEY)
+        self.erased.append(self.erased[source])
         self.vaults.append(Vault.open(self.path(at), device_key=KEY))
         self.rows.append({k: list(v) for k, v in self.rows[source].items()})
         self.me.append(self.me[source])
@@ -117,6 +138,12 @@ class Devices(RuleBasedStateMachine):
         if into == other:
             return
         before = self.state(other)
+        if self.erased[into] != self.erased[other] and "o" in self.known[other]:
+            held = self.state(into)
+            with pytest.raises(StoreError, match="'energy' was erased"):
+                self.vaults[into].merge(self.vaults[other], newest)
+            assert self.state(into) == held
+            return
         self.vaults[into].merge(self.vaults[other], newest)
         assert self.state(other) == before, "the other one is only read"
         for key, theirs in self.rows[other].items():
@@ -151,6 +178,9 @@ class Devices(RuleBasedStateMachine):
                 assert vault.tables()["t"] == (V2 if self.evolved[at] else V1)
 
     def teardown(self) -> None:
+        for at in range(len(self.vaults)):
+            while self.erased[at] < max(self.erased):
+                self.erase(at)
         for into in range(len(self.vaults)):
             for other in range(len(self.vaults)):
                 self.merge(into, other)

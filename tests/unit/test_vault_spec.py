@@ -229,6 +229,12 @@ def test_a_second_reader_reads_schemas_that_followed_and_rows_of_two_devices(tmp
     old = [(1, km, None) for km in (1, None, 2)]
     assert expected == [*old, (0, 300, 1), (1, 3, None), (0, 4, 1)]
     assert SecondReader(tmp_path / "b", KEY, 2).present("trips") == expected
+    ids = [{name: id_ for name, id_, *_ in SecondReader(tmp_path / d, KEY, 2).body[6]} for d in "ab"]
+    assert ids[0] == ids[1]
     with Vault.open(tmp_path / "b", device_key=KEY) as b:
         b.compact()
-    assert SecondReader(tmp_path / "b", KEY, 2).present("trips") == expected
+        b.erase_domain("energy", device_key=bytes(32))
+    reader = SecondReader(tmp_path / "b", bytes(32), 2)
+    assert reader.present("trips") == expected
+    erased = hashlib.sha256(_context("erased", ids[0].pop("energy"))).digest()[:16]
+    assert {name: id_ for name, id_, *_ in reader.body[6]} == {**ids[0], "energy": erased}
