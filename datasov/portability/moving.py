@@ -35,8 +35,8 @@ def export(
         return age.encrypt(data, passphrase=passphrase, recipients=recipients)
 
     wrapped = passphrase is not None or bool(recipients)
-    if wrapped:
-        seal(b"")  # what is wrong with the recipients shows before the vault is read
+    if recipients:
+        seal(b"")  # what is wrong with them shows before the vault is read
     save(path, tables(), notes.documents(_noted(vault)), form=form, seal=seal if wrapped else None)
 
 

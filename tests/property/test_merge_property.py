@@ -196,5 +196,5 @@ class Devices(RuleBasedStateMachine):
         self.patch.undo()
 
 
-Devices.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+Devices.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
 TestDevices = Devices.TestCase

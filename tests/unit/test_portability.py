@@ -121,8 +121,9 @@ def test_nothing_is_written_over_and_nothing_half_written_stays(ann, tmp_path, m
         ann.export(tmp_path / "no" / "folder")
     with pytest.raises(InvalidDataError, match="parquet, csv, json"):
         ann.export(tmp_path / "out", form="xlsx")
-    with pytest.raises(InvalidDataError, match="recipient"):
-        ann.export(tmp_path / "out", recipients=["age1x"])
+    for wrong in ({"recipients": ["age1x"]}, {"recipients": ["age1x"], "passphrase": "p"}, {"passphrase": ""}):
+        with pytest.raises(InvalidDataError, match=r"recipient|not empty"):
+            ann.export(tmp_path / "out", **wrong)
     real, calls = os.fsync, iter(range(100))
 
     def full(fd):
