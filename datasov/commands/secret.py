@@ -31,6 +31,7 @@ class Opening(TypedDict, total=False):
     passphrase: str
     device_key: bytes
     device_secret: bytes
+    recovery_key: str
 
 
 def add_options(parser: argparse.ArgumentParser, *, prefix: str = "", whose: str = "the vault") -> None:
@@ -49,6 +50,11 @@ def add_options(parser: argparse.ArgumentParser, *, prefix: str = "", whose: str
         f"--{prefix}device-secret-file", dest=f"{dest}device_secret_file", metavar="FILE", type=Path,
         help="what the passphrase is worth nothing without, 64 hexadecimal digits",
     )  # fmt: skip
+    if prefix != "new-":
+        group.add_argument(
+            f"--{prefix}recovery-key-file", dest=f"{dest}recovery_key_file", metavar="FILE",
+            help="a recovery key, as it was printed, is the first line of this file; no passphrase is asked for then",
+        )  # fmt: skip
 
 
 def opening(options: argparse.Namespace, prompt: str, *, prefix: str = "", new: bool = False) -> Opening:
@@ -61,20 +67,22 @@ def opening(options: argparse.Namespace, prompt: str, *, prefix: str = "", new: 
         InvalidDataError, StoreError: a file holds no such thing, or cannot be read.
         NoTerminalError: there is none to ask on.
     """
-    given = {name: getattr(options, f"{prefix.replace('-', '_')}{name}") for name in _NAMES}
+    given = {name: getattr(options, f"{prefix.replace('-', '_')}{name}", None) for name in _NAMES}
     found = Opening()
     if given["device_key_file"] is not None:
         found["device_key"] = _key(given["device_key_file"], new)
     if given["device_secret_file"] is not None:
         found["device_secret"] = _key(given["device_secret_file"], new)
+    if given["recovery_key_file"] is not None:
+        found["recovery_key"] = line(given["recovery_key_file"])
     if given["passphrase_file"] is not None:
         found["passphrase"] = line(given["passphrase_file"])
-    elif "device_key" not in found:
+    elif not ("device_key" in found or "recovery_key" in found):
         found["passphrase"] = ask(prompt, twice=new)
     return found
 
 
-_NAMES = ("passphrase_file", "device_key_file", "device_secret_file")
+_NAMES = ("passphrase_file", "device_key_file", "device_secret_file", "recovery_key_file")
 
 
 def interruptible() -> None:

@@ -9,20 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasov.commands import secret, show
+from datasov.commands import secret, show, vault_keys
 from datasov.commands.vault_options import add_commands
 from datasov.errors import DatasovError, InvalidDataError, StoreError
 from datasov.model.columns import Boolean
 from datasov.model.schema import Schema
 from datasov.resident import Resident
-from datasov.vault import Vault, erase, keys, slots
+from datasov.vault import Vault, erase
 
 
 def add(commands: Any) -> None:
     """Add `vault` with its commands to those of `datasov`."""
     add_commands(commands, {
         "create": _create, "put": _put, "show": _show, "export": _export, "import": _import, "evolve": _evolve,
-        "enrol": _enrol, "merge": _merge, "keys": _keys, "check": _check, "compact": _compact, "erase": _erase,
+        "enrol": _enrol, "merge": _merge, "check": _check, "compact": _compact, "erase": _erase,
+        "keys list": vault_keys.listed,
+        "keys add": lambda options: vault_keys.added(options, _open),
+        "keys remove": lambda options: vault_keys.removed(options, _open),
+        "keys replace": lambda options: vault_keys.replaced(options, _open),
+        "erase-domain": lambda options: vault_keys.erased(options, _open),
     })  # fmt: skip
 
 
@@ -180,32 +185,6 @@ def _merge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _keys(options: argparse.Namespace) -> int:
-    """Slots show without a key: whoever holds the file can see as much."""
-    path = options.vault / "VAULT"
-    if not path.is_file():
-        raise StoreError(f"no vault is at {options.vault}: check the path")
-    found = []
-    for number, held in enumerate(keys.read_slots(path.read_bytes())[2], 1):
-        kind = slots.NAMES.get(held.kind, f"unknown ({held.kind})")
-        slot: dict[str, object] = {"slot": number, "id": held.id, "kind": kind}
-        if held.kind == slots.PASSPHRASE and len(held.params) == 8:
-            passes, memory = held.params[:4], held.params[4:]
-            slot["passes"], slot["memory"] = int.from_bytes(passes, "big"), int.from_bytes(memory, "big")
-            slot["device_secret"] = bool(held.flags & slots.WITH_DEVICE_SECRET)
-        found.append(slot)
-    if options.json:
-        _say(json.dumps({"slots": found}))
-        return 0
-    for slot in found:
-        more = ""
-        if "memory" in slot:
-            more = f", Argon2id with {slot['passes']} passes over {int(str(slot['memory'])) >> 20} MiB"
-            more += ", with a device secret" if slot["device_secret"] else ""
-        _say(f"{slot['slot']}: {slot['kind']}{more}")
-    return 0
-
-
 def _check(options: argparse.Namespace) -> int:
     given = _opening(options)
     with Vault.open(options.vault, **given) as vault:
@@ -248,12 +227,7 @@ def _erase(options: argparse.Namespace) -> int:
         raise StoreError(f"no vault is at {options.vault}: check the path")
     name = options.vault.resolve().name
     if not options.yes:
-        if not sys.stdin.isatty():
-            raise secret.NoTerminalError("nobody to ask whether to erase: give --yes if you are sure")
-        secret.interruptible()
-        print(f"This destroys the vault and all rows in it. Type its name, {name}, to erase it: ", end="", flush=True)
-        if sys.stdin.readline().strip() != name:
-            raise InvalidDataError("that is not its name: nothing was erased")
+        vault_keys.confirmed("This destroys the vault and all rows in it.", name)
     erase.unopened(options.vault)
     _say(f"{options.vault} is erased. Copies elsewhere, and exports, are not.")
     return 0

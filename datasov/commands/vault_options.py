@@ -27,11 +27,9 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     )  # fmt: skip
     parsers = vault.add_subparsers(dest="vault_command", required=True, metavar="COMMAND")
 
-    def command(name: str, help_: str, more: str = "", *, opens: bool = True, action: str | None = None) -> Any:
+    def command(name: str, help_: str, more: str = "", *, opens: bool = True, among: Any = parsers) -> Any:
         about = f"{help_[0].upper()}{help_[1:]}. {more}".strip()
-        parser = parsers.add_parser(name, help=help_, description=about, allow_abbrev=False)
-        if action is not None:
-            parser.add_argument("action", choices=[action], help="what to do with them")
+        parser = among.add_parser(name.split()[-1], help=help_, description=about, allow_abbrev=False)
         parser.add_argument("vault", type=Path, metavar="VAULT", help="the vault's folder")
         if opens:
             secret.add_options(parser)
@@ -103,8 +101,18 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     merge.add_argument("other", type=Path, metavar="OTHER", help="the other device's vault")
     secret.add_options(merge, prefix="other-", whose="the other one")
 
-    keys = command("keys", "show what can open the vault", "It needs no passphrase.", opens=False, action="list")
-    keys.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    about = "list, add, remove and replace what opens the vault"
+    keys = parsers.add_parser("keys", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    ways = keys.add_subparsers(dest="keys_command", required=True, metavar="ACTION")
+    listed = command("keys list", "show what can open the vault", "It needs no passphrase.", opens=False, among=ways)
+    listed.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    added = command("keys add", "let something more open the vault", among=ways)
+    added.add_argument("--label", default="", metavar="TEXT", help="what to call it")
+    removed = command("keys remove", "shut something out that opened the vault", among=ways)
+    removed.add_argument("id", nargs="+", metavar="ID", help="as `keys list` shows it")
+    replaced = command(
+        "keys replace", "new secrets for everything that opens the vault, so that no old one does", among=ways
+    )
 
     check = command("check", "read every byte of the vault, and say whether all is as it was written")
     check.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -115,7 +123,22 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
         "erase", "destroy the vault: first its keys, then the rest",
         "It asks for the vault's name, and needs no passphrase.", opens=False,
     )  # fmt: skip
-    erase.add_argument("--yes", action="store_true", help="do not ask")
+    domain = command(
+        "erase-domain", "destroy every table of a domain, and replace every key",
+        "An older key opens older copies of the files still: so every key is replaced.",
+    )  # fmt: skip
+    domain.add_argument("domain", metavar="DOMAIN", help="the domain's name")
+    for parser in (erase, domain):
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+    for parser in (added, replaced, domain):
+        parser.add_argument(
+            "--recovery", action="store_true", help="make a new recovery key, and show it to be printed"
+        )
+        secret.add_options(parser, prefix="new-", whose="it from then on")
+    for parser in (replaced, domain):
+        parser.add_argument(
+            "--drop", action="append", default=[], metavar="ID", help="what gets no new secret (may be repeated)"
+        )
 
 
 def _count(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import fcntl
 import io
@@ -225,13 +226,17 @@ def test_no_option_takes_a_secret() -> None:
         "check",
         "compact",
         "erase",
+        "erase-domain",
     ]
-    add_commands(commands, dict.fromkeys(names, lambda options: 0))
+    add_commands(commands, collections.defaultdict(lambda: lambda options: 0))
     (vault,) = commands.choices.values()
     (actions,) = (a for a in vault._actions if isinstance(a, argparse._SubParsersAction))
     assert list(actions.choices) == names
-    taken = {o for p in actions.choices.values() for a in p._actions if a.nargs != 0 for o in a.option_strings}
-    public = {"--schema", "--table", "--rows", "--form", "--age-recipient", "--fill"}
+    (ways,) = (a for a in actions.choices["keys"]._actions if isinstance(a, argparse._SubParsersAction))
+    assert list(ways.choices) == ["list", "add", "remove", "replace"]
+    parsers = [*actions.choices.values(), *ways.choices.values()]
+    taken = {o for p in parsers for a in p._actions if a.nargs != 0 for o in a.option_strings}
+    public = {"--schema", "--table", "--rows", "--form", "--age-recipient", "--fill", "--label", "--drop"}
     assert {o for o in taken if not re.search(r"-file$|-identity$", o)} == public
 
 
@@ -406,12 +411,55 @@ def test_check_reads_every_byte_and_names_the_file(filled: Run, place: Path) -> 
 def test_keys_lists_the_slots_without_a_passphrase(run: Run, place: Path) -> None:
     (place / "pw").write_text(SECRET)
     run("create", "v", "--passphrase-file", "pw", "--device-secret-file", "extra", "--device-key-file", "key")
+    ids = [slot["id"] for slot in json.loads(run("keys", "list", "v", "--json"))["slots"]]
     assert run("keys", "list", "v").splitlines() == [
-        "1: device key", "2: passphrase, Argon2id with 3 passes over 64 MiB, with a device secret"
+        f"{ids[0]}: device key", f"{ids[1]}: passphrase, Argon2id with 3 passes over 64 MiB, with a device secret"
     ]  # fmt: skip
     assert json.loads(run("keys", "list", "v", "--json"))["slots"][1]["memory"] == 64 << 20
     (place / "v" / "VAULT").write_bytes(b"x" * 500)
     run("keys", "list", "v", code=1)
+
+
+def slot_ids(run: Run, kind: str) -> list[str]:
+    return [slot["id"] for slot in json.loads(run("keys", "list", "v", "--json"))["slots"] if slot["kind"] == kind]
+
+
+def test_keys_are_added_removed_and_replaced(filled: Run, place: Path) -> None:
+    (place / "pw").write_text(SECRET)
+    with vaults.cheap_argon2():
+        filled("keys", "add", "v", *KEYED, "--new-passphrase-file", "pw", "--label", "mine")
+        said = filled("keys", "add", "v", "--passphrase-file", "pw", "--recovery")
+        (place / "paper").write_text(said.split(": ")[1].lower())
+        assert "trips" in filled("show", "v", "--recovery-key-file", "paper")
+        filled("keys", "remove", "v", "--recovery-key-file", "paper", *slot_ids(filled, "device key"))
+        assert "check the key" in filled("show", "v", *KEYED, code=1)
+        assert "trips" in filled("show", "v", "--passphrase-file", "pw")
+        assert "give recovery_key" in filled(
+            "keys", "replace", "v", "--passphrase-file", "pw", "--new-device-key-file", "next",
+            "--drop", *slot_ids(filled, "passphrase"), code=1,
+        )  # fmt: skip
+        filled(
+            "keys", "replace", "v", "--passphrase-file", "pw", "--new-device-key-file", "next", "--recovery",
+            "--drop", *slot_ids(filled, "passphrase"),
+        )  # fmt: skip
+        for old in (("--passphrase-file", "pw"), ("--recovery-key-file", "paper")):
+            assert "check the key" in filled("show", "v", *old, code=1)
+    assert "no such slot" in filled("keys", "remove", "v", "--device-key-file", "next", "00000000", code=1)
+    assert json.loads(filled("show", "v", "--json", "--device-key-file", "next"))["tables"][0]["rows"] == 3
+
+
+def test_erase_domain_destroys_its_tables_alone_and_needs_a_word(filled: Run, place: Path) -> None:
+    other = ds.Schema("meter", domain="energy", columns={"wh": ds.Integer(0, 9)})
+    (place / "meter.json").write_text(json.dumps(other.document()))
+    (place / "meter.csv").write_text("wh\n1\n2\n")
+    filled("put", "v", "meter", "meter.csv", "--schema", "meter.json", *KEYED)
+    erase = ["erase-domain", "v", "mobility", *KEYED, "--new-device-key-file", "next"]
+    assert "give --yes" in filled(*erase, code=2)
+    assert "no such domain" in filled("erase-domain", "v", "nowhere", *erase[3:], "--yes", code=1)
+    filled(*erase, "--yes")
+    assert "check the key" in filled("show", "v", *KEYED, code=1)
+    (left,) = json.loads(filled("show", "v", "--json", "--device-key-file", "next"))["tables"]
+    assert (left["name"], left["rows"]) == ("meter", 2)
 
 
 def test_erase_destroys_the_header_first_and_leaves_what_is_not_the_vaults(
