@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from datasov.commands import vault
+from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError
 
 DEMO = """Run the main job on real data, from end to end: one year of purchases of up to 2,469 households.
@@ -49,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
         "--keep", type=Path, metavar="FOLDER",
         help="keep the vaults, their device keys and the city in a new folder (default: a temporary one)",
     )  # fmt: skip
+    demo.set_defaults(run=_demo)
+    vault.add(commands)
     return main
 
 
@@ -56,11 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0, 1 where it was refused or failed, 2 where it cannot be run as asked."""
     options = parser().parse_args(arguments)
     try:
-        return _demo(options)
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except NoTerminalError as fault:
+        print(f"datasov: {fault}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except DatasovError as fault:
         print(f"datasov: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(file=sys.stderr)
         return 130
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,17 +13,19 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from datasov.authority import messages, token
+from datasov import portability
+from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import coverage, to_send
 from datasov.authority.held import Record, covers, granted, newest_seen
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
-from datasov.model import frames
+from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
+from datasov.portability import Form
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import open_checkpoint, origin_of
@@ -32,9 +34,6 @@ from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
 from datasov.vault.device import DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
-from datasov.wire import cbor, fields
-
-_CONSENTS, _LIFETIME, _SEQUENCE, _NUMBER = "consents", "lifetime", "sequence", "contributed/"
 
 
 class Resident:
@@ -131,9 +130,110 @@ class Resident:
         known = self._vault.tables().get(schema.name)
         if known is None:
             return frames.empty_codes(schema).select(names)
-        if known.digest != schema.digest:
+        if known.digest == schema.digest:
+            return self._vault.scan(schema.name, names)
+        if schema.digest not in {s.digest for s in self._vault.earlier(schema.name)}:
             raise InvalidDataError(f"table {schema.name!r} is kept under another schema: give the one it was put with")
-        return self._vault.scan(schema.name, names)
+        evolution.check_readable(schema, known, names)
+        return evolution.taken_back(schema, self._vault.scan(schema.name, names))
+
+    def tables(self) -> dict[str, Schema]:
+        """The tables that the vault knows, by name, each under its newest schema."""
+        return self._vault.tables()
+
+    def evolve(self, schema: Schema, fill: Mapping[str, object] | None = None) -> None:
+        """Let a schema follow the one that a table has. No row is written anew: docs/vault.md.
+
+        Bounds may grow, a Category may grow at its end, nulls may become allowed, columns may be added, and those left
+        out are retired: their values can no longer be read, and leave the disk once their segment is written anew.
+
+        Args:
+            fill: what rows put before hold in added columns, by name; null where nothing is given.
+
+        Raises:
+            InvalidDataError: the vault has no such table, or the schema cannot follow: the column, and what to do.
+        """
+        self._vault.evolve(schema, fill or {})
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        form: Form = "parquet",
+        passphrase: str | None = None,
+        recipients: Sequence[str] = (),
+    ) -> None:
+        """Write all that the vault holds in open formats, in the clear, or wrapped with age: docs/vault.md.
+
+        Args:
+            path: a new folder, or a new file where it is wrapped.
+            form: "parquet", "csv" or "json" (lines).
+            passphrase, recipients: one of them wraps the export with age (extra `portability`).
+
+        Raises:
+            InvalidDataError: no such form, recipient or passphrase. StoreError: the path exists, or the disk refuses.
+        """
+        portability.export(self._vault, path, form=form, passphrase=passphrase, recipients=recipients)
+
+    def import_(self, path: str | Path, *, passphrase: str | None = None, identities: Sequence[str] = ()) -> int:
+        """Put all of an export into this vault, which must hold no rows of its tables: all, or none. The rows put.
+
+        Raises:
+            VerificationError: the export is not whole, or not as it was written.
+            InvalidDataError: the vault holds rows of one of its tables, or knows one under another schema.
+        """
+        return portability.import_(self._vault, path, passphrase=passphrase, identities=identities)
+
+    def enrol(
+        self,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+        recovery_key: str | None = None,
+    ) -> None:
+        """Make this vault once more, for another device of yours, which opens it by what is given here.
+
+        Each of the two has ways of opening, keys and anchors of its own, and erases on its own: docs/vault.md.
+
+        Raises:
+            StoreError: the path exists, or the disk refuses.
+        """
+        self._vault.enrol(
+            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key
+        )
+
+    def merge(
+        self,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+        recovery_key: str | None = None,
+        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
+    ) -> bool:
+        """Take in what only another device's vault holds, rows and consents; whether there was anything.
+
+        The other vault is opened by what is given here, read, and stays as it is: merge there too, and both hold the
+        same. Rows stand by the device that put them, each device's in the order of its puts; of an attribute table the
+        row put last stands, by the devices' clocks. Every consent of both counts, and the smaller limit for life holds.
+        Ways of opening and anchors are not taken over, and rows of a domain that was erased here are refused.
+
+        Args:
+            anchor: of the other vault, so that an older copy of it is noticed.
+
+        Raises:
+            StoreError: no vault there, one that is being written to, or rows that cannot be brought together.
+            InvalidDataError: a vault of somebody else, a copy of this device's, or schemas of which none follows.
+            DecryptionError: a wrong key, or damaged files. ProofError: a log showed each device another tree.
+        """
+        with Vault.open(
+            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
+            recovery_key=recovery_key, anchor=anchor,
+        ) as other:  # fmt: skip
+            return portability.merge(self._vault, other)
 
     def grant(
         self,
@@ -187,11 +287,11 @@ class Resident:
             jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
         )  # fmt: skip
         consent = token.issue(claims, key)
-        held = [*records, Record(consent, random(32), schema.domain)]
+        kept = [*records, Record(consent, random(32), schema.domain)]
         lifetime = self.lifetime
-        if lifetime is not None and not granted(held) <= lifetime:
+        if lifetime is not None and not granted(kept) <= lifetime:
             raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
-        self._save(held)
+        self._save(kept)
         return consent
 
     def contribute(self, consent: Consent) -> bytes:
@@ -205,11 +305,11 @@ class Resident:
         if record.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
-        sequence = max(int.from_bytes(self._vault.state(_SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
         number = self._contributed(consent) + 1
-        self._vault.set_state({_SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
+        self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
         covered = consent.claims.coverage
-        joined = to_send(covered, self._vault.tables())
+        joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
             consent_digest=consent.digest, sequence=sequence,
             commitment=messages.salted(record.salt, messages.admission_record(consent.digest, number)),
@@ -248,15 +348,14 @@ class Resident:
     @property
     def lifetime(self) -> Loss | None:
         """The most that `granted` may ever be, in zCDP; None where no limit was set."""
-        held = self._vault.state(_LIFETIME)
-        return None if held is None else Loss(int.from_bytes(held[:16], "big"), delta=int.from_bytes(held[16:], "big"))
+        return held.unpack_limit(self._vault.state(held.LIFETIME))
 
     @lifetime.setter
     def lifetime(self, limit: Loss) -> None:
         check_loss(limit)
         if limit.measure != "zcdp":
             raise InvalidQueryError("the lifetime account is in zCDP, which every loss implies: give ds.zcdp(rho=...)")
-        self._vault.set_state({_LIFETIME: limit.nano.to_bytes(16, "big") + limit.delta.to_bytes(16, "big")})
+        self._vault.set_state({held.LIFETIME: held.pack_limit(limit)})
 
     def receipts(self, log: LogReader, *, accept_rollback: bool = False) -> list[Receipt]:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.
@@ -295,17 +394,17 @@ class Resident:
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = "log/" + sha256(str(city).encode()).hex()[:32]
+        name = held.LOG + sha256(str(city).encode()).hex()[:32]
         new = open_checkpoint(note, origin, city.verify_key)
-        held = self._vault.state(name)
-        if held is not None:
-            old = open_checkpoint(held, origin, city.verify_key)
+        seen = self._vault.state(name)
+        if seen is not None:
+            old = open_checkpoint(seen, origin, city.verify_key)
             if new.size < old.size:
                 raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
             if old.size > 0:
                 proof = log.consistency(old.size, new.size)
                 verify_consistency(old.size, new.size, old.root, new.root, proof)
-        if note != held:
+        if note != seen:
             self._vault.set_state({name: note})
 
     def _not_rolled_back(self, mine: Iterable[Record], leaves: Iterable[Leaf], accept: bool) -> None:
@@ -320,20 +419,35 @@ class Resident:
                 seen |= _numbered(record.consent, newest)
         if seen and not accept:
             raise StoreError(
-                "the log holds a contribution that this vault does not know of: an older copy of the vault was put in"
-                " its place. Restore the newest copy; or pass accept_rollback=True, and lose what came after"
+                "the log holds a contribution that this vault does not know of: another device of yours sent it, or an"
+                " older copy of the vault was put in its place. Merge the other device's vault, or restore the newest"
+                " copy; or pass accept_rollback=True, and lose what came after"
             )
         if seen:
             self._vault.set_state(seen)
 
     def _contributed(self, consent: Consent) -> int:
-        return int.from_bytes(self._vault.state(_NUMBER + consent.digest.hex()) or b"", "big")
+        return int.from_bytes(self._vault.state(held.NUMBER + consent.digest.hex()) or b"", "big")
 
     def _table(self, coverage: Coverage) -> bytes:
-        schema = self._vault.tables().get(coverage.table)
-        if schema is None or schema.digest != coverage.schema_digest:
+        schema = self._versions([coverage]).get(coverage.table)
+        if schema is None:
             raise ConsentError(f"put rows of table {coverage.table!r} first, under the schema that the consent names")
-        return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+        if self._vault.tables()[schema.name] == schema:
+            return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+        try:
+            return pack_table(schema, self._codes(schema, list(coverage.columns)))
+        except InvalidDataError as why:
+            raise ConsentError(
+                f"the consent names an earlier schema of table {coverage.table!r}, under which it can no longer be "
+                f"contributed ({why}): grant a new one"
+            ) from None
+
+    def _versions(self, covered: Iterable[Coverage]) -> dict[str, Schema]:
+        """The schemas that a consent names, present or earlier ones, of the tables that the vault holds under them."""
+        known = self._vault.tables()
+        found = ((c, s) for c in covered if c.table in known for s in (known[c.table], *self._vault.earlier(c.table)))
+        return {c.table: schema for c, schema in found if schema.digest == c.schema_digest}
 
     def _signing_key(self, domain: str, city: CityId) -> SigningKey:
         """A key of its own for each domain and controller: no two of them can be linked by it."""
@@ -346,13 +460,10 @@ class Resident:
         raise ConsentError("not a consent of this vault: grant one first")
 
     def _records(self) -> list[Record]:
-        held = self._vault.state(_CONSENTS)
-        if held is None:
-            return []
-        return [Record.read(item) for item in fields.items(cbor.decode(held), 0, 1_000_000)]
+        return held.unpack(self._vault.state(held.CONSENTS))
 
     def _save(self, records: list[Record]) -> None:
-        self._vault.set_state({_CONSENTS: cbor.encode([r.value() for r in records])})
+        self._vault.set_state({held.CONSENTS: held.pack(records)})
 
     @property
     def keys(self) -> Keys:
@@ -395,7 +506,7 @@ class Resident:
 
 
 def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
-    return {_NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
+    return {held.NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
 
 
 def _instant(until: object, zone: str) -> int:

@@ -9,7 +9,10 @@ from datasov.authority import messages, token
 from datasov.authority.registry import covered_columns, covered_tables
 from datasov.model.consent import Claims, Consent
 from datasov.model.privacy import Loss
-from datasov.wire import fields
+from datasov.wire import cbor, fields
+
+CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence", "log/", "contributed/"
+"""Names under which a vault keeps a resident's notes; LOG is followed by the city's, NUMBER by a consent's digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,26 @@ def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
          if messages.salted(record.salt, messages.admission_record(record.consent.digest, n)) in hashes),
         default=known,
     )  # fmt: skip
+
+
+def pack(records: Iterable[Record]) -> bytes:
+    """Records as the note :data:`CONSENTS` holds them."""
+    return cbor.encode([record.value() for record in records])
+
+
+def unpack(note: bytes | None) -> list[Record]:
+    """The records of what :func:`pack` gave, none where there is no note."""
+    return [] if note is None else [Record.read(item) for item in fields.items(cbor.decode(note), 0, 1_000_000)]
+
+
+def pack_limit(limit: Loss) -> bytes:
+    """A zCDP loss as the note :data:`LIFETIME` holds it."""
+    return limit.nano.to_bytes(16, "big") + limit.delta.to_bytes(16, "big")
+
+
+def unpack_limit(note: bytes | None) -> Loss | None:
+    """The loss of what :func:`pack_limit` gave, None where there is no note."""
+    return None if note is None else Loss(int.from_bytes(note[:16], "big"), delta=int.from_bytes(note[16:], "big"))
 
 
 def granted(records: Iterable[Record]) -> Loss:

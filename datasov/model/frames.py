@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Iterable, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
 
 from datasov.errors import InvalidDataError, InvalidQueryError
+from datasov.model import delimited
 from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, Timestamp
 from datasov.model.schema import Schema
 
 Rows: TypeAlias = pl.DataFrame | list[dict[str, object]] | tuple[dict[str, object], ...] | str | Path
 """What `put` takes: a Polars frame, a list of mappings, or the path of a .csv or .parquet file."""
+
+_ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9]\.[0-9]{6}[+-]([01][0-9]|2[0-3]):[0-5][0-9]\z"
+_ISO_FORMAT = "%Y-%m-%dT%H:%M:%S%.6f%:z"
+_DIGITS = r"^-?[0-9]{1,12}%s\z"
 
 _DTYPES: tuple[tuple[int, int, type[pl.DataType]], ...] = (
     (0, 2**8 - 1, pl.UInt8), (0, 2**16 - 1, pl.UInt16), (0, 2**32 - 1, pl.UInt32),
@@ -39,7 +45,7 @@ def encode(schema: Schema, data: Rows) -> pl.DataFrame:
     Raises:
         InvalidDataError: the first fault found, by row and column; nothing is converted in part.
     """
-    frame = _read(schema, data)
+    frame = _read(data)
     if isinstance(frame, pl.DataFrame):
         _check_names(schema, frame.columns)
         encoded = {name: _encode_series(name, column, frame[name]) for name, column in schema.stored}
@@ -85,7 +91,7 @@ def check_codes(schema: Schema, codes: pl.DataFrame) -> pl.DataFrame:
     return codes
 
 
-def _read(schema: Schema, data: Rows) -> pl.DataFrame | Sequence[Mapping[str, object]]:
+def _read(data: Rows) -> pl.DataFrame | Sequence[Mapping[str, object]]:
     if isinstance(data, str | Path):
         path = Path(data)
         if not path.is_file():
@@ -93,9 +99,8 @@ def _read(schema: Schema, data: Rows) -> pl.DataFrame | Sequence[Mapping[str, ob
         if path.suffix not in (".csv", ".parquet"):
             raise InvalidDataError("give a .csv or .parquet file, a Polars frame or a list of mappings")
         try:
-            if path.suffix == ".parquet":
-                return pl.read_parquet(path)
-            return pl.read_csv(path, schema_overrides={n: pl.String for n, c in schema.stored}, infer_schema=False)
+            content = path.read_bytes()
+            return delimited.read(content) if path.suffix == ".csv" else pl.read_parquet(io.BytesIO(content))
         except (pl.exceptions.PolarsError, OSError) as fault:
             raise InvalidDataError(f"the file cannot be read as {path.suffix[1:]}: check it") from fault
     if isinstance(data, pl.DataFrame):
@@ -179,6 +184,9 @@ def _encode_boolean(name: str, series: pl.Series) -> pl.Series:
 
 def _encode_timestamp(name: str, column: Timestamp, series: pl.Series) -> pl.Series:
     if series.dtype == pl.String:
+        quick = _quick(series, _ISO, lambda s: s.str.to_datetime(_ISO_FORMAT, time_unit="us", strict=False))
+        if quick is not None:
+            return quick
         values = [_encode_value(name, column, v, row) for row, v in enumerate(series)]
         return pl.Series(name, values, dtype=pl.Int64)
     if not isinstance(series.dtype, pl.Datetime):
@@ -195,11 +203,30 @@ def _encode_timestamp(name: str, column: Timestamp, series: pl.Series) -> pl.Ser
     return micro.dt.convert_time_zone("UTC").to_physical()
 
 
+def _quick(series: pl.Series, form: str, read: Callable[[pl.Series], pl.Series]) -> pl.Series | None:
+    """Codes of texts that are all of one plain form, all at once; None where they must be read one by one."""
+    if not series.str.contains(form).fill_null(True).all():
+        return None
+    codes = read(series).to_physical().cast(pl.Int64).alias(series.name)
+    return codes if codes.null_count() == series.null_count() else None
+
+
+def _fixed(texts: pl.Series, scale: int) -> pl.Series:
+    """The whole numbers of the last digit: the point is moved by text, so nothing is rounded."""
+    parts = texts.str.split_exact(".", 1).struct.unnest()
+    tail = parts["field_1"].fill_null("").str.pad_end(scale, "0")
+    return (parts["field_0"] + tail).cast(pl.Int64, strict=False)
+
+
 def _encode_number(name: str, column: Integer | Decimal, series: pl.Series) -> pl.Series:
     factor = 10**column.scale if isinstance(column, Decimal) else 1
     fine = f"more than {column.scale} digits after the point" if isinstance(column, Decimal) else "not a whole number"
     low, high = column.range
     if series.dtype == pl.String:
+        scale = column.scale if isinstance(column, Decimal) else 0
+        quick = _quick(series, _DIGITS % (f"(\\.[0-9]{{1,{scale}}})?" if scale else ""), lambda s: _fixed(s, scale))
+        if quick is not None:
+            return quick
         values = [_encode_value(name, column, v if v != "" else None, row) for row, v in enumerate(series)]
         return pl.Series(name, values, dtype=pl.Int64)
     if series.dtype.is_float():

@@ -55,6 +55,15 @@ def given(anchor: Anchor | bytes | Iterable[Anchor | bytes] | None) -> tuple[Anc
         raise InvalidDataError("anchor is what Vault.anchor gave, or bytes() of it") from None
 
 
+def knows(session: Session, anchor: Anchor) -> bool:
+    """Whether the vault as it stands is the anchor's or a later one of the same branch."""
+    try:
+        check(session.secrets.vault_id, session.manifest, [anchor])
+    except StoreError:
+        return False
+    return True
+
+
 def check(vault_id: bytes, found: Manifest, anchors: Iterable[Anchor]) -> None:
     """Raise StoreError unless this state of the vault is each anchor's or a later one of the same branch."""
     recorded = {_PAIR.unpack(value) for _, value in found.anchors if len(value) == _PAIR.size}

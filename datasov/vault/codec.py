@@ -61,18 +61,29 @@ def write(codes: pl.DataFrame) -> tuple[int, bytes]:
 
 
 def read(codec: int, data: bytes | io.BytesIO, columns: Sequence[str] | None) -> pl.DataFrame:
-    """The frame that :func:`write` wrote; DecryptionError where it is none. The frame never refers to a BytesIO."""
+    """The frame that :func:`write` wrote; DecryptionError where it is none. The frame never refers to a BytesIO.
+
+    Of `columns`, those that it holds, or any one where it holds none: it may be older than they are.
+    """
     wanted = None if columns is None else list(columns)
     try:
-        if codec == IPC:
-            frame = pl.read_ipc_stream(data if isinstance(data, bytes) else data.getvalue(), columns=wanted)
-        elif codec == PARQUET:
-            frame = pl.read_parquet(data, columns=wanted)
-        else:
-            raise fmt.damaged()
-        return frame if wanted is None or frame.columns == wanted else frame.select(wanted)
+        try:
+            return _read(codec, data, wanted)
+        except pl.exceptions.ColumnNotFoundError:
+            names = list(pl.read_parquet_schema(data)) if codec == PARQUET else _read(codec, data, None).columns
+            return _read(codec, data, [name for name in columns or () if name in names] or names[:1])
     except pl.exceptions.PolarsError:
         raise fmt.damaged() from None
+
+
+def _read(codec: int, data: bytes | io.BytesIO, wanted: list[str] | None) -> pl.DataFrame:
+    if codec == IPC:
+        frame = pl.read_ipc_stream(data if isinstance(data, bytes) else data.getvalue(), columns=wanted)
+    elif codec == PARQUET:
+        frame = pl.read_parquet(data, columns=wanted)
+    else:
+        raise fmt.damaged()
+    return frame if wanted is None or frame.columns == wanted else frame.select(wanted)
 
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"

@@ -20,8 +20,9 @@ def merge(
 ) -> tuple[SegmentEntry, ...]:
     """The segments as they stand once the logs are folded in; those that are new are written, and added to `written`.
 
-    At most the rows of one full segment and those of the logs are in memory at a time. Rows in logs are newer than any
-    in segments: a large put folds the logs before it.
+    Each device's rows stay apart, in the order of its puts. At most the rows of one full segment and those of the logs
+    are in memory at a time. Rows in logs are newer than any of this device in segments: a large put folds the logs
+    before it.
 
     Raises:
         OSError, DecryptionError: nothing of the vault has changed, and `written` names what to remove.
@@ -29,14 +30,18 @@ def merge(
     folded, kept = rows.from_logs(view, schemas.values()), list(view.segments)
     for name in {s.table for s in view.segments} | folded.keys():
         schema, held = schemas[name], [s for s in kept if s.table == name]
-        if schema.kind == "attributes":
-            chosen = _attributes(held, folded.get(name))
-        else:
-            chosen = _events(schema, held, folded.get(name), all_small)
-        if name not in folded and len(chosen) < 2:
-            continue
-        made = _write(view, schema, chosen, folded.get(name), written)
-        kept = [s for s in kept if s not in chosen] + made
+        own = view.secrets.device_id
+        devices = {own} if schema.kind == "attributes" else {own, *(s.device_id for s in held)}
+        for device in devices:
+            new = folded.get(name) if device == own else None
+            if schema.kind == "attributes":
+                chosen = _attributes(held, new)
+            else:
+                chosen = _events(schema, [s for s in held if s.device_id == device], new, all_small)
+            if new is None and len(chosen) < 2:
+                continue
+            made = _write(view, schema, chosen, new, written)
+            kept = [s for s in kept if s not in chosen] + made
     return tuple(sorted(kept, key=lambda s: s.first))
 
 
@@ -62,20 +67,30 @@ def _write(
 ) -> list[SegmentEntry]:
     first = old[0].first if old or new is None else new.first
     last = old[-1].last if new is None else new.last
+    device = view.secrets.device_id if new is not None else old[-1].device_id
     if schema.kind == "attributes":
-        frames = [] if new else [segment.read(view.directory, view.secrets, old[-1], None, view.scratch)]
+        newest = max(old, key=lambda s: (s.last, s.device_id), default=None)
+        frames = []
+        if new is None and newest is not None:
+            frames = [segment.read(view.directory, view.secrets, newest, None, view.scratch)]
+            first, last, device = newest.first, newest.last, newest.device_id
     else:
         frames = [segment.read(view.directory, view.secrets, s, None, view.scratch) for s in old]
-    codes = rows.joined(schema, [*frames, *([new.codes] if new else [])])
-    return write_rows(view, schema, codes, first, last, written)
+    codes = rows.joined(view, schema, [*frames, *([new.codes] if new else [])])
+    return write_rows(view, schema, codes, first, last, written, device)
 
 
 def write_rows(
-    view: Snapshot, schema: Schema, codes: pl.DataFrame, first: int, last: int, written: list[SegmentEntry]
-) -> list[SegmentEntry]:
-    """Segments of bounded size, durable but not yet part of the vault; each is added to `written` once it is there."""
+    view: Snapshot, schema: Schema, codes: pl.DataFrame, first: int, last: int, written: list[SegmentEntry],
+    device: bytes,
+) -> list[SegmentEntry]:  # fmt: skip
+    """Segments of bounded size, durable but not yet part of the vault; each is added to `written` once it is there.
+
+    Args:
+        device: id of the one that put the rows. Rows of several devices never lie in one segment.
+    """
     domain, made = view.secrets.domain(schema.domain), []
     for piece in codes.iter_slices(segment.max_rows(schema)):
-        made.append(segment.write(view.directory, view.secrets, schema.name, domain, piece, first, last))
+        made.append(segment.write(view.directory, view.secrets, schema.name, domain, piece, first, last, device))
         written.append(made[-1])
     return made

@@ -112,20 +112,70 @@ class Secrets:
 
 def create(opening: Access) -> tuple[bytes, Secrets]:
     """A new header, as bytes, and what it holds. Keys of all domains are made at once: none shows which are used."""
-    device_seed, device_id = kdf.random(32), kdf.random(16)
-    vault_id, kek, now = kdf.random(16), kdf.random(32), int(time.time())
+    domains = tuple(DomainKey(name, kdf.random(16), 0, kdf.random(32)) for name in DOMAINS)
+    return _slotted(_device(Secrets(
+        vault_id=kdf.random(16), generation=1, identity_seed=kdf.random(32), vault_keys={0: kdf.random(32)},
+        device_id=b"", device_seed=b"", devices={}, domains=domains,
+    )), opening)  # fmt: skip
+
+
+def enrolled(known: Secrets, opening: Access) -> tuple[bytes, Secrets]:
+    """A header for one more device's vault of the same resident, as bytes, and what it holds.
+
+    It has slots, a vault key and a signing device of its own alone, and a new epoch of each domain's key: who opened
+    the known one, and is shut out of it later, reads nothing that the new one writes. Older epochs open the segments
+    that are copied.
+    """
+    fresh = replace(
+        known, generation=1, vault_keys={known.epoch + 1: kdf.random(32)}, domains=renewed(known.domains),
+        floor=(0, bytes(32)),
+    )  # fmt: skip
+    return _slotted(_device(fresh), opening)
+
+
+def _device(secrets: Secrets) -> Secrets:
+    """The secrets with a new device, which alone may sign."""
+    seed, device = kdf.random(32), kdf.random(16)
+    return replace(secrets, device_id=device, device_seed=seed, devices={device: SigningKey(seed).public})
+
+
+def _slotted(secrets: Secrets, opening: Access) -> tuple[bytes, Secrets]:
+    """A header under a fresh key-encryption key, with a slot for each thing that shall open it."""
+    kek, now = kdf.random(32), int(time.time())
     given = {
         slots.DEVICE_KEY: opening.device_key, slots.PASSPHRASE: opening.passphrase, slots.RECOVERY: opening.recovery
     }  # fmt: skip
     kinds = [kind for kind, secret in given.items() if secret is not None]
-    made = [slots.new(vault_id, kind, opening, kek, "", now, shared=len(kinds) > 1) for kind in kinds]
-    secrets = Secrets(
-        vault_id=vault_id, generation=1, identity_seed=kdf.random(32), vault_keys={0: kdf.random(32)},
-        device_id=device_id, device_seed=device_seed, devices={device_id: SigningKey(device_seed).public},
-        domains=tuple(DomainKey(name, kdf.random(16), 0, kdf.random(32)) for name in DOMAINS),
-        slots=tuple(slot for slot, _ in made), kek=kek, opened=(0, made[0][1]),
-    )  # fmt: skip
-    return assemble(secrets), secrets
+    made = [slots.new(secrets.vault_id, kind, opening, kek, "", now, shared=len(kinds) > 1) for kind in kinds]
+    held = replace(secrets, slots=tuple(slot for slot, _ in made), kek=kek, opened=(0, made[0][1]))
+    return assemble(held), held
+
+
+def rekeyed(known: Secrets, erase: str | None) -> Secrets:
+    """The secrets with a new vault key beside the old ones, a new device, and new keys of all domains."""
+    vault_keys = {**known.vault_keys, known.epoch + 1: kdf.random(32)}
+    domains = renewed(known.domains, erase)
+    return _device(replace(known, generation=known.generation + 1, vault_keys=vault_keys, domains=domains))
+
+
+def renewed(domains: Sequence[DomainKey], erase: str | None = None) -> tuple[DomainKey, ...]:
+    """The keys of all domains with a new epoch of each; of the one to erase nothing but that.
+
+    Erasing also gives the domain its next id, so that rows from before, of whichever device, are another domain's.
+    """
+    newest: dict[str, DomainKey] = {}
+    for domain in sorted(domains, key=lambda d: d.epoch):
+        newest[domain.name] = domain
+    kept = tuple(d for d in domains if d.name != erase)
+    return kept + tuple(
+        DomainKey(d.name, _next_id(d.id) if d.name == erase else d.id, d.epoch + 1, kdf.random(32))
+        for d in newest.values()
+    )
+
+
+def _next_id(domain_id: bytes) -> bytes:
+    """The id of a domain once it is erased: the same on each device that erases it as often."""
+    return kdf.sha256(fmt.context(b"erased", domain_id))[:16]
 
 
 def assemble(secrets: Secrets) -> bytes:

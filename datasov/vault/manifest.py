@@ -29,6 +29,7 @@ class SegmentEntry:
     """One sealed segment: rows of one table, put by the sequence numbers first to last.
 
     Attributes:
+        device_id: the device that put the rows, whichever wrote the segment.
         codec: how the frame is written, see `codec`.
         payload: bytes of the frame as written, before padding and sealing.
         size: bytes of the file.
@@ -67,6 +68,22 @@ class LogEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class TableEntry:
+    """The schema of a table, and those that it had before.
+
+    Attributes:
+        digest, document: of the schema, and its canonical text.
+        earlier: (digest, canonical text) of those before, oldest first.
+        filled: what rows put under those hold in the columns that were added since: codes by name, where not null.
+    """
+
+    digest: bytes
+    document: bytes
+    earlier: tuple[tuple[bytes, bytes], ...] = ()
+    filled: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One state of the vault.
 
@@ -75,7 +92,7 @@ class Manifest:
         digest: SHA-256 of the file; the next manifest names it.
         generation: the header's generation when this was written; an older header is stale.
         sequence: the next sequence number of a put, as far as this manifest knows.
-        tables: name to (digest, canonical document) of the schema.
+        tables: name to the schema.
         state: small values kept for the resident.
         anchors: where the (counter, digest) of an earlier manifest was left outside the vault: [kind, bytes].
         doomed: logs that are folded into segments and may still be there.
@@ -87,7 +104,7 @@ class Manifest:
     device_id: bytes = bytes(16)
     generation: int = 1
     sequence: int = 0
-    tables: Mapping[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    tables: Mapping[str, TableEntry] = field(default_factory=dict)
     segments: tuple[SegmentEntry, ...] = ()
     logs: tuple[LogEntry, ...] = ()
     state: Mapping[str, bytes] = field(default_factory=dict)
@@ -218,7 +235,7 @@ def _document(m: Manifest) -> dict[int, Any]:
         2: m.device_id,
         3: m.generation,
         4: m.sequence,
-        5: [[name, digest, document] for name, (digest, document) in sorted(m.tables.items())],
+        5: [_table(name, entry) for name, entry in sorted(m.tables.items())],
         6: [
             [s.id, s.table, s.domain_id, s.epoch, s.device_id, s.first, s.last, s.rows, s.codec, s.payload, s.size,
              s.digest]
@@ -231,13 +248,25 @@ def _document(m: Manifest) -> dict[int, Any]:
     }  # fmt: skip
 
 
+def _table(name: str, entry: TableEntry) -> list[Any]:
+    changed = [[list(schema) for schema in entry.earlier], dict(entry.filled)] if entry.earlier else []
+    return [name, entry.digest, entry.document, *changed]
+
+
+def _table_entry(digest: bytes, document: bytes, *changed: Any) -> TableEntry:
+    if not changed:
+        return TableEntry(digest, document)
+    earlier, filled = changed
+    return TableEntry(digest, document, tuple((d, text) for d, text in earlier), filled)
+
+
 def _manifest(counter: int, digest: bytes, doc: dict[int, Any]) -> Manifest:
     logs = tuple(LogEntry(*entry[:5]) for entry in doc[7])
     if any(not log.closed for log in logs[:-1]):
         raise fmt.damaged()
     return Manifest(
         counter, digest, doc[1], doc[2], doc[3], doc[4],
-        {name: (schema, document) for name, schema, document in doc[5]},
+        {entry[0]: _table_entry(*entry[1:5]) for entry in doc[5]},
         tuple(SegmentEntry(*entry[:12]) for entry in doc[6]),
         logs, doc[8], tuple((kind, value) for kind, value in doc[9]), frozenset(doc[10]),
     )  # fmt: skip

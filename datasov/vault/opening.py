@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from datasov.errors import DecryptionError, InvalidDataError, StoreError
 from datasov.vault import anchor as anchors
 from datasov.vault import device as devices
-from datasov.vault import files, keys, manifest, recovery, rekey, slots
+from datasov.vault import files, keys, layout, manifest, recovery, rekey, slots
 from datasov.vault import format as fmt
 from datasov.vault.anchor import Anchor
 from datasov.vault.device import Device, DeviceStore, Kept
@@ -44,26 +43,31 @@ def create(
         key, secret = next(iter(made.keys), None), next(iter(made.secrets), None)
     header, secrets = keys.create(keys.access(given["passphrase"], key, secret, _printed(given)))
     held = None if device is None else Device(device, secrets.vault_id)
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        raise StoreError("the path exists already: open the vault there, or choose another path") from None
-    try:
-        for name in (files.MANIFESTS, files.SEGMENTS, files.LOGS):
-            os.mkdir(directory / name, 0o700)
-        lock = files.WriterLock(directory)
+
+    def keep() -> None:
         if held is not None and made is not None:
             held.save(made)
-        first = manifest.commit(directory, secrets, manifest.Manifest(1))
-        files.create(directory / files.HEADER, header)
-        files.sync_directory(directory.parent)
+
+    try:
+        first, lock = layout.create(directory, header, secrets, manifest.Manifest(1), before=keep)
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
         if held is not None:
             with contextlib.suppress(StoreError):
                 held.forget()
         raise
     return Session(directory, secrets, first), lock, held
+
+
+def enrol(opened: Session, directory: Path, **given: Unpack[Given]) -> None:
+    """What is open, once more in a new directory, for another device: its rows, schemas and state, under new keys."""
+    header, secrets = keys.enrolled(
+        opened.secrets,
+        keys.access(given["passphrase"], given["device_key"], given["device_secret"], _printed(given)),
+    )
+    opened.settle()
+    opened.fold({}, (), all_small=False)
+    first = replace(opened.manifest, counter=1, previous=bytes(32), anchors=(), doomed=frozenset())
+    layout.create(directory, header, secrets, first, source=opened.directory)[1].release()
 
 
 def unlock(

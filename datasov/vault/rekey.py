@@ -11,10 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from datasov.crypto import kdf
-from datasov.crypto.sign import SigningKey
 from datasov.errors import InvalidDataError
-from datasov.vault import files, slots
-from datasov.vault.keys import DomainKey, Secrets
+from datasov.vault import files, keys, slots
+from datasov.vault.keys import Secrets
 from datasov.vault.session import Session
 from datasov.vault.slots import Access, Slot
 
@@ -105,11 +104,7 @@ def change(session: Session, new: Secrets, *, erase: str | None) -> None:
     without = {name for name in tables if session.schema(name).domain == erase}
     session.settle()
     session.fold({}, (), all_small=False, without=without)
-    epoch, seed, device = new.epoch + 1, kdf.random(32), kdf.random(16)
-    session.rekey(replace(
-        new, generation=new.generation + 1, vault_keys={**new.vault_keys, epoch: kdf.random(32)}, device_id=device,
-        device_seed=seed, devices={device: SigningKey(seed).public}, domains=_renewed(new.domains, erase),
-    ))  # fmt: skip
+    session.rekey(keys.rekeyed(new, erase))
     _after(session)
 
 
@@ -140,14 +135,6 @@ def _after(session: Session) -> None:
         finish(session)
     except OSError as fault:
         raise files.failed("the keys are changed; what is left to tidy is done at the next opening", fault) from fault
-
-
-def _renewed(domains: Sequence[DomainKey], erase: str | None) -> tuple[DomainKey, ...]:
-    newest: dict[str, DomainKey] = {}
-    for domain in sorted(domains, key=lambda d: d.epoch):
-        newest[domain.name] = domain
-    kept = tuple(d for d in domains if d.name != erase)
-    return kept + tuple(DomainKey(d.name, d.id, d.epoch + 1, kdf.random(32)) for d in newest.values())
 
 
 def _followed(secrets: Secrets) -> tuple[Slot, ...]:

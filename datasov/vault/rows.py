@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from datasov.model.evolution import brought_up
 from datasov.model.frames import code_dtype
 from datasov.model.schema import Schema
 from datasov.vault import codec, log, segment
 from datasov.vault.keys import Secrets
-from datasov.vault.manifest import LogEntry, SegmentEntry
+from datasov.vault.manifest import LogEntry, SegmentEntry, TableEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Snapshot:
 
     directory: Path
     secrets: Secrets
+    tables: Mapping[str, TableEntry]
     segments: tuple[SegmentEntry, ...]
     logs: tuple[LogEntry, ...]
     scratch: segment.Scratch
@@ -48,22 +50,54 @@ def scan(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> pl.Da
         DecryptionError: a file that holds them is not what it was, or a log is.
         FileNotFoundError: such a file is gone.
     """
+    return joined(view, schema, [piece.codes for piece in pieces(view, schema, columns)], columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one table that one device put, one after the other, with the sequence numbers first to last."""
+
+    device: bytes
+    first: int
+    last: int
+    codes: pl.DataFrame
+
+
+def pieces(view: Snapshot, schema: Schema, columns: Sequence[str] | None) -> list[Piece]:
+    """What holds the rows of a table, in their order: each device's by its puts, devices by the first of these.
+
+    Of an attribute table only the newest, by sequence number and then by device.
+    """
     held = [s for s in view.segments if s.table == schema.name]
+    own = view.secrets.device_id
     parts = [(reader, part) for reader, part in _parts(view) if part.table == schema.name]
     if schema.kind == "attributes":
-        newest = max((s.last for s in held), default=-1)
-        parts = [p for p in parts[-1:] if p[1].sequence > newest]
-        held = [] if parts else [s for s in held if s.last == newest]
+        held = sorted(held, key=lambda s: (s.last, s.device_id))[-1:]
+        parts = [p for p in parts[-1:] if not held or (p[1].sequence, own) > (held[0].last, held[0].device_id)]
+        held = [] if parts else held
     domain_id = view.secrets.domain(schema.domain).id
-    held.sort(key=lambda s: s.first)
-    frames = [segment.read(view.directory, view.secrets, s, columns, view.scratch) for s in held]
-    payloads = [reader.payload(part, domain_id) for reader, part in parts]
-    frames += [frame for _, frame in codec.read_streams(payloads, columns)]
-    return joined(schema, frames, columns)
+    found = [
+        Piece(s.device_id, s.first, s.last, segment.read(view.directory, view.secrets, s, columns, view.scratch))
+        for s in held
+    ]
+    if parts:
+        payloads = [reader.payload(part, domain_id) for reader, part in parts]
+        tail = joined(view, schema, [frame for _, frame in codec.read_streams(payloads, columns)], columns)
+        found.append(Piece(own, parts[0][1].sequence, parts[-1][1].sequence, tail))
+    began: dict[bytes, int] = {}
+    for piece in found:
+        began[piece.device] = min(piece.first, began.get(piece.device, piece.first))
+    return sorted(found, key=lambda piece: (began[piece.device], piece.device, piece.first))
 
 
-def joined(schema: Schema, frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """One frame of many, with the schema's types where there is none."""
+def joined(
+    view: Snapshot, schema: Schema, frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """One frame of many, with the schema's types where there is none. Each may be of any version of the schema."""
+    table = view.tables.get(schema.name)
+    if table is not None and table.earlier:
+        names = [name for name, _ in schema.stored] if columns is None else columns
+        frames = [brought_up(schema, table.filled, frame, names) for frame in frames]
     if len(frames) == 1:
         return frames[0]
     if frames:
@@ -93,9 +127,9 @@ def from_logs(view: Snapshot, schemas: Iterable[Schema]) -> dict[str, Folded]:
         if schema.kind == "attributes":
             kept.clear()
         kept.append((part, reader.payload(part, view.secrets.domain(schema.domain).id)))
-    return {name: _folded(known[name], items) for name, items in found.items()}
+    return {name: _folded(view, known[name], items) for name, items in found.items()}
 
 
-def _folded(schema: Schema, items: Sequence[tuple[log.Part, bytes]]) -> Folded:
+def _folded(view: Snapshot, schema: Schema, items: Sequence[tuple[log.Part, bytes]]) -> Folded:
     frames = [frame for _, frame in codec.read_streams([data for _, data in items], None)]
-    return Folded(joined(schema, frames).rechunk(), items[0][0].sequence, items[-1][0].sequence)
+    return Folded(joined(view, schema, frames).rechunk(), items[0][0].sequence, items[-1][0].sequence)

@@ -33,15 +33,16 @@ def _info(vault_id: bytes, segment_id: bytes, domain: DomainKey) -> bytes:
 
 
 def write(
-    directory: Path, secrets: Secrets, table: str, domain: DomainKey, codes: pl.DataFrame, first: int, last: int
-) -> SegmentEntry:
+    directory: Path, secrets: Secrets, table: str, domain: DomainKey, codes: pl.DataFrame, first: int, last: int,
+    device: bytes,
+) -> SegmentEntry:  # fmt: skip
     """A new segment, durable but not yet part of the vault; OSError where it cannot be written."""
     kind, payload = codec.write(codes)
     segment_id = kdf.random(fmt.ID)
     data = seal(secrets.vault_id, segment_id, domain, payload)
     files.create(directory / files.SEGMENTS / segment_id.hex(), data)
     return SegmentEntry(
-        segment_id, table, domain.id, domain.epoch, secrets.device_id, first, last, codes.height, kind, len(payload),
+        segment_id, table, domain.id, domain.epoch, device, first, last, codes.height, kind, len(payload),
         len(data), digest(data),
     )  # fmt: skip
 

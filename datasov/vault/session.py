@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +12,17 @@ import polars as pl
 
 from datasov.crypto import kdf
 from datasov.model.schema import Schema
-from datasov.vault import compact, files, keys, log, manifest, rows, segment
+from datasov.vault import compact, files, keys, log, manifest, merge, rows, segment
 from datasov.vault import format as fmt
+from datasov.vault import tables as known
 from datasov.vault.keys import Secrets
-from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry
+from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry, TableEntry
 
 FOLD_RECORDS, FOLD_BYTES, FOLD_LOGS = 1024, 32 << 20, 32
 """A put into a vault whose logs hold this much folds them into segments first."""
 
-Tables = Mapping[str, tuple[bytes, bytes]]
+Tables = Mapping[str, TableEntry]
+Combine = Callable[[Mapping[str, bytes], Mapping[str, bytes]], dict[str, bytes]]
 Filled = Sequence[tuple[Schema, pl.DataFrame]]
 
 
@@ -83,18 +85,23 @@ class Session:
 
     def schema(self, name: str) -> Schema:
         """The schema of a table that the manifest knows."""
-        digest, document = self.manifest.tables[name]
-        if name not in self._schemas or self._schemas[name].digest != digest:
-            self._schemas[name] = Schema.from_document(json.loads(document))
+        entry = self.manifest.tables[name]
+        if name not in self._schemas or self._schemas[name].digest != entry.digest:
+            self._schemas[name] = known.schema_of(entry)
         return self._schemas[name]
+
+    def earlier(self, name: str) -> tuple[Schema, ...]:
+        """The schemas that a table had before, oldest first."""
+        return known.earlier_of(self.manifest.tables[name])
 
     def view(self, *, missing_ok: bool) -> rows.Snapshot:
         """What there is to read: `missing_ok` as in :class:`datasov.vault.rows.Snapshot`."""
         live = () if self._live is None else (replace(self._live.entry, closed=True),)
         logs = (*self._logs, *live)
         return rows.Snapshot(
-            self._directory, self._secrets, self.manifest.segments, logs, self._scratch, missing_ok=missing_ok
-        )
+            self._directory, self._secrets, self.manifest.tables, self.manifest.segments, logs, self._scratch,
+            missing_ok=missing_ok,
+        )  # fmt: skip
 
     def commit(
         self,
@@ -167,17 +174,21 @@ class Session:
             except BaseException:
                 self._live = None if fresh else self._live
                 raise
-        live = self._live
+        live, number = self._live, self._next()
         assert live is not None
         try:
-            live.append(self._sequence, [(s.name, self._secrets.domain(s.domain), codes) for s, codes in filled])
+            live.append(number, [(s.name, self._secrets.domain(s.domain), codes) for s, codes in filled])
         except OSError:
             self.end()
             with contextlib.suppress(OSError):
                 self.commit()
             raise
-        self._sequence += 1
+        self._sequence = number + 1
         self.unsealed = True
+
+    def _next(self) -> int:
+        """A sequence number above all before it: the time in microseconds, unless the clock went back."""
+        return max(self._sequence, time.time_ns() // 1000)
 
     def end(self) -> None:
         """Close the live log: the next put starts another."""
@@ -190,7 +201,7 @@ class Session:
         The tables `without` are left behind: nothing of them is read, and their files go too.
         """
         self.end()
-        view, before = self.view(missing_ok=True), self.manifest
+        view, before, number = self.view(missing_ok=True), self.manifest, self._next()
         held = tuple(s for s in view.segments if s.table not in without)
         view = replace(view, segments=held, without=frozenset(without))
         written: list[SegmentEntry] = []
@@ -201,11 +212,11 @@ class Session:
             direct = [
                 entry
                 for schema, codes in large
-                for entry in compact.write_rows(view, schema, codes, self._sequence, self._sequence, written)
+                for entry in compact.write_rows(view, schema, codes, number, number, written, self._secrets.device_id)
             ]
             if not (self._logs or written or new or without):
                 return
-            after = self._sequence + len(large[:1])
+            after = number + 1 if large else self._sequence
             self.commit(tables=new, folded=((*kept, *direct), after), without=without)
         except files.Unsynced:
             raise  # a power failure now may bring back the manifest that names what was written
@@ -234,6 +245,36 @@ class Session:
             self.stuck = True
             raise
         self._secrets = secrets
+
+    def unite(self, other: Session, combine: Combine) -> bool:
+        """Take in what only another device's vault holds, in one commit; whether there was anything.
+
+        Raises:
+            InvalidDataError, StoreError: the two do not fit together. OSError: nothing changed.
+        """
+        if self._logs or self._live is not None:
+            self.fold({}, (), all_small=False)
+        before, theirs = self.manifest, other.manifest
+        entries = {
+            name: merge.united(before.tables.get(name), theirs.tables.get(name))
+            for name in before.tables.keys() | theirs.tables.keys()
+        }
+        state = combine(before.state, theirs.state)
+        written: list[SegmentEntry] = []
+        try:
+            added = merge.missing(self.view(missing_ok=True), other.view(missing_ok=True), entries, written)
+            if not added and entries == before.tables and state == before.state:
+                return False
+            segments = tuple(sorted((*before.segments, *added), key=lambda s: s.first))
+            self.commit(tables=entries, state=state, folded=(segments, max(self._sequence, other._sequence)))
+        except files.Unsynced:
+            raise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove(self._directory / files.SEGMENTS, {entry.id for entry in written})
+            raise
+        self._sequence = self.manifest.sequence
+        return True
 
     def sweep(self) -> None:
         """Remove files that crashes left behind, once the newest manifest is sure to be on the medium."""

@@ -14,14 +14,15 @@ import polars as pl
 
 from datasov.crypto import kdf
 from datasov.errors import DecryptionError, InvalidDataError, StoreError
-from datasov.model.document import canonical
 from datasov.model.schema import Schema
 from datasov.vault import anchor as anchors
-from datasov.vault import codec, derive, erase, files, keys, opening, rows, session
+from datasov.vault import codec, derive, erase, files, keys, manifest, opening, rows, session, tables
 from datasov.vault import format as fmt
 from datasov.vault.anchor import Anchor
+from datasov.vault.check import Checked, Progress, check
 from datasov.vault.device import Device, DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
+from datasov.vault.manifest import TableEntry
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
 """A put above either goes straight into segments; eight bytes are counted for each code."""
@@ -164,14 +165,88 @@ class Vault:
                 for name in columns:
                     schema.column(name)
                 if not set(columns) <= dict(schema.stored).keys():
-                    tables = {name: self._session.schema(name) for name in self._session.manifest.tables}
-                    return derive.with_derived(schema, columns, tables, self._read)
+                    known = {name: self._session.schema(name) for name in self._session.manifest.tables}
+                    return derive.with_derived(schema, columns, known, self._read)
             return self._read(schema, columns)
 
     def tables(self) -> dict[str, Schema]:
         """The tables that the vault knows, by name."""
         with self._reading():
             return {name: self._session.schema(name) for name in self._session.manifest.tables}
+
+    def earlier(self, table: str) -> tuple[Schema, ...]:
+        """The schemas that a table had before its present one, oldest first; none of a table that is not known."""
+        with self._reading():
+            return self._session.earlier(table) if table in self._session.manifest.tables else ()
+
+    def evolve(self, schema: Schema, fill: Mapping[str, object]) -> None:
+        """Let a schema follow the one that the vault knows its table under. No row is written anew.
+
+        Args:
+            fill: what rows put before hold in added columns, by name; null where nothing is given.
+
+        Raises:
+            InvalidDataError: no such table, or the schema cannot follow: the column, and what to do.
+            StoreError: nothing changed.
+        """
+        with self._writing("the schema was not changed"):
+            known = self._session.manifest.tables.get(schema.name)
+            entry = tables.followed(known, schema, fill)
+            if entry != known:
+                self._session.commit(tables={schema.name: entry})
+
+    def enrol(
+        self,
+        path: str | Path,
+        *,
+        passphrase: str | None = None,
+        device_key: bytes | None = None,
+        device_secret: bytes | None = None,
+        recovery_key: str | None = None,
+    ) -> None:
+        """Make this vault once more at a new path, for another device, which opens it by what is given here.
+
+        Both put rows from then on, and :meth:`merge` brings them together; slots, keys and anchors are each one's own.
+        A mere copy of the folder is the same device twice: its rows could not be told apart. To have the other device
+        keep its key, open the new vault there and call `keys.enrol`.
+
+        Raises:
+            StoreError: the path exists, or cannot be written; nothing is left there.
+        """
+        with self._writing("the other device's vault was not made"):
+            opening.enrol(
+                self._session, Path(path), passphrase=passphrase, device_key=device_key, device_secret=device_secret,
+                recovery_key=recovery_key, guardian=None,
+            )  # fmt: skip
+
+    def merge(self, other: Vault, combine: session.Combine) -> bool:
+        """Take in what only the other device's vault holds. The other one is read, and stays as it is.
+
+        Rows are told apart by the device that put them and their place among its rows, so that to merge again changes
+        nothing. They stand by device: first the one whose first row in the table is oldest. Of an attribute table the
+        row put last stands, by the devices' clocks. Of two schemas of a table the one that follows the other stands.
+
+        Args:
+            combine: the small values of this vault and of the other one, as they shall be here.
+
+        Raises:
+            InvalidDataError: no vault of this resident, no other device, or schemas of which none follows the other.
+            StoreError: rows that cannot be brought together, one of the two is open for reading, or no room.
+        """
+        if not isinstance(other, Vault) or not self._same_resident(other):
+            raise InvalidDataError("that is no vault of the same resident: export it, and import that")
+        if other._secrets.device_id == self._secrets.device_id:
+            raise InvalidDataError("both are the vault of one device: make one for the other device with enrol")
+        first, second = sorted((self, other), key=lambda vault: vault._secrets.device_id)
+        what = "the vaults were not merged"
+        with first._writing(what), second._writing(what):
+            self._session.settle()
+            other._session.settle()
+            return self._session.unite(other._session, combine)
+
+    def _same_resident(self, other: Vault) -> bool:
+        """The id stands in the clear in every file, so that it alone shows nothing."""
+        return self.id == other.id and kdf.same(self._secrets.identity_seed, other._secrets.identity_seed)
 
     def derive(self, info: bytes) -> bytes:
         """32 bytes from the vault's identity seed (HKDF-SHA-256, RFC 5869): the same for the same info, for ever."""
@@ -182,6 +257,11 @@ class Vault:
         """A small value that was kept under a name, or None."""
         with self._reading():
             return self._session.manifest.state.get(name)
+
+    def states(self) -> dict[str, bytes]:
+        """All small values that are kept, by name."""
+        with self._reading():
+            return dict(self._session.manifest.state)
 
     def set_state(self, values: Mapping[str, bytes | None]) -> None:
         """Keep small values under their names, all at once and durably; None forgets one.
@@ -198,6 +278,25 @@ class Vault:
             kept = {name: value for name, value in {**before, **values}.items() if value is not None}
             if kept != before:
                 self._session.commit(state=kept)
+
+    def check(self, progress: Progress | None = None) -> list[Checked]:
+        """Read every file of the vault as it stands on the medium, and verify every byte; a finding for each.
+
+        Args:
+            progress: called with the number of files read so far, and that of all.
+
+        Raises:
+            DecryptionError: the manifest or the one before it is damaged or stale. (VAULT was verified when it opened.)
+        """
+        with self._reading():
+            found = session.load(self._directory, self._secrets)
+            counters = [n for n in (found.counter - 1, found.counter) if n]
+            done = [
+                Checked(f"{files.MANIFESTS}/{n}", manifest.path(self._directory, n).stat().st_size, 0) for n in counters
+            ]
+            header = (self._directory / files.HEADER).stat().st_size
+            view = self._session.view(missing_ok=True)
+            return [Checked(files.HEADER, header, 0), *done, *check(view, progress or (lambda *_: None))]
 
     def compact(self) -> None:
         """Fold the logs into segments, merge small segments, and remove what crashes left behind.
@@ -330,19 +429,20 @@ class Vault:
         except FileNotFoundError:
             raise fmt.damaged() from None
 
-    def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, tuple[bytes, bytes]]:
+    def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, TableEntry]:
         """The tables that the vault does not know yet, once every frame fits its schema."""
-        new: dict[str, tuple[bytes, bytes]] = {}
+        new: dict[str, TableEntry] = {}
         single = set[str]()
         for schema, codes in listed:
             codec.check(schema, codes)
             known = self._session.manifest.tables.get(schema.name) or new.get(schema.name)
-            if known is not None and known[0] != schema.digest:
+            if known is not None and known.digest != schema.digest:
                 raise InvalidDataError(
-                    f"the vault knows table {schema.name!r} under another schema: use that one, or another name"
+                    f"the vault knows table {schema.name!r} under another schema: use that one, let this one follow it"
+                    " with evolve, or use another name"
                 )
             if known is None:
-                new[schema.name] = (schema.digest, canonical(schema.document()))
+                new[schema.name] = tables.entry_of(schema)
             if schema.kind == "attributes" and codes.height:
                 if schema.name in single:
                     raise InvalidDataError(f"table {schema.name!r} holds one row a resident: put the newest row alone")

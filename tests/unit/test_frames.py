@@ -141,6 +141,35 @@ def test_numbers_that_look_odd_and_fit(column, values, codes):
     assert frames.encode(S, rows)[column].to_list() == codes
 
 
+NEAR = st.one_of(
+    st.from_regex(r"-?[0-9]{1,4}(\.[0-9]{0,3})?", fullmatch=True),
+    st.from_regex(r"(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{6}[+-][0-2][0-9]:[0-6][0-9]",
+                  fullmatch=True),
+    st.sampled_from([
+        "-0", "-0.05", "00.1", ".5", "5.", "+1", "1e2", " 1", "1_0", "", "٣", "9" * 30, "1\n",
+        "2027-01-01T00:00:00.000000Z", "2027-01-01T00:00:60.000000+00:00", "2027-01-01T00:00:00.000000+00:00\n",
+    ]),
+)  # fmt: skip
+
+
+@given(st.lists(st.none() | NEAR, max_size=3), st.sampled_from(["num", "dec", "at"]))
+def test_texts_read_all_at_once_are_read_as_one_by_one(texts, column):
+    columns = {
+        "num": ds.Integer(-5000, 5000, nullable=True), "dec": ds.Decimal(-5000, 5000, scale=2, nullable=True),
+        "at": ds.Timestamp("1900-01-01", "2100-01-01", zone="UTC", nullable=True),
+    }  # fmt: skip
+    schema = ds.Schema("t", domain="energy", columns={column: columns[column]})
+
+    def outcome(data):
+        try:
+            return frames.encode(schema, data)[column].to_list()
+        except InvalidDataError as why:
+            return why.row, why.column
+
+    single = [None if t == "" and column != "at" else t for t in texts]
+    assert outcome(pl.DataFrame({column: pl.Series(texts, dtype=pl.String)})) == outcome([{column: t} for t in single])
+
+
 @pytest.mark.parametrize("data", [None, 7, {"cat": "a"}, "none.csv", "tests", b"x", [7], [None], [[1]], iter([GOOD])])
 def test_what_is_no_rows_is_refused(data):
     with pytest.raises(InvalidDataError):

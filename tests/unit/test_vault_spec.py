@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from datasov.model import frames
+from datasov.model.columns import Boolean, Category, Integer
+from datasov.model.schema import Schema
+from datasov.portability import notes
 from datasov.vault import Guardian, Vault, new_recovery_key
 from tests import vaults, xwing
 from tests.vaults import KEY, PERSON, TRIPS, person, trips
@@ -105,6 +110,19 @@ class SecondReader:
             found += [(sequence, frame) for sequence, name, frame in self._log(log) if name == table]
         return pl.concat([frame for _, frame in sorted(found, key=lambda item: item[0])])
 
+    def present(self, table: str) -> list[tuple[Any, ...]]:
+        """Rows under the present schema, of every device: sections 4.1 and 6."""
+        (found,) = (t for t in self.manifest[5] if t[0] == table)
+        assert hashlib.sha256(found[2]).digest() == found[1]
+        names = [name for name, _ in json.loads(found[2])["columns"]]
+        filled = found[4] if len(found) > 3 else {}
+        pieces = [(e[4], e[5], self._segment(e)) for e in self.manifest[6] if e[1] == table]
+        for log in self.manifest[7]:
+            pieces += [(self.body[3], sequence, frame) for sequence, name, frame in self._log(log) if name == table]
+        began = {device: min(first for d, first, _ in pieces if d == device) for device, _, _ in pieces}
+        pieces.sort(key=lambda p: (began[p[0]], p[0], p[1]))
+        return [tuple(r.get(n, filled.get(n)) for n in names) for _, _, f in pieces for r in f.iter_rows(named=True)]
+
     def _segment(self, entry: list[Any]) -> pl.DataFrame:
         data = (self.path / "seg" / entry[0].hex()).read_bytes()
         head, at, plain, tags, chunk = data[:118], 118, b"", [], 0
@@ -186,3 +204,37 @@ def test_a_second_reader_opens_every_kind_of_slot_before_and_after_keys_were_cha
             if lost:
                 vault.keys.remove(*lost)
     assert (reader.body[7][0], len(reader.body[2])) == (reader.manifest_number - 1, 1)
+
+
+def test_a_second_reader_reads_schemas_that_followed_and_rows_of_two_devices(tmp_path: Path) -> None:
+    columns = {"mode": Category(["bus", "rail"]), "km": Integer(-9, 500, nullable=True), "b": Boolean(nullable=True)}
+    later = Schema("trips", domain="mobility", columns=columns)
+
+    def more(km: int) -> pl.DataFrame:
+        return frames.encode(later, [{"mode": "bus", "km": km, "b": True}])
+
+    with Vault.create(tmp_path / "a", device_key=KEY) as a:
+        a.put([(TRIPS, trips(1, None))])
+        a.enrol(tmp_path / "b", device_key=KEY)
+        a.put([(TRIPS, trips(2))])
+        a.evolve(later, {"mode": "rail"})
+        a.put([(later, more(300))])
+        with Vault.open(tmp_path / "b", device_key=KEY) as b:
+            b.put([(TRIPS, trips(3))])
+            b.merge(a, notes.combined)
+            b.put([(later, more(4))])
+            expected = b.scan("trips").rows()
+        mine = a.scan("trips").rows()
+    assert SecondReader(tmp_path / "a", KEY, 2).present("trips") == mine == expected[:4]
+    old = [(1, km, None) for km in (1, None, 2)]
+    assert expected == [*old, (0, 300, 1), (1, 3, None), (0, 4, 1)]
+    assert SecondReader(tmp_path / "b", KEY, 2).present("trips") == expected
+    ids = [{name: id_ for name, id_, *_ in SecondReader(tmp_path / d, KEY, 2).body[6]} for d in "ab"]
+    assert ids[0] == ids[1]
+    with Vault.open(tmp_path / "b", device_key=KEY) as b:
+        b.compact()
+        b.erase_domain("energy", device_key=bytes(32))
+    reader = SecondReader(tmp_path / "b", bytes(32), 2)
+    assert reader.present("trips") == expected
+    erased = hashlib.sha256(_context("erased", ids[0].pop("energy"))).digest()[:16]
+    assert {name: id_ for name, id_, *_ in reader.body[6]} == {**ids[0], "energy": erased}

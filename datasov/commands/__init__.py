@@ -1,0 +1,1 @@
+"""What `datasov` does, command by command; the entry point is datasov.cli."""

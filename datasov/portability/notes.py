@@ -1,0 +1,145 @@
+"""What a resident holds beside their rows, as documents: consents, the account of losses, checkpoints of logs.
+
+The signing identity is not among them: consents of an export can be read and counted elsewhere, and used only in the
+vault that signed them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datasov.authority import held, token
+from datasov.authority.held import Record, granted
+from datasov.errors import DatasovError, ProofError, VerificationError
+from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
+
+ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Consents with their salts, the limit for life, and the checkpoints last seen, by the names of their notes."""
+
+    records: tuple[Record, ...] = ()
+    lifetime: Loss | None = None
+    checkpoints: Mapping[str, bytes] | None = None
+
+
+def documents(notes: Notes) -> dict[str, object]:
+    """A document for each kind of note."""
+    return {
+        ACCOUNT: {
+            "lifetime": None if notes.lifetime is None else _loss(notes.lifetime),
+            "granted": _loss(granted(notes.records)),
+        },
+        CONSENTS: [_consent(record) for record in notes.records],
+        CHECKPOINTS: {name: note.decode() for name, note in (notes.checkpoints or {}).items()},
+    }
+
+
+def read(found: Mapping[str, Any]) -> Notes:
+    """The notes of an export; what is granted in them counts, and none of its consents can be used here.
+
+    Raises:
+        VerificationError: a document is none that :func:`documents` gives.
+    """
+    try:
+        records = tuple(_record(item) for item in found[CONSENTS])
+        limit = found[ACCOUNT]["lifetime"]
+        lifetime = None if limit is None else _read_loss(limit)
+        checkpoints = {name: note.encode() for name, note in found[CHECKPOINTS].items()}
+    except (DatasovError, KeyError, TypeError, ValueError, AttributeError):
+        raise VerificationError("the notes of the export cannot be read: export again, or upgrade datasov") from None
+    notes = Notes(records, lifetime, checkpoints)
+    if documents(notes) != found or not all(name.startswith("log/") for name in checkpoints):
+        raise VerificationError("the notes of the export do not agree with each other: export again")
+    return notes
+
+
+def spent(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Records as a vault keeps those of another one: they count, and cannot be contributed under."""
+    return tuple(replace(record, revoked=True) for record in records)
+
+
+def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The notes of two devices of one resident, to the safe side: every consent counts, the smaller limit holds.
+
+    A consent that was revoked on either is revoked. Of two checkpoints of a log the larger is kept, and of two numbers
+    of contributions. Notes that this release does not know stay on their device.
+
+    Raises:
+        ProofError: a log showed two trees of one size, one to each device.
+    """
+    kept: dict[bytes, Record] = {}
+    for record in (*held.unpack(mine.get(held.CONSENTS)), *held.unpack(theirs.get(held.CONSENTS))):
+        known = kept.setdefault(record.consent.digest, record)
+        kept[record.consent.digest] = replace(known, revoked=known.revoked or record.revoked)
+    found = dict(mine)
+    if kept:
+        found[held.CONSENTS] = held.pack(
+            sorted(kept.values(), key=lambda r: (r.consent.claims.issued, r.consent.digest))
+        )
+    limit = smaller(*(held.unpack_limit(notes.get(held.LIFETIME)) for notes in (mine, theirs)))
+    if limit is not None:
+        found[held.LIFETIME] = held.pack_limit(limit)
+    sequences = [notes[held.SEQUENCE] for notes in (mine, theirs) if held.SEQUENCE in notes]
+    if sequences:
+        found[held.SEQUENCE] = max(sequences)
+    for name, note in theirs.items():
+        if name.startswith(held.LOG):
+            found[name] = _longer(mine.get(name, note), note)
+        elif name.startswith(held.NUMBER):
+            found[name] = max(mine.get(name, note), note)
+    return found
+
+
+def _longer(mine: bytes, theirs: bytes) -> bytes:
+    """The checkpoint of more leaves. Both were verified when they were kept."""
+    sizes = [(int(lines[1]), lines[2]) for lines in (note.split(b"\n", 3) for note in (mine, theirs))]
+    if sizes[0][0] == sizes[1][0] and sizes[0][1] != sizes[1][1]:
+        raise ProofError("a log showed another tree to each device: keep both vaults as evidence, and ask the city")
+    return mine if sizes[0][0] >= sizes[1][0] else theirs
+
+
+def smaller(a: Loss | None, b: Loss | None) -> Loss | None:
+    """The limit that holds where both do; None is no limit."""
+    if a is None or b is None:
+        return a if b is None else b
+    return Loss(min(a.nano, b.nano), delta=min(a.delta, b.delta))
+
+
+def _loss(loss: Loss) -> dict[str, object]:
+    return {"measure": loss.measure, "nano": loss.nano, "delta": str(loss.delta)}
+
+
+def _read_loss(doc: Mapping[str, Any]) -> Loss:
+    nano, delta = doc["nano"], int(doc["delta"])
+    if type(nano) is not int or not 0 <= nano <= MAX_NANO or not 0 <= delta <= MAX_DELTA:
+        raise ValueError
+    return Loss(nano, delta=delta)
+
+
+def _consent(record: Record) -> dict[str, object]:
+    """A consent in words, and what it is made of."""
+    claims = record.consent.claims
+    return {
+        "city": claims.audience, "purpose": claims.purpose, "domain": record.domain, "revoked": record.revoked,
+        "issued": _time(claims.issued), "expires": _time(claims.expires), "loss": _loss(claims.loss),
+        "tables": [
+            {"name": c.table, "schema": c.schema_digest.hex(), "columns": list(c.columns)} for c in claims.coverage
+        ],
+        "token": record.consent.token.hex(), "salt": record.salt.hex(),
+    }  # fmt: skip
+
+
+def _record(doc: Mapping[str, Any]) -> Record:
+    if type(doc["revoked"]) is not bool or type(doc["domain"]) is not str:
+        raise ValueError
+    return Record(token.read(bytes.fromhex(doc["token"])), bytes.fromhex(doc["salt"]), doc["domain"], doc["revoked"])
+
+
+def _time(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
