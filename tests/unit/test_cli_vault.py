@@ -104,6 +104,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode() + b"\n")
 
+    def interrupt(self) -> None:
+        """Ctrl-C, and again where one came just before the command began to wait, as anybody would press it."""
+        for _ in range(6):
+            os.write(self.master, b"\x03")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+                return
+
     def echoes(self) -> bool:
         return bool(termios.tcgetattr(self.master)[3] & termios.ECHO)
 
@@ -170,7 +178,7 @@ def test_a_passphrase_is_typed_unseen_and_a_wrong_one_is_one_clear_line(typed: P
     terminal = Terminal("check", "v")
     terminal.until("Passphrase of v: ")
     _silent(terminal)
-    os.write(terminal.master, b"\x03")
+    terminal.interrupt()
     shown, code = terminal.end()
     assert code == 130
     assert "Traceback" not in shown
@@ -193,7 +201,7 @@ def test_two_that_differ_make_no_vault(place: Path) -> None:
 def test_erasing_asks_for_the_name(filled: Run, place: Path) -> None:
     terminal = Terminal("erase", "v")
     terminal.until("to erase it: ")
-    os.write(terminal.master, b"\x03")
+    terminal.interrupt()
     assert terminal.end()[1] == 130
     for name, code in (("w", 1), ("", 1), ("v", 0)):
         terminal = Terminal("erase", "v")
