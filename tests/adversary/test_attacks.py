@@ -209,11 +209,11 @@ def test_no_attack_guesses_better_than_chance_and_the_bound(tmp_path, clock, mon
         assert all(stats.binom.sf(right[:, member].sum() - 1, GROUPS, most) < 1e-4 for member in range(3))
 
 
-def uncharged(self, reservation, account, shares, caps, fence):
+def uncharged(self, reservation, account, shares, caps, fence, beside=None):
     """Planted: everybody takes part in everything."""
-    at = self._store.length("accounts/" + account)
+    at = self.store.length("accounts/" + account)
     body = ledger.pack(reservation.identifier, reservation.loss.nano, 0, shares)
-    self._store.append({"accounts/" + account: (at, [body])})
+    self.store.append({"accounts/" + account: (at, [body])})
     return np.ones(len(shares), dtype=np.bool_)
 
 
