@@ -7,6 +7,8 @@ clipped. The raw side is `group_by(key).agg(len, sum)` over the same codes (u16,
 - `charged_ratio`: the whole release: each resident's own account charged durably too, output and leaf committed.
 - `where_ratio`: as the first, with a `where` on another column and the bounds applied to the rows that pass it;
   `where_charged_ratio`: the whole release of that.
+- `spent_ratio`: the whole release where the first thousandth of the residents is spent, against one where nobody is,
+  in turns: what a spent neighbour shows in latency is how far this is from 1.
 - `cold_ratio`: the sealed pool read from files (checked, decrypted, into frames), against the same rows with their
   ranks read from plain Parquet (zstd-1); `cold_data_ratio`: against Parquet of the data columns alone.
 - `admission_s_per_10m`: seconds of indexing 10M contributed rows, signatures and decryption aside.
@@ -91,6 +93,10 @@ class _Pool:
         self._begins = np.full(residents, now - 1000, dtype=np.int64)
         self._ends = np.full(residents, now + 10**8, dtype=np.int64)
         self._caps = np.full((2, residents), 10**12, dtype=np.int64)
+
+    def spend(self, share: float) -> None:
+        """Leave the first of the residents without a cap."""
+        self._caps[:, : max(1, int(share * self._caps.shape[1]))] = 0
 
     def snapshot(self, request: Request) -> Snapshot:
         now = int(time.time()) + 0 * request.epoch
@@ -192,6 +198,15 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
         where = QUERY.where(ds.col("mode").is_in(["bus", "rail"]))
         _, _, where_ratio = alternating(lambda: answered(where), raw, RUNS)
         _, _, where_charged_ratio = alternating(lambda: released(where), raw, RUNS)
+        nearly = _Pool(held, sum(s.residents for s in held))
+        nearly.spend(0.001)
+
+        def released_where_some_are_spent() -> None:
+            monitor.release(
+                request(QUERY), authorise=lambda _: None, ledger=ledger, pool=nearly, engine=engine, record=_record
+            )
+
+        _, _, spent_ratio = alternating(released_where_some_are_spent, lambda: released(QUERY), 2 * RUNS)
         store.close()
         cold_ratio, cold_data_ratio = cold(held, Path(folder))
     return {
@@ -204,6 +219,7 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
         "charged_ratio": round(charged_ratio, 3),
         "where_ratio": round(where_ratio, 3),
         "where_charged_ratio": round(where_charged_ratio, 3),
+        "spent_ratio": round(spent_ratio, 3),
         "cold_ratio": round(cold_ratio, 3),
         "cold_data_ratio": round(cold_data_ratio, 3),
         "peak_bytes": peak * 1024,
