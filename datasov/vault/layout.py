@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from datasov.errors import StoreError
@@ -13,11 +13,12 @@ from datasov.vault import files, keys, manifest
 
 def create(
     directory: Path, header: bytes, secrets: keys.Secrets, first: manifest.Manifest, *,
-    source: Path | None = None, before: Callable[[], None] = lambda: None,
+    segments: Iterable[tuple[bytes, bytes]] = (), before: Callable[[], None] = lambda: None,
 ) -> tuple[manifest.Manifest, files.WriterLock]:  # fmt: skip
-    """A new directory with a first manifest, and the segments that it names as copies of those of another vault.
+    """A new directory with a first manifest, and the segments that it names: moved here from elsewhere as they are.
 
     Args:
+        segments: id and bytes of each.
         before: called once the directory is there, and before anything in it.
 
     Raises:
@@ -32,9 +33,8 @@ def create(
             os.mkdir(directory / name, 0o700)
         lock = files.WriterLock(directory)
         before()
-        if source is not None:
-            for place in (Path(files.SEGMENTS) / entry.id.hex() for entry in first.segments):
-                files.create(directory / place, (source / place).read_bytes())
+        for segment, data in segments:
+            files.create(directory / files.SEGMENTS / segment.hex(), data)
         committed = manifest.commit(directory, secrets, first)
         files.create(directory / files.HEADER, header)
         files.sync_directory(directory.parent)

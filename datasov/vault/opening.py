@@ -67,7 +67,8 @@ def enrol(opened: Session, directory: Path, **given: Unpack[Given]) -> None:
     opened.settle()
     opened.fold({}, (), all_small=False)
     first = replace(opened.manifest, counter=1, previous=bytes(32), anchors=(), doomed=frozenset())
-    layout.create(directory, header, secrets, first, source=opened.directory)[1].release()
+    held = ((e.id, (opened.directory / files.SEGMENTS / e.id.hex()).read_bytes()) for e in first.segments)
+    layout.create(directory, header, secrets, first, segments=held)[1].release()
 
 
 def unlock(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datasov.errors import InvalidDataError, StoreError
-from datasov.vault import files, keys, manifest, segment
+from datasov.errors import InvalidDataError
+from datasov.vault import keys, layout, segment
 from datasov.vault.manifest import Manifest, SegmentEntry
 from datasov.vault.pack import SLIP, TENANT_FIELDS, Builder, Pack, Segment
 from datasov.vault.session import Tables
@@ -123,26 +121,14 @@ class Tenants:
             StoreError: the path exists.
             DecryptionError: bytes of the tenant's are damaged, or another's. OSError: they cannot be written.
         """
-        secrets, moved = self.secrets(number), list[SegmentEntry]()
-        try:
-            os.mkdir(directory, 0o700)
-        except FileExistsError:
-            raise StoreError("the path exists already: choose another path") from None
-        try:
-            for name in (files.MANIFESTS, files.SEGMENTS, files.LOGS):
-                os.mkdir(directory / name, 0o700)
-            for turn, (table, e, data) in enumerate(self.held(number)):
-                segment.unseal(secrets.vault_id, e.id, secrets.domain_at(e.domain_id, e.epoch), data)
-                files.create(directory / files.SEGMENTS / e.id.hex(), data)
-                moved.append(SegmentEntry(
-                    e.id, table, e.domain_id, e.epoch, secrets.device_id, turn, turn, e.rows, e.codec, e.payload,
-                    e.size, segment.digest(data),
-                ))  # fmt: skip
-            known = {entry.table: tables[entry.table] for entry in moved}
-            first = Manifest(1, sequence=len(moved), tables=known, segments=tuple(moved))
-            manifest.commit(directory, secrets, first)
-            files.create(directory / files.HEADER, self.header(number))
-            files.sync_directory(directory.parent)
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+        secrets, moved, sealed = self.secrets(number), list[SegmentEntry](), list[tuple[bytes, bytes]]()
+        for turn, (table, e, data) in enumerate(self.held(number)):
+            segment.unseal(secrets.vault_id, e.id, secrets.domain_at(e.domain_id, e.epoch), data)
+            sealed.append((e.id, data))
+            moved.append(SegmentEntry(
+                e.id, table, e.domain_id, e.epoch, secrets.device_id, turn, turn, e.rows, e.codec, e.payload,
+                e.size, segment.digest(data),
+            ))  # fmt: skip
+        known = {entry.table: tables[entry.table] for entry in moved}
+        first = Manifest(1, sequence=len(moved), tables=known, segments=tuple(moved))
+        layout.create(directory, self.header(number), secrets, first, segments=sealed)[1].release()
