@@ -15,6 +15,7 @@ import pytest
 
 import datasov as ds
 from tests.adversary.asking import LOSS, ask, question
+from tests.adversary.points import at_every_point
 from tests.audit import audit
 from tests.helpers import NOW, PURPOSE, enrol
 from tests.paths import ROOT
@@ -68,25 +69,13 @@ def test_four_cities_killed_at_random_under_eight_threads_fifty_times_each(tmp_p
 
 @pytest.mark.parametrize("what", ["append", "fsync", "replace"])
 def test_a_city_that_dies_between_every_two_steps(tmp_path, what):
-    path = found(tmp_path, ds.zcdp(rho="0.05"))
-    names = [path, path.with_name(path.name + ".key"), path.with_name(path.name + ".anchor")]
-    outcomes = []
-    for number in range(30):
-        for when in ("before", "after"):
-            folder = tmp_path / f"{number}-{when}"
-            folder.mkdir()
-            for name in names:
-                (shutil.copytree if name.is_dir() else shutil.copy)(name, folder / name.name)
-            copy = folder / path.name
-            output, errors = (process := child("crash", copy, f"{what}:{number}:{when}")).communicate()
-            assert process.returncode in (0, 9), errors
-            check_after(copy, output.strip())
-            outcomes.append(process.returncode)
-            shutil.rmtree(folder)
-        if outcomes[-1] == 0:
-            break
-    assert outcomes[0] == 9, "the point was never reached"
-    assert outcomes[-1] == 0, "there are more points than were tried"
+    def run(copy: Path, point: str) -> int:
+        output, errors = (process := child("crash", copy, f"{what}:{point}")).communicate()
+        assert process.returncode in (0, 9), errors
+        check_after(copy, output.strip())
+        return process.returncode
+
+    at_every_point(found(tmp_path, ds.zcdp(rho="0.05")), 30, run)
 
 
 def check_after(path: Path, printed: str) -> None:

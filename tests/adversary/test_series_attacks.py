@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +15,7 @@ import datasov as ds
 from datasov.kernel.series import _counted, compile_series
 from datasov.model.plan import Request
 from tests.adversary.following import COUNTED, LOSS, SERIES, follow, found, now
+from tests.adversary.points import at_every_point
 from tests.adversary.test_races import in_threads
 from tests.helpers import PURPOSE
 from tests.paths import ROOT
@@ -38,35 +39,24 @@ def check(city: ds.City) -> None:
 
 @pytest.mark.parametrize("what", ["append", "fsync", "replace"])
 def test_a_series_that_dies_between_every_two_steps(tmp_path, what):
-    path = found(tmp_path)
-    names = [path, path.with_name(path.name + ".key"), path.with_name(path.name + ".anchor")]
-    outcomes = []
-    for number in range(40):
-        for when in ("before", "after"):
-            folder = tmp_path / f"{number}-{when}"
-            folder.mkdir()
-            for name in names:
-                (shutil.copytree if name.is_dir() else shutil.copy)(name, folder / name.name)
-            run = subprocess.run(
-                [sys.executable, "-m", "tests.adversary.following", str(folder / path.name), f"{what}:{number}:{when}"],
-                cwd=ROOT, capture_output=True, text=True, env={**os.environ, "POLARS_MAX_THREADS": "1"},
-            )  # fmt: skip
-            assert run.returncode in (0, 9), run.stderr
-            with ds.City.open(folder / path.name, clock=now) as city:
-                reserved = round((city.budget.nano - city.remaining.nano) / LOSS.nano)
-                answer = follow(city)
-                assert not run.stdout or run.stdout.strip() == answer
-                assert follow(city) == answer
-                check(city)
-                again = round((city.budget.nano - city.remaining.nano) / LOSS.nano)
-                assert again in (1, 2)
-                assert again >= reserved
-            outcomes.append(run.returncode)
-            shutil.rmtree(folder)
-        if outcomes[-1] == 0:
-            break
-    assert outcomes[0] == 9, "the point was never reached"
-    assert outcomes[-1] == 0, "there are more points than were tried"
+    def run(copy: Path, point: str) -> int:
+        died = subprocess.run(
+            [sys.executable, "-m", "tests.adversary.following", str(copy), f"{what}:{point}"],
+            cwd=ROOT, capture_output=True, text=True, env={**os.environ, "POLARS_MAX_THREADS": "1"},
+        )  # fmt: skip
+        assert died.returncode in (0, 9), died.stderr
+        with ds.City.open(copy, clock=now) as city:
+            reserved = round((city.budget.nano - city.remaining.nano) / LOSS.nano)
+            answer = follow(city)
+            assert not died.stdout or died.stdout.strip() == answer
+            assert follow(city) == answer
+            check(city)
+            again = round((city.budget.nano - city.remaining.nano) / LOSS.nano)
+            assert again in (1, 2)
+            assert again >= reserved
+        return died.returncode
+
+    at_every_point(found(tmp_path), 40, run)
 
 
 def test_threads_and_cities_that_race_have_one_answer(tmp_path):
