@@ -73,6 +73,11 @@ class Claims:
             derived columns read.
         loss: the most that all answers under this purpose may ever cost this resident.
         status: index in the city's status lists, 32 bits, random.
+        processing: where the data may be processed: an ISO 3166 code; empty: within the jurisdiction.
+        special: the covered columns of the special class (要配慮個人情報), as `table.column`, ascending.
+        record: SHA-256 of the human-readable record, 32 bytes, or empty.
+        subject: whose data it is, an Ed25519 key of 32 bytes; empty where the issuer speaks for themselves.
+        parent: identity of the delegation under which the issuer signs, 32 bytes; empty where there is none.
     """
 
     issuer: bytes
@@ -87,6 +92,16 @@ class Claims:
     loss: Loss
     jurisdiction: str
     status: int
+    processing: str = ""
+    special: tuple[str, ...] = ()
+    record: bytes = b""
+    subject: bytes = b""
+    parent: bytes = b""
+
+    @property
+    def account(self) -> bytes:
+        """The key whose account of loss the consent draws on, and which signs contributions: 32 bytes."""
+        return self.subject or self.issuer
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ MAX_BATCH = 65_536
 """Hashes in one batch leaf; :func:`batch_leaves` makes several of more."""
 MAX_LEAF = 4 * 1024 * 1024
 """Bytes in a leaf."""
+MAX_NOTICE = 2 * 1024 * 1024
+"""Bytes in the body of a notice."""
 MAX_QUESTION = 1024 * 1024
 """Bytes in the text of a question."""
 
@@ -32,6 +34,7 @@ Table: TypeAlias = tuple[str, bytes, tuple[str, ...]]
 BatchKind: TypeAlias = Literal["admissions", "revocations"]
 
 _RELEASE, _STEP, _BATCH = "datasov release v1", "datasov step v1", "datasov batch v1"
+_NOTICE = "datasov notice v1"
 _BATCH_KINDS = ("admissions", "revocations")
 
 
@@ -112,6 +115,23 @@ class BatchLeaf:
     hashes: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NoticeLeaf:
+    """A public document that everybody who reads the log must be able to see: a charter, a programme, an erasure.
+
+    Attributes:
+        subject: what kind of document; who reads it must know the kind, the log does not.
+        time: Unix seconds at which it entered.
+        identity: of the document, 32 bytes: what releases and other documents refer to it by.
+        body: the document itself, with its signatures. No personal data.
+    """
+
+    subject: str
+    time: int
+    identity: bytes
+    body: bytes
+
+
 def pad_batch(hashes: Iterable[bytes]) -> tuple[bytes, ...]:
     """The 32-byte hashes and random decoys, ascending, as many as the next multiple of 256 above zero.
 
@@ -135,7 +155,7 @@ def batch_leaves(kind: BatchKind, first_tick: int, last_tick: int, hashes: Itera
     return tuple(BatchLeaf(kind, first_tick, last_tick, part) for part in parts)
 
 
-Leaf: TypeAlias = ReleaseLeaf | StepLeaf | BatchLeaf
+Leaf: TypeAlias = ReleaseLeaf | StepLeaf | BatchLeaf | NoticeLeaf
 
 
 def encode_leaf(leaf: Leaf) -> bytes:
@@ -152,6 +172,8 @@ def encode_leaf(leaf: Leaf) -> bytes:
 def _map(leaf: Leaf) -> dict[int, Any]:
     if isinstance(leaf, StepLeaf):
         return {1: _STEP, 2: leaf.release_id, 3: leaf.step, 4: leaf.time, 5: leaf.result_digest}
+    if isinstance(leaf, NoticeLeaf):
+        return {1: _NOTICE, 2: leaf.subject, 3: leaf.time, 4: leaf.identity, 5: leaf.body}
     return _batch_map(leaf) if isinstance(leaf, BatchLeaf) else _release_map(leaf)
 
 
@@ -186,6 +208,8 @@ def decode_leaf(data: bytes) -> Leaf:
             return _step(value)
         if kind == _BATCH:
             return _batch(value)
+        if kind == _NOTICE:
+            return _notice(value)
     except ProofError:
         raise
     except VerificationError as error:
@@ -236,6 +260,14 @@ def _step(value: object) -> StepLeaf:
     return StepLeaf(
         fields.octets(found[2], 16), fields.integer(found[3], 0, 2**32 - 1),
         fields.integer(found[4], 0, fields.MAX_TIME), fields.octets(found[5], 32),
+    )  # fmt: skip
+
+
+def _notice(value: object) -> NoticeLeaf:
+    found = fields.labelled(value, range(1, 6))
+    return NoticeLeaf(
+        fields.text(found[2], 64), fields.integer(found[3], 0, fields.MAX_TIME),
+        fields.octets(found[4], 32), fields.blob(found[5], MAX_NOTICE),
     )  # fmt: skip
 
 

@@ -17,7 +17,9 @@ from datasov.tlog.leaves import (
     BATCH,
     MAX_BATCH,
     MAX_LEAF,
+    MAX_NOTICE,
     BatchLeaf,
+    NoticeLeaf,
     ReleaseLeaf,
     batch_leaves,
     decode_leaf,
@@ -40,11 +42,12 @@ RELEASE = ReleaseLeaf(
     time=1_790_000_000, result_digest=b"\x05" * 32, release_id=b"\x06" * 16,
 )  # fmt: skip
 BATCH_LEAF = BatchLeaf("admissions", 7, 9, tuple(i.to_bytes(32, "big") for i in range(BATCH)))
+NOTICE = NoticeLeaf("programme", 1_790_000_000, b"\x09" * 32, b"a signed document")
 
 
 @pytest.mark.parametrize(
     "leaf", [RELEASE, replace(RELEASE, programme=b"\x07" * 32, status=b"\x08" * 32), BATCH_LEAF,
-             replace(BATCH_LEAF, kind="revocations")],
+             replace(BATCH_LEAF, kind="revocations"), NOTICE, replace(NOTICE, body=b"")],
 )  # fmt: skip
 def test_a_leaf_comes_back(leaf):
     assert decode_leaf(encode_leaf(leaf)) == leaf
@@ -72,6 +75,18 @@ def test_a_release_tells_its_loss_and_its_question():
 def test_a_release_with_a_wrong_field_is_not_written(change):
     with pytest.raises(ProofError):
         encode_leaf(replace(RELEASE, **change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subject": ""}, {"subject": "x" * 65}, {"subject": "a\n"}, {"time": -1}, {"time": True}, {"identity": b""},
+        {"identity": bytes(33)}, {"body": "text"}, {"body": bytes(MAX_NOTICE + 1)},
+    ],
+)  # fmt: skip
+def test_a_notice_with_a_wrong_field_is_not_written(change):
+    with pytest.raises(ProofError):
+        encode_leaf(replace(NOTICE, **change))
 
 
 @pytest.mark.parametrize(
