@@ -109,7 +109,20 @@ def entries(draw: st.DrawFn) -> bytes:
     return head + b"".join(found) + (b"\xff" if change == "end" else b"")
 
 
-@given(st.one_of(hostile(PAYLOAD), hostile(DELEGATED), hostile(EARLY), entries()))
+@st.composite
+def layouts(draw: st.DrawFn) -> bytes:
+    """The bytes of the usual form with integers of any size in its four bytes, and perhaps one constant byte changed."""
+    parts = list(token._USUAL.unpack_from(PAYLOAD))
+    for at in draw(st.sets(st.sampled_from([3, 5, 7, 11]))):
+        parts[at] = draw(st.sampled_from([0, 23, 24, 255, 256, 2**16 - 1, 2**16, 2**32 - 1]))
+    if draw(st.booleans()):
+        at = draw(st.sampled_from([0, 2, 4, 6, 8, 10, 12]))
+        byte, place = draw(st.integers(0, 255)), draw(st.integers(0, len(parts[at]) - 1))
+        parts[at] = parts[at][:place] + bytes([byte]) + parts[at][place + 1 :]
+    return token._USUAL.pack(*parts) + PAYLOAD[token._USUAL.size :]
+
+
+@given(st.one_of(hostile(PAYLOAD), hostile(DELEGATED), hostile(EARLY), entries(), layouts()))
 @example(PAYLOAD)
 @example(DELEGATED)
 @example(EARLY)
@@ -122,7 +135,7 @@ def test_claims_are_read_as_the_general_reader_does(payload):
 
 
 @given(st.one_of(hostile(CONSENT.token), hostile(PAYLOAD).map(lambda p: cose.sign1(p, KEY, token.KIND)),
-                 entries().map(lambda p: cose.sign1(p, KEY, token.KIND))))  # fmt: skip
+                 st.one_of(entries(), layouts()).map(lambda p: cose.sign1(p, KEY, token.KIND))))  # fmt: skip
 def test_a_token_is_read_where_the_general_way_reads_it(data):
     """Whatever is signed: read by both ways with one result, or refused by both with one kind of error."""
     usual, token._usual = token._usual, lambda _: None
