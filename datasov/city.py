@@ -17,7 +17,7 @@ from datasov.authority.admission import Admission, admit
 from datasov.authority.registry import Registry
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
-from datasov.founding import found
+from datasov.founding import DEFAULT_PLACE, found
 from datasov.kernel import monitor
 from datasov.kernel import series as monitor_series
 from datasov.kernel.ledger import KEY, Ledger
@@ -27,6 +27,7 @@ from datasov.model.consent import CityId, Consent
 from datasov.model.plan import Request
 from datasov.model.preview import Preview, least_loss, preview, preview_series
 from datasov.model.privacy import Loss, Trust, central
+from datasov.model.purposes import Purpose, named
 from datasov.model.query import Query, query_from_document
 from datasov.model.release import Release
 from datasov.model.schema import Schema
@@ -85,8 +86,9 @@ class City:
         path: str | Path,
         *,
         budget: Loss | None = None,
-        purposes: Sequence[str] | None = None,
+        purposes: Sequence[str | Purpose] | None = None,
         trust: Trust | None = None,
+        processing: str | None = None,
         name: str | None = None,
         epoch: int = DAY,
         tick: int = HOUR,
@@ -102,8 +104,10 @@ class City:
         Args:
             path: the city's folder. Its key and its anchor lie beside it, as `PATH.key` and `PATH.anchor`.
             budget: the loss that all answers may ever cost together; fixed when the city is founded.
-            purposes: what may be asked for; fixed then too.
+            purposes: what may be asked for; fixed then too. A name of your own, a term of the Data Privacy Vocabulary
+                like "dpv:ImproveTransportMobility", or a :class:`datasov.Purpose`.
             trust: the trust model; :func:`datasov.central` is the only one so far.
+            processing: where the city processes, an ISO 3166 code like "JP-10"; fixed then too. None: "JP".
             epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
             allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
                 1970); fixed then too. None: all of it. What one period leaves does not add to the next, and the budget
@@ -128,12 +132,13 @@ class City:
             found(
                 path, operator_key, budget, allowance, period, purposes, trust or central(),
                 path.stem if name is None else name, epoch, tick, int(clock()),
+                DEFAULT_PLACE if processing is None else processing,
             )  # fmt: skip
         store, key = place.open_store(path, operator_key)
         try:
             city = cls(path, store, key, clock, engine or threads())
             if not new:
-                city._check_same(budget, purposes, trust, allowance)
+                city._check_same(budget, purposes, trust, allowance, processing)
             city._check_anchor(new or reanchor)
         except BaseException:
             store.close()
@@ -141,16 +146,19 @@ class City:
         return city
 
     def _check_same(
-        self, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust | None, allowance: Loss | None
-    ) -> None:
+        self, budget: Loss | None, purposes: Sequence[str | Purpose] | None, trust: Trust | None,
+        allowance: Loss | None, processing: str | None,
+    ) -> None:  # fmt: skip
         if budget is not None and budget != self.budget:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
         if allowance is not None and allowance != self._ledger.allowance:
             raise StoreError("the city keeps the allowance that it was founded with: open it without naming one")
-        if purposes is not None and sorted(set(purposes)) != list(self.purposes):
+        if purposes is not None and not named(purposes, self._declared):
             raise StoreError("the city keeps the purposes that it was founded with: open it without naming any")
         if trust is not None and trust != self.trust:
             raise StoreError("the city keeps the trust model that it was founded with: open it without naming one")
+        if processing is not None and processing != self.processing:
+            raise StoreError("the city keeps the place that it was founded with: open it without naming one")
 
     def _check_anchor(self, fresh: bool) -> None:
         file = place.anchor_path(self._path)
@@ -169,6 +177,23 @@ class City:
     def purposes(self) -> tuple[str, ...]:
         """The purposes that the city declares."""
         return tuple(self._settings["purposes"])
+
+    @property
+    def _declared(self) -> tuple[Purpose, ...]:
+        described = {d["name"]: Purpose(**d) for d in self._settings.get("purpose_documents", [])}
+        return tuple(described.get(name) or Purpose(name) for name in self.purposes)
+
+    def purpose(self, name: str) -> Purpose:
+        """A declared purpose with what it is called; InvalidQueryError where the city declares none of that name."""
+        for purpose in self._declared:
+            if purpose.name == name:
+                return purpose
+        raise InvalidQueryError("a purpose that this city does not declare: see city.purposes")
+
+    @property
+    def processing(self) -> str:
+        """Where the city processes, an ISO 3166 code: a consent for a place that does not contain it is refused."""
+        return str(self._settings.get("processing", DEFAULT_PLACE))
 
     @property
     def budget(self) -> Loss:
@@ -237,7 +262,7 @@ class City:
             return admit(
                 consent.token if isinstance(consent, Consent) else consent, contribution,
                 city=self.id, key=self._opening, purposes=self.purposes, trusts=(self.trust.name,),
-                now=int(self._clock()),
+                now=int(self._clock()), place=self.processing,
             )  # fmt: skip
         except DatasovError as refused:
             return refused
