@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from datasov.authority import messages
 from datasov.authority.admission import Admission, admit
+from datasov.authority.lists import StatusLists
 from datasov.authority.registry import Registry
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
@@ -33,15 +34,17 @@ from datasov.model.release import Release
 from datasov.model.schema import Schema
 from datasov.model.series import Series, SeriesRelease, series_from_document
 from datasov.model.suggest import Bounds, suggest
+from datasov.pool.asked import Asked
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
+from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
 from datasov.store import anchor, place
 from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
 from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
-from datasov.tlog.ticks import REVOCATION, commitment, publish
+from datasov.tlog.ticks import REVOCATION, commitment
 
 _ADMIT_AT_ONCE = 512
 DAY, HOUR = 86_400, 3_600
@@ -74,8 +77,11 @@ class City:
         self.trust = Trust(self._settings["trust"])
         self.log = Log(lambda after: store.read("log", after), self._key, origin_of(self._key.public))
         self._registry = Registry(store)
+        founded, tick = self._settings["founded"], self._settings["tick"]
+        self._times = Public(founded, tick, self._settings["erase_within"] // 2)
+        self._lists = StatusLists(store, self._registry, self._key, founded, tick)
         self._ledger = Ledger(SealedAccounts(store, key))
-        self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()))
+        self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()), lists=self._lists)
         self._guard = threading.RLock()
         self._anchored: int | None = None
         self._asking: weakref.WeakValueDictionary[bytes, _Asking] = weakref.WeakValueDictionary()
@@ -94,6 +100,7 @@ class City:
         tick: int = HOUR,
         allowance: Loss | None = None,
         period: int = 365 * DAY,
+        erase_within: int = 30 * DAY,
         operator_key: bytes | None = None,
         reanchor: bool = False,
         clock: Callable[[], float] = time.time,
@@ -112,6 +119,8 @@ class City:
             allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
                 1970); fixed then too. None: all of it. What one period leaves does not add to the next, and the budget
                 stays the most that all periods may ever cost together.
+            erase_within: seconds within which the rows of a consent that was revoked, expired or renewed are gone from
+                the pool, as long as somebody asks or calls :meth:`tick` twice in them; fixed then too.
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
@@ -131,7 +140,7 @@ class City:
         if new:
             found(
                 path, operator_key, budget, allowance, period, purposes, trust or central(),
-                path.stem if name is None else name, epoch, tick, int(clock()),
+                path.stem if name is None else name, epoch, tick, erase_within, int(clock()),
                 DEFAULT_PLACE if processing is None else processing,
             )  # fmt: skip
         store, key = place.open_store(path, operator_key)
@@ -287,15 +296,12 @@ class City:
         consent, sent = messages.open_revocation(revocation, self._opening, self.id)
         while True:
             with self._guard, self._registry.lock:
-                partition, event, blob = self._registry.ending(consent)
-                waiting = commitment(REVOCATION, int(self._clock()), sent.commitment)
-                batch = {
-                    partition.stream: (partition.version, [event] if event else []),
-                    "barred": (self._registry.bars, [] if event else [consent.digest]),
-                    "commitments": (self._store.length("commitments"), [waiting]),
-                }
+                now = int(self._clock())
+                ending = self._registry.ending(consent, now)
+                waiting = commitment(REVOCATION, now, sent.commitment)
+                batch = {**ending.streams, "commitments": (self._store.length("commitments"), [waiting])}
                 try:
-                    self._store.append(batch, {blob: None} if blob else {})
+                    self._store.append(batch, ending.blobs)
                 except ConflictError:
                     continue
                 break
@@ -381,10 +387,11 @@ class City:
             return unpack_release(stored)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
+        asked = Asked(self._pool, self._registry, self._lists)
         with asking.lock:
             data = monitor.release(
-                request, authorise=self._authorise, ledger=self._ledger, pool=self._pool, engine=self._engine,
-                record=lambda r, noised: record_release(r, noised, str(self.id), now),
+                request, authorise=self._authorise, ledger=self._ledger, pool=asked, engine=self._engine,
+                record=lambda r, noised: record_release(r, noised, str(self.id), now, asked.status),
             )  # fmt: skip
         self._anchor()
         return unpack_release(data)
@@ -407,11 +414,12 @@ class City:
         request = Request(plan, loss, purpose, self.trust, 0, period=self._period, series=series, time=now)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
+        asked = Asked(self._pool, self._registry, self._lists)
         with asking.lock:
             bodies = monitor_series.follow(
                 request, series, series.over(now), authorise=self._authorise, ledger=self._ledger,
-                pool=self._pool, engine=self._engine,
-                record=lambda noised, step: record_step(request, noised, step, str(self.id), now),
+                pool=asked, engine=self._engine,
+                record=lambda noised, step: record_step(request, noised, step, str(self.id), now, asked.status),
             )  # fmt: skip
         self._anchor()
         return unpack_series(bodies)
@@ -431,7 +439,8 @@ class City:
         self._anchor()
 
     def tick(self) -> None:
-        """Publish the admissions and revocations of the ticks that are over, in padded batches.
+        """Publish the admissions and revocations of the ticks that are over, in padded batches, and the status lists;
+        and twice in `erase_within` erase what is to go from the pool, and tell the log of it.
 
         Questions do this too; a scheduler calls it where nobody asks. Admissions and revocations never do: that a batch
         came just then would tell of them.
@@ -439,12 +448,26 @@ class City:
         while True:
             try:
                 with self._guard:
-                    if not publish(self._store, self._settings["founded"], self._settings["tick"], int(self._clock())):
-                        return
+                    keep(self._store, self._pool, self._lists, self._times, int(self._clock()))
             except ConflictError:
                 continue
             self._anchor()
             return
+
+    def status(self) -> bytes:
+        """The set of status lists in force, whose SHA-256 stands in the leaf of each answer that applied it.
+
+        Its form is in docs/spec/status.md; it is empty until the first tick is over.
+        """
+        return self._lists.document()
+
+    def status_list(self, number: int) -> bytes:
+        """A signed Token Status List: who has the city's id alone can check it, with :mod:`datasov.authority.status`.
+
+        Raises:
+            StoreError: no list of this number (0 to 4095) was published yet.
+        """
+        return self._lists.signed(number)
 
     def close(self) -> None:
         """Close the city's files."""
