@@ -71,7 +71,7 @@ class City:
             raise StoreError("the operator's key is not this city's: bring the right one back")
         store.verify()
         self.trust = Trust(self._settings["trust"])
-        self.log = Log(lambda after: store.read("log", after), self._key, origin_of(self._key.public))
+        self.log = Log(store, self._key, origin_of(self._key.public))
         self._registry = Registry(store)
         self._ledger = Ledger(SealedAccounts(store, key))
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()))
