@@ -32,12 +32,14 @@ class Evidence:
     """Two signed notes of one log, and the hashes that show that the smaller tree is no prefix of the larger one.
 
     Attributes:
-        public: the log's Ed25519 key, 32 bytes. Compare it with the city's id: evidence against another log is none.
+        origin, public: the log's name and its Ed25519 key, 32 bytes. Compare them with the city's id: evidence against
+            another log is none.
         first, second: the notes, that of the smaller tree first.
         path: for different sizes, hashes of the larger tree: a consistency proof with its first hash always named.
             Empty for equal sizes: two roots of one size are the evidence.
     """
 
+    origin: str
     public: bytes
     first: bytes
     second: bytes
@@ -45,8 +47,7 @@ class Evidence:
 
     def verify(self) -> tuple[Checkpoint, Checkpoint]:
         """The two checkpoints; ProofError unless both are signed by the log's key and the fork is shown."""
-        origin = origin_of(self.public)
-        a, b = (open_checkpoint(note, origin, self.public) for note in (self.first, self.second))
+        a, b = (open_checkpoint(note, self.origin, self.public) for note in (self.first, self.second))
         none = ProofError("no evidence of a fork: the two checkpoints can belong to one tree, or nothing is shown")
         if a.size == b.size:
             if self.path or a.root == b.root:
@@ -67,7 +68,7 @@ class Evidence:
 
     def to_bytes(self) -> bytes:
         """The evidence as a text (docs/spec/log.md)."""
-        key = vkey(origin_of(self.public), self.public)
+        key = vkey(self.origin, self.public)
         lines = [_HEAD, f"log {key}", f"first {b64(self.first)}", f"second {b64(self.second)}", *path_lines(self.path)]
         return "\n".join([*lines, ""]).encode()
 
@@ -83,29 +84,30 @@ class Evidence:
             raise malformed
         if not all(line.startswith(word) for line, word in zip(lines[1:4], ("log ", "first ", "second "), strict=True)):
             raise malformed
-        name, public = parse_vkey(lines[1].removeprefix("log "))
-        if name != origin_of(public):
-            raise malformed
+        origin, public = parse_vkey(lines[1].removeprefix("log "))
         first, second = (unb64(line.split(" ", 1)[1]) for line in lines[2:4])
-        return Evidence(public, first, second, read_path(lines[4:-1]))
+        return Evidence(origin, public, first, second, read_path(lines[4:-1]))
 
 
-def compare(a: bytes, b: bytes, public: bytes, log: LogReader | None = None) -> Evidence | None:
+def compare(
+    a: bytes, b: bytes, public: bytes, log: LogReader | None = None, *, origin: str | None = None
+) -> Evidence | None:
     """Two people's checkpoints of one log: None where the larger tree continues the smaller one, evidence where not.
 
     Args:
         a, b: signed notes, in any order.
         public: the log's key, 32 bytes, from the city's id.
         log: any reader of the log that shows the larger of the two trees; not needed for equal sizes.
+        origin: the log's name, where it does not follow from the key.
 
     Raises:
         ProofError: a note is not signed by the log's key; or nothing is shown either way, since the reader is missing
             or does not show the larger checkpoint's tree: ask whoever showed that checkpoint for a reader.
     """
-    origin = origin_of(public)
+    origin = origin_of(public) if origin is None else origin
     old, new = sorted((open_checkpoint(note, origin, public) for note in (a, b)), key=lambda c: c.size)
     if old.size == new.size:
-        return None if old.root == new.root else Evidence(public, old.note, new.note)
+        return None if old.root == new.root else Evidence(origin, public, old.note, new.note)
     if old.size == 0:
         return None
     if log is None:
@@ -115,7 +117,7 @@ def compare(a: bytes, b: bytes, public: bytes, log: LogReader | None = None) -> 
         verify_consistency(old.size, new.size, old.root, new.root, path)
         return None
     except ProofError:
-        found = Evidence(public, old.note, new.note, _named(log, old.size, new.size, path))
+        found = Evidence(origin, public, old.note, new.note, _named(log, old.size, new.size, path))
     try:
         found.verify()
     except ProofError:

@@ -96,7 +96,7 @@ class Hashes:
                 self._last = Tree()
 
     def _keep(self) -> None:
-        """Keep whole tiles; where the store refuses, or another process is first, they stay here until the next time."""
+        """Keep whole tiles; where the store refuses, or another process is first, they stay here until next time."""
         if not self._unkept:
             return
         try:

@@ -40,13 +40,17 @@ class TileLog:
         place: a folder that :meth:`datasov.tlog.log.Log.publish` wrote, or `read(path)`.
         public: the log's key, 32 bytes: take it from the city's id, never from the mirror.
         seen: the note of a checkpoint that was seen before: an older log is refused.
+        origin: the log's name, where it does not follow from the key: of a log whose key was replaced.
     """
 
     __slots__ = ("_lock", "_read", "_view", "origin", "public")
 
-    def __init__(self, place: str | Path | Read, public: bytes, *, seen: bytes | None = None) -> None:
+    def __init__(
+        self, place: str | Path | Read, public: bytes, *, seen: bytes | None = None, origin: str | None = None
+    ) -> None:
         self._read = folder(Path(place)) if isinstance(place, str | Path) else place
-        self.public, self.origin, self._lock = public, origin_of(public), threading.RLock()
+        self.public, self._lock = public, threading.RLock()
+        self.origin = origin_of(public) if origin is None else origin
         self._view: _View | None = None
         if seen is not None:
             self._view = _View(self._read, open_checkpoint(seen, self.origin, public))

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from datasov.errors import ProofError, StoreError
 from datasov.tlog import tiles
-from datasov.tlog.note import MAX_NOTE, Checkpoint, open_checkpoint
+from datasov.tlog.note import MAX_NOTE, Checkpoint, peek_checkpoint
 from datasov.tlog.tiles import TILE
 from datasov.tlog.tree import root_of
 
@@ -25,7 +25,7 @@ class Source(Protocol):
     def node(self, level: int, index: int) -> bytes: ...
 
 
-def publish(source: Source, folder: Path, checkpoint: Checkpoint, origin: str, public: bytes) -> Checkpoint:
+def publish(source: Source, folder: Path, checkpoint: Checkpoint) -> Checkpoint:
     """Write the tiles and bundles that the folder lacks, then its checkpoint; the checkpoint that it has then.
 
     Every file appears whole or not at all, and the checkpoint last: whoever reads it finds all that it commits to. A
@@ -40,17 +40,19 @@ def publish(source: Source, folder: Path, checkpoint: Checkpoint, origin: str, p
         handle = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            return _publish(source, folder, checkpoint, origin, public)
+            return _publish(source, folder, checkpoint)
         finally:
             os.close(handle)
     except OSError as fault:
         raise StoreError(f"{folder.name} cannot be written: check the folder and its free space") from fault
 
 
-def _publish(source: Source, folder: Path, checkpoint: Checkpoint, origin: str, public: bytes) -> Checkpoint:
+def _publish(source: Source, folder: Path, checkpoint: Checkpoint) -> Checkpoint:
     for left in folder.glob(f"{_PART}*"):
         left.unlink()
-    before = _before(folder, origin, public)
+    before = _before(folder)
+    if before is not None and before.origin != checkpoint.origin:
+        raise ProofError("the folder holds another log: name another folder")
     if before is not None and before.size > checkpoint.size:
         raise ProofError("the folder holds a longer log than this one: keep both, this city went back")
     if before is not None and root_of(source.node, before.size) != before.root:
@@ -72,10 +74,11 @@ def _publish(source: Source, folder: Path, checkpoint: Checkpoint, origin: str, 
     return checkpoint
 
 
-def _before(folder: Path, origin: str, public: bytes) -> Checkpoint | None:
+def _before(folder: Path) -> Checkpoint | None:
+    """What the folder's checkpoint says. Its root is compared with this log's own, so that no signature matters."""
     try:
         with open(folder / tiles.CHECKPOINT, "rb") as file:
-            return open_checkpoint(file.read(MAX_NOTE + 1), origin, public)
+            return peek_checkpoint(file.read(MAX_NOTE + 1))
     except FileNotFoundError:
         return None
 

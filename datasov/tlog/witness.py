@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -74,25 +75,27 @@ class Witness:
             raise StoreError(f"{path.name} cannot be made: check the folder and its free space") from fault
         return cls(path, clock=clock)
 
-    def trust(self, log: str) -> None:
+    def trust(self, log: str, *, replace: bool = False) -> None:
         """Know a log, by its verifier key; nothing changes where it is known.
+
+        Args:
+            replace: take this key for a log that is known by another, as the log itself tells. What was cosigned stays.
 
         Raises:
             ProofError: not a verifier key, or another key for an origin that is known.
         """
         origin, public = parse_vkey(log)
         with self._locked():
-            if self._file(origin).exists():
-                if self._state(origin)[0] != public:
-                    raise ProofError("another key for a log that is known: a log keeps its key, or is another log")
-                return
-            _replace(self._file(origin), _state(origin, public, b""))
+            record = self._record(origin) if self._file(origin).exists() else _Record(origin, (), b"")
+            if record.keys and public != record.keys[-1] and not replace:
+                raise ProofError("another key for a log that is known: a log keeps its key, or tells of the new one")
+            if public not in record.keys:
+                _replace(self._file(origin), bytes(_Record(origin, (*record.keys, public), record.note)))
 
     def last(self, origin: str) -> Checkpoint | None:
         """The checkpoint of a log that was cosigned last, None before the first; WitnessError (404) for another log."""
         with self._locked():
-            public, note = self._state(origin)
-        return open_checkpoint(note, origin, public) if note else None
+            return self._record(origin).checkpoint()
 
     def add_checkpoint(self, request: bytes) -> bytes:
         """The body of an `add-checkpoint` request: the body that answers it, a cosignature line.
@@ -104,24 +107,24 @@ class Witness:
         old, proof, note = read_request(request)
         with self._locked():
             origin = _reading(lambda: peek_checkpoint(note).origin)
-            public, before = self._state(origin)
+            record = self._record(origin)
+            public, last = record.keys[-1], record.checkpoint()
             try:
                 new = open_checkpoint(note, origin, public)
             except ProofError:
                 raise WitnessError("the checkpoint is not signed by the log's key: ask the log for it", 403) from None
-            self._check(old, proof, new, open_checkpoint(before, origin, public) if before else None, public)
-            text, _ = split_note(note)
-            line = cosign(text, self.cosigner.name, self._key, self._now(before))
-            signed = _own(note, origin, public) + line.encode()
-            _replace(self._file(origin), _state(origin, public, signed))
-            return line.encode()
+            self._check(old, proof, new, last, public)
+            line = cosign(split_note(note)[0], self.cosigner.name, self._key, self._now(record.note)).encode()
+            kept = _own(note, origin, public) + line
+            _replace(self._file(origin), bytes(_Record(origin, record.keys, kept)))
+            return line
 
     def _check(self, old: int, proof: Sequence[bytes], new: Checkpoint, last: Checkpoint | None, public: bytes) -> None:
         if old > new.size:
             raise WitnessError("the old size is above the checkpoint's: give the size that was cosigned last", 400)
         held = 0 if last is None else last.size
         if last is not None and new.size == held and new.root != last.root:
-            raise self._forked(Evidence(public, last.note, new.note), held)
+            raise self._forked(Evidence(new.origin, public, last.note, new.note), held)
         if old != held:
             raise WitnessError("another size was cosigned last: give the proof from that one", 409, size=held)
         try:
@@ -134,6 +137,10 @@ class Witness:
             raise WitnessError(f"the checkpoint is not shown to continue the last one: {fault}", 422) from None
 
     def _forked(self, evidence: Evidence, held: int) -> WitnessError:
+        try:
+            evidence.verify()
+        except ProofError:  # signed by two keys of the log: for this witness a fork, but not for whoever knows one key
+            return WitnessError("the log signed two trees of one size, under two keys", 409, size=held)
         data = evidence.to_bytes()
         _replace(self._folder / _FORKS / sha256(data).hex()[:32], data)
         return WitnessError(
@@ -151,25 +158,19 @@ class Witness:
             )
         return max(now, last)
 
-    def _state(self, origin: str) -> tuple[bytes, bytes]:
-        """The log's key, and the note that was cosigned last or nothing; both are checked."""
+    def _record(self, origin: str) -> _Record:
+        """What is kept of a log, checked: the log's signature and the witness's own."""
         try:
             data = self._file(origin).read_bytes()
         except FileNotFoundError:
             raise WitnessError("not a log that this witness knows: let it trust the log first", 404) from None
-        head, _, note = data.partition(b"\n\n")
         try:
-            first, key = head.decode("ascii").split("\n")
-            found, public = parse_vkey(key)
-            if first != _HEAD or found != origin:
-                raise ProofError("another log's state")
-            if note:
-                open_checkpoint(note, origin, public)
-                if not cosignatures(note, [self.cosigner]):
-                    raise ProofError("not cosigned by this witness")
+            record = _Record.read(data)
+            if record.origin != origin or (record.checkpoint() and not cosignatures(record.note, [self.cosigner])):
+                raise ProofError("not what this witness cosigned")
         except (ProofError, ValueError):
             raise StoreError("the witness's record of a log is damaged: it cannot cosign that log any more") from None
-        return public, note
+        return record
 
     def _file(self, origin: str) -> Path:
         return self._folder / _LOGS / sha256(origin.encode()).hex()[:32]
@@ -187,16 +188,45 @@ class Witness:
             raise StoreError("the witness's folder cannot be used: check the disk and its free space") from fault
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A log's keys, the present one last, and the note that was cosigned last, or nothing."""
+
+    origin: str
+    keys: tuple[bytes, ...]
+    note: bytes
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The one that was cosigned last; ProofError where none of the log's keys has signed it."""
+        if not self.note:
+            return None
+        for public in reversed(self.keys):
+            try:
+                return open_checkpoint(self.note, self.origin, public)
+            except ProofError:
+                continue
+        raise ProofError("not signed by the log")
+
+    def __bytes__(self) -> bytes:
+        lines = [_HEAD, *(vkey(self.origin, public) for public in self.keys), "", ""]
+        return "\n".join(lines).encode() + self.note
+
+    @staticmethod
+    def read(data: bytes) -> _Record:
+        head, _, note = data.partition(b"\n\n")
+        first, *keys = head.decode("ascii").split("\n")
+        found = [parse_vkey(key) for key in keys]
+        if first != _HEAD or len({origin for origin, _ in found}) != 1:
+            raise ProofError("not a witness's record")
+        return _Record(found[0][0], tuple(public for _, public in found), note)
+
+
 def _own(note: bytes, origin: str, public: bytes) -> bytes:
     """The note with the log's own line alone: what a witness keeps does not grow with what strangers add."""
     text, lines = split_note(note)
     id_ = key_id(origin, public)
     raw = next(raw for name, raw in lines if name == origin and raw[:4] == id_)
     return f"{text}\n{signature_line(origin, id_, raw[4:])}".encode()
-
-
-def _state(origin: str, public: bytes, note: bytes) -> bytes:
-    return f"{_HEAD}\n{vkey(origin, public)}\n\n".encode() + note
 
 
 def _replace(path: Path, data: bytes, mode: int = 0o644) -> None:
