@@ -77,7 +77,7 @@ class Evidence:
         """The evidence of a text from :meth:`to_bytes`, unverified; ProofError where it is none."""
         malformed = ProofError("not evidence of a fork: ask for the text again")
         try:
-            lines = data.decode("ascii").split("\n") if len(data) <= MAX_EVIDENCE else []
+            lines = data.decode().split("\n") if len(data) <= MAX_EVIDENCE else []
         except UnicodeDecodeError:
             raise malformed from None
         if len(lines) < 5 or lines[0] != _HEAD or lines[-1]:

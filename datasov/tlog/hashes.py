@@ -12,7 +12,7 @@ from datasov.tlog.tree import HASH, Tree, leaf_hash
 
 LEAVES, TILES, ROOTS = "log", "log/tiles", "log/roots"
 """Streams: the leaves; of every 256 of them the hashes, joined; and the root of these."""
-_PAGE, _CACHED = 256 * TILE, 64
+_PAGE, _CACHED = 256 * TILE, 256
 
 
 class Store(Protocol):
@@ -78,7 +78,7 @@ class Hashes:
             kept = self._store.read(TILES, index, 1)
             if not kept or len(kept[0]) != TILE * HASH:
                 raise StoreError("a tile of the log is missing: restore the city from a backup")
-            self._looked[index] = Tree(read_tile(kept[0], TILE))
+            self._looked[index] = read_tile(kept[0], TILE)
             if len(self._looked) > _CACHED:
                 self._looked.popitem(last=False)
         self._looked.move_to_end(index)

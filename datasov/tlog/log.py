@@ -140,6 +140,11 @@ class Log:
         with self._lock:
             return consistency_of(self._hashes.node, old, self._grown(new))
 
+    def root(self, size: int) -> bytes:
+        """The root of the first `size` leaves; ProofError where the log is smaller."""
+        with self._lock:
+            return root_of(self._hashes.node, self._grown(size))
+
     def node(self, level: int, index: int) -> bytes:
         """The root over the 2**level leaves from index * 2**level on, for tiles; ProofError where there are fewer."""
         with self._lock:

@@ -26,7 +26,7 @@ from datasov.tlog.tree import (
 
 Read: TypeAlias = Callable[[str], bytes]
 """`read(path)`: the bytes at a path such as `tile/0/000`; an OSError or a LookupError where there are none."""
-_CACHED = 64
+_CACHED = 256
 
 
 class TileLog:
@@ -166,7 +166,7 @@ class _View:
 
     def _tile_file(self, level: int, index: int, width: int) -> Tree:
         data, found = _part(self._read, tiles.tile_folder(level), index, width, HASH)
-        return Tree(tiles.read_tile(data, found)[:width])
+        return tiles.read_tile(data, found, width)
 
     def _bundle_file(self, index: int, width: int) -> list[bytes]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from datasov.errors import ProofError
-from datasov.tlog.tree import HASH
+from datasov.tlog.tree import HASH, Tree
 
 HEIGHT = 8
 """Levels of the tree in a tile."""
@@ -42,11 +42,13 @@ def levels(size: int) -> range:
     return range(-(-size.bit_length() // HEIGHT))
 
 
-def read_tile(data: object, width: int) -> list[bytes]:
-    """The hashes of a tile; ProofError unless there are exactly `width`."""
+def read_tile(data: object, width: int, first: int | None = None) -> Tree:
+    """The tree over the `first` hashes (all where None) of a tile; ProofError unless it has exactly `width`."""
     if type(data) is not bytes or len(data) != width * HASH:
         raise ProofError("a tile of a wrong length: read the log from another place")
-    return [data[at : at + HASH] for at in range(0, len(data), HASH)]
+    tree = Tree()
+    tree.extend_joined(data[: (width if first is None else first) * HASH])
+    return tree
 
 
 def is_wide(leaves: Sequence[bytes]) -> bool:

@@ -55,7 +55,13 @@ class Tree:
         """Add the hashes of leaves, in order; ProofError, and nothing added, where one is of another length."""
         added = list(hashes)
         _check_hashes(added)
-        new, level, sha256 = b"".join(added), 0, hashlib.sha256
+        self.extend_joined(b"".join(added))
+
+    def extend_joined(self, hashes: bytes) -> None:
+        """As :meth:`extend`, of hashes that are joined; ProofError where they are no whole number of hashes."""
+        if len(hashes) % HASH:
+            raise ProofError("a hash that is not 32 bytes: ask the log for the proof again")
+        new, level, sha256 = hashes, 0, hashlib.sha256
         while new:
             if level == len(self._levels):
                 self._levels.append(bytearray())

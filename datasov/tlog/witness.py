@@ -214,7 +214,7 @@ class _Record:
     @staticmethod
     def read(data: bytes) -> _Record:
         head, _, note = data.partition(b"\n\n")
-        first, *keys = head.decode("ascii").split("\n")
+        first, *keys = head.decode().split("\n")
         found = [parse_vkey(key) for key in keys]
         if first != _HEAD or len({origin for origin, _ in found}) != 1:
             raise ProofError("not a witness's record")
