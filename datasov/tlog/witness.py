@@ -92,6 +92,11 @@ class Witness:
             if public not in record.keys:
                 _replace(self._file(origin), bytes(_Record(origin, (*record.keys, public), record.note)))
 
+    def key_of(self, origin: str) -> bytes:
+        """The present key of a log, 32 bytes; WitnessError (404) for one that is not known."""
+        with self._locked():
+            return self._record(origin).keys[-1]
+
     def last(self, origin: str) -> Checkpoint | None:
         """The checkpoint of a log that was cosigned last, None before the first; WitnessError (404) for another log."""
         with self._locked():
