@@ -22,7 +22,7 @@ from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.mirror import TileLog
-from datasov.tlog.note import MAX_NOTE, Checkpoint, origin_of, parse_vkey, peek_checkpoint, vkey
+from datasov.tlog.note import MAX_NOTE, Checkpoint, open_checkpoint, origin_of, parse_vkey, peek_checkpoint, vkey
 from datasov.tlog.publish import publish
 from datasov.tlog.tree import Tree, leaf_hash
 from datasov.tlog.witness import Witness, ask
@@ -145,13 +145,13 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     if file is None or not file.exists():
         return None
     note = _read(file)
+    old = open_checkpoint(note, log.origin, log.public)
+    if old.size > found.size:
+        raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
     evidence = compare(note, found.note, log.public, log, origin=log.origin)
     if evidence is not None:
         _write(kept := file.with_name(file.name + ".fork"), evidence.to_bytes())
         raise ProofError(f"the log forked: {kept} is evidence that anybody can verify")
-    old = peek_checkpoint(note)
-    if old.size > found.size:
-        raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
     return old.size
 
 
@@ -208,18 +208,14 @@ def _witness(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     origin, public = _key(options.key)
-    notes, mirrors = [], dict[int, TileLog]()
-    for path in (options.first, options.second):
-        note = _read(path / tiles.CHECKPOINT if path.is_dir() else path)
-        notes.append(note)
-        if path.is_dir():
-            mirrors[peek_checkpoint(note).size] = TileLog(path, public, origin=origin)
-    reader = mirrors.get(max(peek_checkpoint(note).size for note in notes))
+    a, b = (_read(p / tiles.CHECKPOINT if p.is_dir() else p) for p in (options.first, options.second))
+    larger = options.second if peek_checkpoint(b).size >= peek_checkpoint(a).size else options.first
     if options.log is not None:
         with _log(options.log, options.key) as log:
-            found = compare(*notes, public, log, origin=origin)
+            found = compare(a, b, public, log, origin=origin)
     else:
-        found = compare(*notes, public, reader, origin=origin)
+        reader = TileLog(larger, public, origin=origin) if larger.is_dir() else None
+        found = compare(a, b, public, reader, origin=origin)
     if found is None:
         _say("Both checkpoints belong to one tree.")
         return 0
@@ -239,4 +235,4 @@ def _evidence(options: argparse.Namespace) -> int:
         raise ProofError("evidence against another log: check --key")
     first, second = evidence.verify()
     _say(f"{evidence.origin} forked: it signed trees of {first.size} and {second.size} leaves that are not one.")
-    return 1
+    return 0

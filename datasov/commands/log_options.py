@@ -9,13 +9,13 @@ from typing import Any
 
 Run = Callable[[argparse.Namespace], int]
 
-_ABOUT = """A city's log tells everybody what was released. It can be read, checked and compared without the city's help.
+_ABOUT = """A city's log tells everybody what was released. Anybody can read, check and compare it without the city.
 
 LOG is a folder: a city's own (its key lies beside it), or a mirror that `publish` wrote, of which --key names the city:
 its id, as `print(city.id)` shows it, or the log's verifier key. Take it from your consent or from somebody you trust,
 never from the mirror.
 
-Exit codes: 0 done; 1 refused, failed, or (compare, evidence) the log forked; 2 cannot be run as asked."""
+Exit codes: 0 done; 1 refused, failed, or (compare) the log forked; 2 cannot be run as asked."""
 
 _KEY = "the city's id or the log's verifier key; a city's own folder needs none"
 
