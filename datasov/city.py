@@ -75,7 +75,7 @@ class City:
             raise StoreError("the operator's key is not this city's: bring the right one back")
         store.verify()
         self.trust = Trust(self._settings["trust"])
-        self.log = Log(lambda after: store.read("log", after), self._key, origin_of(self._key.public))
+        self.log = Log(store, self._key, origin_of(self._key.public))
         self._registry = Registry(store)
         founded, tick = self._settings["founded"], self._settings["tick"]
         self._times = Public(founded, tick, self._settings["erase_within"] // 2)

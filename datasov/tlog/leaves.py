@@ -20,8 +20,8 @@ from datasov.wire import cbor, fields
 
 BATCH = 256
 """Hashes in a batch come in multiples of this."""
-MAX_BATCH = 65_536
-"""Hashes in one batch leaf; :func:`batch_leaves` makes several of more."""
+MAX_BATCH = 7 * BATCH
+"""Hashes in one batch leaf, which then fits a bundle of tiles; :func:`batch_leaves` makes several of more."""
 MAX_LEAF = 4 * 1024 * 1024
 """Bytes in a leaf."""
 MAX_NOTICE = 2 * 1024 * 1024
