@@ -183,11 +183,13 @@ class City:
     @property
     def allowance(self) -> Loss:
         """What may still be spent in this period, exactly: at most what is left of the budget."""
-        return self._ledger.remaining(self._period)
+        return self._ledger.remaining([self._allowed])
 
     @property
-    def _period(self) -> int:
-        return int(self._clock()) // int(self._settings["period"])
+    def _allowed(self) -> tuple[str, Loss]:
+        """The purse of the present period."""
+        number = int(self._clock()) // int(self._settings["period"])
+        return f"the allowance of period {number}", self._ledger.allowance
 
     @property
     def epoch(self) -> int:
@@ -347,7 +349,7 @@ class City:
         if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= present:
             raise InvalidQueryError(f"as_of is the number of a data epoch up to the present one, {present}")
         now = int(self._clock())
-        request = Request(plan, loss, purpose, self.trust, epoch, period=self._period, time=now)
+        request = Request(plan, loss, purpose, self.trust, epoch, purses=(self._allowed,), time=now)
         if epoch < present:
             self._authorise(request)
             stored = self._ledger.stored(request.key)
@@ -379,7 +381,7 @@ class City:
         _check_made(series)
         self.tick()
         now = int(self._clock())
-        request = Request(plan, loss, purpose, self.trust, 0, period=self._period, series=series, time=now)
+        request = Request(plan, loss, purpose, self.trust, 0, purses=(self._allowed,), series=series, time=now)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
         with asking.lock:
