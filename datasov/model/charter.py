@@ -103,7 +103,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Members, and how many of their keys an approval needs. `emergency`: for an emergency; 0 where none is foreseen."""
+    """Members, and how many of their keys an approval needs; `emergency`: so many in one, 0 where none is foreseen."""
 
     members: tuple[Member, ...]
     threshold: int
@@ -222,7 +222,7 @@ def check_charter(charter: Charter) -> None:
         if not 1 <= group.threshold <= len(group.members):
             raise malformed(f"the threshold of the {name} is from 1 to the number of its keys")
         if bool(charter.emergency_days) != bool(group.emergency):
-            raise malformed("emergencies need days and a threshold in each group; leave all three 0 where there are none")
+            raise malformed("emergencies need days and a threshold in each group; all three are 0 where there are none")
         if group.emergency and not group.threshold < group.emergency <= len(group.members):
             raise malformed(
                 f"an emergency needs more keys of the {name} than an ordinary programme, and not more than there are"
