@@ -28,6 +28,7 @@ from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
+from datasov.notices import Notice, read_notices
 from datasov.portability import Form
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
@@ -431,6 +432,25 @@ class Resident:
                 continue
             leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
             yield city, checkpoint, leaves, [r for r in self._records() if r.consent.claims.audience == audience]
+
+    def notices(self, log: LogReader) -> list[Notice]:
+        """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
+
+        Each is checked to be signed as the charters before it demand, and every release to be covered by one of them:
+        see :func:`datasov.notices.read_notices`.
+
+        Raises:
+            ProofError: the log forgot or rewrote something, is of no such city, or tells of what nobody approved.
+        """
+        note = log.checkpoint()
+        for audience in dict.fromkeys(r.consent.claims.audience for r in self._records()):
+            city = CityId.parse(audience)
+            origin = origin_of(city.verify_key)
+            if note.origin == origin:
+                checkpoint = open_checkpoint(note.note, origin, city.verify_key)
+                self._remember(log, city, origin, checkpoint.note)
+                return read_notices(log.leaves(0, checkpoint.size), checkpoint, city)
+        raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
