@@ -18,6 +18,7 @@ from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import coverage, to_send
 from datasov.authority.held import Record, covers, granted, newest_seen
+from datasov.authority.pseudonym import pseudonym
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
@@ -331,6 +332,25 @@ class Resident:
         signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
         self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
         return messages.seal_revocation(signed, consent, city)
+
+    def pseudonym(
+        self, city: CityId | str, *, domain: str, programme: bytes | str, period: int, at: int | None = None
+    ) -> bytes:
+        """What you are called in one city, domain, programme and period: 32 bytes, in no way linked to any other.
+
+        All your devices agree on it, and new keys of the vault do not change it. docs/identity.md
+
+        Args:
+            programme: the identity of the programme's notice (32 bytes), or a purpose.
+            period: its length in seconds; periods are counted from 1970. at: Unix seconds in it, now where None.
+
+        Raises:
+            InvalidQueryError: no such domain, programme or period.
+        """
+        parsed = city if isinstance(city, CityId) else CityId.parse(city)
+        return pseudonym(
+            self._vault.derive, parsed, domain, programme, int(self._clock()) if at is None else at, period
+        )
 
     @property
     def consents(self) -> list[Consent]:
