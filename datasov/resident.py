@@ -17,7 +17,7 @@ from datasov import portability
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import coverage, to_send
-from datasov.authority.held import Record, covers, granted, newest_seen
+from datasov.authority.held import Record, covers, day, granted, newest_seen
 from datasov.authority.pseudonym import pseudonym
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
@@ -280,7 +280,10 @@ class Resident:
         account = key.public, purpose, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
-            [now, *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account)]
+            [
+                day(now),
+                *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account),
+            ]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
@@ -306,9 +309,10 @@ class Resident:
         if record.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
-        sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        noted = held.sequence_note(consent)
+        sequence = held.next_sequence(self._vault.state(noted), self._clock())
         number = self._contributed(consent) + 1
-        self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
+        self._vault.set_state({noted: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
         covered = consent.claims.coverage
         joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
@@ -324,10 +328,10 @@ class Resident:
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
         record = self._record(consent)
-        now = int(self._clock())
+        today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
-            consent.digest, now, messages.salted(record.salt, messages.revocation_record(consent.digest, now))
+            consent.digest, today, messages.salted(record.salt, messages.revocation_record(consent.digest, today))
         )
         signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
         self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])

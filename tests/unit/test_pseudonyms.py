@@ -1,4 +1,4 @@
-"""A pseudonym is the same for one city, domain, programme and period on every device, and like random bytes otherwise."""
+"""A pseudonym is the same on every device for one city, domain, programme and period; else it is like random bytes."""
 
 from __future__ import annotations
 
