@@ -40,7 +40,7 @@ from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
 from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
-from datasov.tlog.ticks import REVOCATION, commitment, publish
+from datasov.tlog.ticks import REVOCATION, publish, waiting
 
 _ADMIT_AT_ONCE = 512
 DAY, HOUR = 86_400, 3_600
@@ -263,14 +263,14 @@ class City:
         while True:
             with self._guard, self._registry.lock:
                 partition, event, blob = self._registry.ending(consent)
-                waiting = commitment(REVOCATION, int(self._clock()), sent.commitment)
+                entries, blobs = waiting(REVOCATION, int(self._clock()), [sent.commitment])
                 batch = {
                     partition.stream: (partition.version, [event] if event else []),
                     "barred": (self._registry.bars, [] if event else [consent.digest]),
-                    "commitments": (self._store.length("commitments"), [waiting]),
+                    "commitments": (self._store.length("commitments"), entries),
                 }
                 try:
-                    self._store.append(batch, {blob: None} if blob else {})
+                    self._store.append(batch, {**blobs, **({blob: None} if blob else {})})
                 except ConflictError:
                     continue
                 break

@@ -10,7 +10,7 @@ from datasov.errors import ConflictError, ConsentError, DatasovError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
 from datasov.store.sqlite import SQLiteStore
-from datasov.tlog.ticks import ADMISSION, commitment
+from datasov.tlog.ticks import ADMISSION, waiting
 from datasov.wire import cbor
 
 
@@ -62,7 +62,7 @@ class Draft:
         self._blobs[blob] = self._pool.seal(blob, Contributed(admission.rows, admission.profiles))
         event = cbor.encode(["admit", place, admission.consent.token, admission.sequence, blob])
         self._events.setdefault(name, []).append(event)
-        self._commitments.append(commitment(ADMISSION, self._now, admission.commitment))
+        self._commitments.append(admission.commitment)
         self._issuers.add((name, claims.issuer))
         return True
 
@@ -72,14 +72,15 @@ class Draft:
             return
         new = [n.encode() for n in self._events if self._versions[n][1] == 0]
         streams = [(*self._versions[n], events) for n, events in self._events.items()]
+        entries, blobs = waiting(ADMISSION, self._now, self._commitments)
         self._store.append(
             {
                 **{stream: (version, events) for stream, version, events in streams},
                 "partitions": (self._listed, new),
                 "barred": (self._bars, []),
-                "commitments": (self._store.length("commitments"), self._commitments),
+                "commitments": (self._store.length("commitments"), entries),
             },
-            self._blobs,
+            {**self._blobs, **blobs},
         )
 
 
