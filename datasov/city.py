@@ -50,7 +50,7 @@ from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
 from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
-from datasov.tlog.ticks import REVOCATION, commitment
+from datasov.tlog.ticks import REVOCATION, waiting
 
 _ADMIT_AT_ONCE = 512
 Answer = TypeVar("Answer", Release, SeriesRelease)
@@ -368,10 +368,10 @@ class City:
             with self._guard, self._registry.lock:
                 now = self._tick_began
                 ending = self._registry.ending(consent, now)
-                waiting = commitment(REVOCATION, now, sent.commitment)
-                batch = {**ending.streams, "commitments": (self._store.length("commitments"), [waiting])}
+                entries, blobs = waiting(REVOCATION, now, [sent.commitment])
+                batch = {**ending.streams, "commitments": (self._store.length("commitments"), entries)}
                 try:
-                    self._store.append(batch, ending.blobs)
+                    self._store.append(batch, {**blobs, **ending.blobs})
                 except ConflictError:
                     continue
                 break
