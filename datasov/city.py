@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from datasov.authority import messages
+from datasov.authority import messages, signers
 from datasov.authority.admission import Admission, admit
 from datasov.authority.registry import Registry
+from datasov.crypto.certificate import certified
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
 from datasov.founding import DEFAULT_PLACE, found
@@ -76,6 +77,7 @@ class City:
         self._registry = Registry(store)
         self._ledger = Ledger(SealedAccounts(store, key))
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()))
+        self._signers, self._authorities = signers.Signers(store), tuple[bytes, ...]()
         self._guard = threading.RLock()
         self._anchored: int | None = None
         self._asking: weakref.WeakValueDictionary[bytes, _Asking] = weakref.WeakValueDictionary()
@@ -95,6 +97,7 @@ class City:
         allowance: Loss | None = None,
         period: int = 365 * DAY,
         operator_key: bytes | None = None,
+        authorities: Sequence[bytes] = (),
         reanchor: bool = False,
         clock: Callable[[], float] = time.time,
         engine: monitor.Engine | None = None,
@@ -113,6 +116,7 @@ class City:
                 1970); fixed then too. None: all of it. What one period leaves does not add to the next, and the budget
                 stays the most that all periods may ever cost together.
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.
+            authorities: certificates (X.509, DER) of those who accredit signers: :meth:`enrol_certificate`.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
 
@@ -137,6 +141,7 @@ class City:
         store, key = place.open_store(path, operator_key)
         try:
             city = cls(path, store, key, clock, engine or threads())
+            city._authorities = tuple(authorities)
             if not new:
                 city._check_same(budget, purposes, trust, allowance, processing)
             city._check_anchor(new or reanchor)
@@ -219,6 +224,27 @@ class City:
         """The number of the present data epoch: it advances with the clock alone, never with admissions."""
         return int(self._clock()) // int(self._settings["epoch"])
 
+    def enrol_certificate(self, certificate: bytes, chain: Sequence[bytes] = ()) -> bytes:
+        """Let the key of a certificate sign consents, while it is valid. Returns the key's name, 32 bytes.
+
+        Of the certificate only the key and its validity are kept. Enrolling a renewed one prolongs it.
+
+        Args:
+            certificate: X.509 in DER, for signing, with a key of P-256. `chain`: those between it and an authority.
+
+        Raises:
+            SignatureError: it is not valid under the authorities that the city was opened with, or its key may not
+                sign so.
+        """
+        entry = certified(certificate, chain, self._authorities, int(self._clock()))
+        while True:
+            try:
+                self._store.append({signers.STREAM: (self._signers.refresh(), [signers.pack(entry)])})
+            except ConflictError:
+                continue
+            self._anchor()
+            return entry.key.name
+
     def admit(self, consent: Consent | bytes, contribution: bytes) -> None:
         """Verify a consent and what was contributed under it, and pool the covered columns, durably.
 
@@ -262,7 +288,7 @@ class City:
             return admit(
                 consent.token if isinstance(consent, Consent) else consent, contribution,
                 city=self.id, key=self._opening, purposes=self.purposes, trusts=(self.trust.name,),
-                now=int(self._clock()), place=self.processing,
+                now=int(self._clock()), place=self.processing, directory=self._signers.at(int(self._clock())),
             )  # fmt: skip
         except DatasovError as refused:
             return refused
@@ -270,6 +296,7 @@ class City:
     def _admit_batch(
         self, batch: Sequence[tuple[Consent | bytes, bytes]], executor: ThreadPoolExecutor
     ) -> list[DatasovError | None]:
+        self._signers.refresh()
         verified = list(executor.map(self._verified, batch))
         with self._guard:
             results = admit_all(verified, lambda: Draft(self._registry, self._store, self._pool, int(self._clock())))
@@ -284,7 +311,9 @@ class City:
             ConsentError: for another city, or of a consent that was revoked or superseded already.
             VerificationError: (or its subclasses) bytes that do not decrypt, verify or parse.
         """
-        consent, sent = messages.open_revocation(revocation, self._opening, self.id)
+        self._signers.refresh()
+        directory = self._signers.at(int(self._clock()))
+        consent, sent = messages.open_revocation(revocation, self._opening, self.id, directory)
         while True:
             with self._guard, self._registry.lock:
                 partition, event, blob = self._registry.ending(consent)

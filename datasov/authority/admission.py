@@ -11,6 +11,7 @@ import polars as pl
 
 from datasov.authority import messages, token
 from datasov.authority.coverage import check_special, check_unsent
+from datasov.authority.signers import ED25519_ONLY, Directory
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
 from datasov.model.consent import CityId, Consent, Coverage, contains
@@ -100,7 +101,7 @@ def check_consent(
 
 def admit(
     signed: bytes, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
-    trusts: Collection[str], now: int, place: str,
+    trusts: Collection[str], now: int, place: str, directory: Directory = ED25519_ONLY,
 ) -> Admission:  # fmt: skip
     """Verify a consent token and the contribution sealed under it.
 
@@ -110,9 +111,9 @@ def admit(
         VerificationError: (or its subclasses) bytes that do not verify, decrypt or parse.
         InvalidDataError: a value outside its schema's bounds.
     """
-    consent = token.read(signed)
+    consent = token.read(signed, directory)
     check_consent(consent, city, purposes, trusts, now, place)
-    sent = messages.open_contribution(sealed, key, city, consent)
+    sent = messages.open_contribution(sealed, key, city, consent, directory)
     base, *others = consent.claims.coverage
     joined, read = others[: len(sent.profiles)], others[len(sent.profiles) :]
     if [name for name, _ in sent.profiles] != [c.table for c in joined]:
