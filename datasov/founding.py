@@ -20,8 +20,8 @@ DEFAULT_PLACE = "JP"
 
 def found(
     path: Path, operator_key: bytes | None, budget: Loss | None, allowance: Loss | None, period: int,
-    purposes: Sequence[str | Purpose] | None, trust: Trust, name: str, epoch: int, tick: int, now: int,
-    processing: str = DEFAULT_PLACE,
+    purposes: Sequence[str | Purpose] | None, trust: Trust, name: str, epoch: int, tick: int, erase_within: int,
+    now: int, processing: str = DEFAULT_PLACE,
 ) -> None:  # fmt: skip
     """Make the folder of a new city; the arguments are those of :meth:`datasov.City.open`.
 
@@ -44,12 +44,14 @@ def found(
         raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick, period)):
         raise InvalidQueryError("epoch, tick and period are whole numbers of seconds above zero")
+    if not isinstance(erase_within, int) or erase_within < 2 * tick:
+        raise InvalidQueryError("erase_within is a whole number of seconds, of at least two ticks")
     operator = place.operator_key(path, operator_key, create=True)
     signing, opening = place.keys(operator)
     settings = {
         "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
         "purposes": [p.name for p in known], "trust": trust.name, "epoch": epoch, "tick": tick,
-        "period": period, "founded": now, "processing": processing,
+        "period": period, "erase_within": erase_within, "founded": now, "processing": processing,
         "purpose_documents": [p.document() for p in known if p.document() != Purpose(p.name).document()],
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,16 +21,18 @@ from datasov.authority.held import Record, covers, granted, newest_seen
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
+from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
+from datasov.notices import Notice, read_notices
 from datasov.portability import Form
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of
+from datasov.tlog.note import Checkpoint, open_checkpoint, origin_of
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
@@ -334,6 +336,7 @@ class Resident:
             consent_digest=consent.digest, sequence=sequence,
             commitment=messages.salted(mine.salt, messages.admission_record(consent.digest, number)),
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
+            erasure=messages.salted(mine.salt, messages.erasure_record(consent.digest, number)),
         )  # fmt: skip
         return messages.sign_contribution(contribution, self._signing_key(mine.domain, city), city)
 
@@ -388,6 +391,32 @@ class Resident:
         not know of shows that it was put back to an older copy: a StoreError, unless you `accept_rollback`.
         """
         found: dict[int, Receipt] = {}
+        for city, checkpoint, leaves, mine in self._logged(log):
+            self._not_rolled_back(mine, leaves, accept_rollback)
+            consents = [r.consent for r in mine]
+            for index, leaf in enumerate(leaves):
+                if isinstance(leaf, ReleaseLeaf) and any(
+                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
+                ):
+                    found[index] = receipt(log, index, checkpoint, city.verify_key, checkpoint.origin)
+        return [found[i] for i in sorted(found)]
+
+    def erasures(self, log: LogReader) -> list[Erasure]:
+        """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
+
+        The log and its checkpoint are treated as :meth:`receipts` does, and each notice found is proved to be in it.
+
+        Raises:
+            ProofError: as there.
+        """
+        return [
+            found
+            for _, checkpoint, leaves, mine in self._logged(log)
+            for found in erased(log, checkpoint, leaves, [(r, self._contributed(r.consent)) for r in mine])
+        ]
+
+    def _logged(self, log: LogReader) -> Iterator[tuple[CityId, Checkpoint, list[Leaf], list[Record]]]:
+        """Each city that a consent names and whose log this is: its checkpoint, remembered, and all that it holds."""
         cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
         if cities and log.checkpoint().origin not in {origin_of(CityId.parse(c).verify_key) for c in cities}:
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
@@ -402,15 +431,26 @@ class Resident:
             if checkpoint.size == 0:
                 continue
             leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
-            mine = [r for r in self._records() if r.consent.claims.audience == audience]
-            self._not_rolled_back(mine, leaves, accept_rollback)
-            consents = [r.consent for r in mine]
-            for index, leaf in enumerate(leaves):
-                if isinstance(leaf, ReleaseLeaf) and any(
-                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
-                ):
-                    found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
-        return [found[i] for i in sorted(found)]
+            yield city, checkpoint, leaves, [r for r in self._records() if r.consent.claims.audience == audience]
+
+    def notices(self, log: LogReader) -> list[Notice]:
+        """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
+
+        Each is checked to be signed as the charters before it demand, and every release to be covered by one of them:
+        see :func:`datasov.notices.read_notices`.
+
+        Raises:
+            ProofError: the log forgot or rewrote something, is of no such city, or tells of what nobody approved.
+        """
+        note = log.checkpoint()
+        for audience in dict.fromkeys(r.consent.claims.audience for r in self._records()):
+            city = CityId.parse(audience)
+            origin = origin_of(city.verify_key)
+            if note.origin == origin:
+                checkpoint = open_checkpoint(note.note, origin, city.verify_key)
+                self._remember(log, city, origin, checkpoint.note)
+                return read_notices(log.leaves(0, checkpoint.size), checkpoint, city)
+        raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""

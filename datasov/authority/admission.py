@@ -33,6 +33,7 @@ class Admission:
         rows: codes of the covered columns of the base table, derived ones as the vault computed them.
         profiles: table name to codes of the covered columns, at most one row.
         schemas: the base table's schema, then those of the joined tables. Tables that derived columns read send none.
+        erasure: the hash that enters the log once these rows are erased, 32 bytes, or empty where none was sent.
     """
 
     consent: Consent
@@ -41,6 +42,7 @@ class Admission:
     rows: pl.DataFrame
     profiles: dict[str, pl.DataFrame]
     schemas: tuple[Schema, ...]
+    erasure: bytes = b""
 
 
 def pack_table(schema: Schema, codes: pl.DataFrame) -> bytes:
@@ -134,4 +136,4 @@ def admit(
         raise
     except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):
         raise VerificationError("the contribution cannot be read: contribute again") from None
-    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas))
+    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas), sent.erasure)

@@ -62,15 +62,15 @@ class Signers:
                 self._read += 1
             return self._read
 
-    def at(self, now: int) -> At:
-        """The directory at a time, Unix seconds."""
+    def at(self, now: int | None) -> At:
+        """The directory at a time, Unix seconds; None: whenever, since ending a consent needs no valid certificate."""
         return At(self._known, now)
 
 
 class At:
     """The directory at one time: a certificate's key signs nothing new before or after its validity."""
 
-    def __init__(self, known: dict[bytes, Certified], now: int) -> None:
+    def __init__(self, known: dict[bytes, Certified], now: int | None) -> None:
         self._known, self._now = known, now
 
     def key(self, name: bytes) -> bytes | P256Key:
@@ -78,7 +78,7 @@ class At:
         if entry is None:
             check_public(name)
             return name
-        if not entry.not_before <= self._now <= entry.not_after:
+        if self._now is not None and not entry.not_before <= self._now <= entry.not_after:
             raise SignatureError("the certificate of this key has expired: enrol the renewed one")
         return entry.key
 

@@ -228,6 +228,8 @@ def test_an_expired_certificate_signs_again_once_it_is_renewed(tmp_path, clock):
         clock.now += 366 * DAY
         with pytest.raises(SignatureError, match="expired"):
             city.admit(consent, sent(city, consent, 2))
+        body = messages.Revocation(consent.digest, clock.now, bytes(32))
+        ended = messages.seal_revocation(messages.sign_revocation(body, CARD), consent, city.id)
         with pytest.raises(SignatureError, match="not valid"):
             city.enrol_certificate(CERTIFICATE)
         renewed = ROOT.certificate(PRIVATE, begins=clock.now - 1, ends=clock.now + DAY)
@@ -237,6 +239,8 @@ def test_an_expired_certificate_signs_again_once_it_is_renewed(tmp_path, clock):
     with found_city(tmp_path, clock, authorities=[later.der]) as city:
         city.enrol_certificate(later.certificate(PRIVATE, begins=clock.now - 1, ends=clock.now + DAY))
         city.admit(consent, sent(city, consent, 2))
+        clock.now += 2 * DAY
+        city.revoke(ended)
 
 
 def test_a_second_process_reads_what_the_first_enrolled(tmp_path, clock):
