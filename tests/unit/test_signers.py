@@ -18,7 +18,7 @@ from tests.helpers import COUNT, NOW, PURPOSE, TRIPS, claims_for, found_city, ke
 from tests.unit.test_token import CLAIMS, CONSENT, KEY
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-PRIVATE = ec.generate_private_key(ec.SECP256R1())
+PRIVATE = ec.derive_private_key(2**200 + 7, ec.SECP256R1())
 CARD = P256SigningKey(PRIVATE)
 ROOT = Authority()
 CERTIFICATE = ROOT.certificate(PRIVATE)
