@@ -42,6 +42,7 @@ from datasov.model.series import Series, SeriesRelease, series_from_document
 from datasov.model.suggest import Bounds, suggest
 from datasov.pool.asked import Asked
 from datasov.pool.draft import Draft, admit_all
+from datasov.pool.mixing import mixed
 from datasov.pool.pool import Pool
 from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
@@ -329,6 +330,9 @@ class City:
     ) -> list[DatasovError | None]:
         """Admit many; the result has, for each pair in order, None or why it was refused.
 
+        They are admitted in a drawn order, 512 at a time, so that who came beside whom is not kept. Collect what
+        arrives, and admit it together: one by one, the order of arrival stands in the registry (docs/identity.md).
+
         Args:
             progress: called with the number of pairs done so far.
         """
@@ -363,11 +367,21 @@ class City:
     ) -> list[DatasovError | None]:
         self._signers.refresh()
         verified = list(executor.map(self._verified, batch))
+        order = mixed(verified)
         with self._guard:
-            results = admit_all(verified, lambda: Draft(self._registry, self._store, self._pool, int(self._clock())))
+            done = admit_all(
+                [verified[i] for i in order], lambda: Draft(self._registry, self._store, self._pool, self._tick_began)
+            )
         if batch:
             self._anchor()
-        return results
+        results = dict(zip(order, done, strict=True))
+        return [results[i] for i in range(len(batch))]
+
+    @property
+    def _tick_began(self) -> int:
+        """When the present tick began: no finer time of an admission or a revocation is kept."""
+        tick: int = self._settings["tick"]
+        return int(self._clock()) // tick * tick
 
     def revoke(self, revocation: bytes) -> None:
         """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.
@@ -380,7 +394,7 @@ class City:
         consent, sent = messages.open_revocation(revocation, self._opening, self.id, self._signers.at(None))
         while True:
             with self._guard, self._registry.lock:
-                now = int(self._clock())
+                now = self._tick_began
                 ending = self._registry.ending(consent, now)
                 waiting = commitment(REVOCATION, now, sent.commitment)
                 batch = {**ending.streams, "commitments": (self._store.length("commitments"), [waiting])}

@@ -17,7 +17,8 @@ from datasov import portability
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import agreed, to_send
-from datasov.authority.held import Record, covers, granted, newest_seen
+from datasov.authority.held import Record, covers, day, granted, newest_seen
+from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
@@ -290,7 +291,10 @@ class Resident:
         account = key.public, named.name, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
-            [now, *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account)]
+            [
+                day(now),
+                *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account),
+            ]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
@@ -327,9 +331,10 @@ class Resident:
         if mine.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
-        sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        noted = held.sequence_note(consent)
+        sequence = held.next_sequence(self._vault.state(noted), self._clock())
         number = self._contributed(consent) + 1
-        self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
+        self._vault.set_state({noted: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
         covered = consent.claims.coverage
         joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
@@ -346,14 +351,33 @@ class Resident:
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
         record = self._record(consent)
-        now = int(self._clock())
+        today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
-            consent.digest, now, messages.salted(record.salt, messages.revocation_record(consent.digest, now))
+            consent.digest, today, messages.salted(record.salt, messages.revocation_record(consent.digest, today))
         )
         signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
         self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
         return messages.seal_revocation(signed, consent, city)
+
+    def pseudonym(
+        self, city: CityId | str, *, domain: str, programme: bytes | str, period: int, at: int | None = None
+    ) -> bytes:
+        """What you are called in one city, domain, programme and period: 32 bytes, in no way linked to any other.
+
+        All your devices agree on it, and new keys of the vault do not change it. docs/identity.md
+
+        Args:
+            programme: the identity of the programme's notice (32 bytes), or a purpose.
+            period: its length in seconds; periods are counted from 1970. at: Unix seconds in it, now where None.
+
+        Raises:
+            InvalidQueryError: no such domain, programme or period.
+        """
+        parsed = city if isinstance(city, CityId) else CityId.parse(city)
+        return pseudonym(
+            self._vault.derive, parsed, domain, programme, int(self._clock()) if at is None else at, period
+        )
 
     @property
     def consents(self) -> list[Consent]:
