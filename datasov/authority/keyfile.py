@@ -47,9 +47,12 @@ def public_of(path: Path) -> bytes:
     return _read(path)[0]
 
 
-def is_wrapped(path: Path) -> bool:
-    """Whether it takes a passphrase to sign with the key."""
-    return _read(path)[1][0] == "wrapped"
+def needs_passphrase(path: Path) -> bool:
+    """Whether it takes a passphrase to sign with the key; errors as :func:`load`, but for the passphrase."""
+    _, kept = _read(path)
+    if os.stat(path).st_mode & 0o077:
+        raise StoreError(f"others can read {path}: close it with chmod 600, and think of whether it was copied")
+    return kept[0] == "wrapped"
 
 
 def load(path: Path, passphrase: str | None) -> SigningKey:
@@ -60,10 +63,8 @@ def load(path: Path, passphrase: str | None) -> SigningKey:
         InvalidDataError: it is no key file. DecryptionError: a wrong passphrase, or a damaged file.
     """
     public, kept = _read(path)
-    if os.stat(path).st_mode & 0o077:
-        raise StoreError(f"others can read {path}: close it with chmod 600, and think of whether it was copied")
     try:
-        if kept[0] == "secret":
+        if not needs_passphrase(path):
             seed = bytes.fromhex(kept[1])
         else:
             ops, memory = int(kept[2]), int(kept[3])

@@ -95,9 +95,9 @@ def signed_charter(path: Path) -> Charter:
 
 def sign(options: argparse.Namespace, kind: str) -> int:
     document, _ = document_of(read(options.document), kind)
+    passphrase, wrapped = None, keyfile.needs_passphrase(options.key)
     say(told(kind, document), to=sys.stderr)
-    passphrase = None
-    if keyfile.is_wrapped(options.key):
+    if wrapped:
         passphrase = (
             secret.line(options.passphrase_file) if options.passphrase_file
             else secret.ask(f"Passphrase of {options.key}, to sign all of the above")
