@@ -4,6 +4,7 @@ Each resident keeps their data in a vault that only they can open; a city learns
 privacy, only under a consent that the resident signed, and every use leaves a receipt that the resident can verify.
 """
 
+from datasov.authority.record import ConsentRecord, check_record
 from datasov.city import City
 from datasov.errors import (
     BudgetExceededError,
@@ -29,6 +30,7 @@ from datasov.model.predicate import Predicate, col
 from datasov.model.preview import Preview
 from datasov.model.privacy import Loss, Trust, central, pure, zcdp
 from datasov.model.programme import Programme
+from datasov.model.purposes import Purpose
 from datasov.model.query import Query, query
 from datasov.model.release import Release
 from datasov.model.schema import Key, Schema, bin, day, hour, month, unknown, week
@@ -51,6 +53,7 @@ __all__ = [
     "CityId",
     "Consent",
     "ConsentError",
+    "ConsentRecord",
     "DatasovError",
     "Decimal",
     "DecryptionError",
@@ -69,6 +72,7 @@ __all__ = [
     "Programme",
     "ProgrammeError",
     "ProofError",
+    "Purpose",
     "Query",
     "Receipt",
     "Release",
@@ -83,6 +87,7 @@ __all__ = [
     "VerificationError",
     "bin",
     "central",
+    "check_record",
     "col",
     "day",
     "hour",

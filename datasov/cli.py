@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import charter, key, programme, vault
+from datasov.commands import charter, key, log, programme, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError
 
@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     key.add(commands)
     charter.add(commands)
     programme.add(commands)
+    log.add(commands)
     return main
 
 
