@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import datasov as ds
 from datasov.authority import approval
 from datasov.authority.approval import Signed
@@ -23,7 +25,8 @@ ASSEMBLY = tuple(f"resident {n}" for n in range(7))
 ORDINARY = (*COUNCIL[:3], *ASSEMBLY[:4])
 """Enough for an ordinary approval, and one fewer in each group than an emergency needs."""
 URGENT = (*COUNCIL[:4], *ASSEMBLY[:6])
-COUNTS = ds.query(TRIPS).keys("district").bound(rows=5, keys=2).count().distinct()
+BASE = ds.query(TRIPS).keys("district").bound(rows=5, keys=2)
+COUNTS = BASE.count().distinct()
 
 
 def members(names: Iterable[str]) -> tuple[Member, ...]:
@@ -81,3 +84,24 @@ def governed_city(folder: Path, clock: Callable[[], float], **changed: Any) -> d
 
 def release(city: ds.City, query: ds.Query = COUNTS, loss: Loss | None = None, **given: Any) -> ds.Release:
     return city.release(query, loss=loss or ds.zcdp(rho="0.01"), purpose=given.pop("purpose", PURPOSE), **given)
+
+
+Errors = type[Exception] | tuple[type[Exception], ...]
+
+
+def unchanged(city: ds.City, work: Callable[[], Any], error: Errors, match: str | None = None) -> None:
+    """`work` is refused, and neither the budget, the governance nor the log moved."""
+
+    def state() -> tuple[Any, ...]:
+        streams = (city._store.length(n) for n in ("governance", "log", "ledger", "releases"))
+        return *streams, city.remaining, city.charter
+
+    before = state()
+    with pytest.raises(error, match=match):
+        work()
+    assert state() == before
+
+
+def unchanged_but_ticks(city: ds.City, work: Callable[[], Any], error: Errors, match: str | None = None) -> None:
+    city.tick()
+    unchanged(city, work, error, match)
