@@ -63,7 +63,9 @@ class Governing:
         _check_own(read_charter(signed), self._city, first=self.state().charter is None)
         return self._enter("charter", signed, now).charters[-1]
 
-    def approve(self, document: Signed | bytes, now: int, purposes: Sequence[str], budget: Loss, place: str) -> Approved:
+    def approve(
+        self, document: Signed | bytes, now: int, purposes: Sequence[str], budget: Loss, place: str
+    ) -> Approved:
         """Take up a programme, durably, with its notice in the log.
 
         Raises:
