@@ -394,7 +394,7 @@ class Resident:
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = held.LOG + sha256(str(city).encode()).hex()[:32]
+        name = held.log_note(str(city))
         new = open_checkpoint(note, origin, city.verify_key)
         seen = self._vault.state(name)
         if seen is not None:

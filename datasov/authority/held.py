@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from datasov.authority import messages, token
 from datasov.authority.registry import covered_columns, covered_tables
+from datasov.crypto.kdf import sha256
 from datasov.model.consent import Claims, Consent
 from datasov.model.privacy import Loss
 from datasov.wire import cbor, fields
@@ -49,6 +50,11 @@ def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
          if messages.salted(record.salt, messages.admission_record(record.consent.digest, n)) in hashes),
         default=known,
     )  # fmt: skip
+
+
+def log_note(city: str) -> str:
+    """The name of the note that holds the checkpoint last seen of a city's log."""
+    return LOG + sha256(city.encode()).hex()[:32]
 
 
 def pack(records: Iterable[Record]) -> bytes:

@@ -120,10 +120,15 @@ class Vault:
         """Whether this Vault is the vault's one writer."""
         return self._lock is not None and not self._closed
 
-    def put(self, items: Iterable[tuple[Schema, pl.DataFrame]]) -> None:
+    def put(
+        self, items: Iterable[tuple[Schema, pl.DataFrame]], *, state: Mapping[str, bytes | None] | None = None
+    ) -> None:
         """Add rows to tables, as codes (:func:`datasov.model.frames.encode`): all of them, or none.
 
         The rows are on the medium when this returns.
+
+        Args:
+            state: small values as in :meth:`set_state`, kept in the same step, also where the power fails in it.
 
         Raises:
             InvalidDataError: a frame does not fit its schema, the vault knows the table under another schema, or an
@@ -136,8 +141,10 @@ class Vault:
             filled = [(schema, codes) for schema, codes in listed if codes.height]
             self._session.settle()
             height = sum(codes.height for _, codes in filled)
-            if height > LARGE_ROWS or 8 * sum(codes.height * codes.width for _, codes in filled) > LARGE_BYTES:
-                self._session.fold(new, filled, all_small=False)
+            large = height > LARGE_ROWS or 8 * sum(codes.height * codes.width for _, codes in filled) > LARGE_BYTES
+            if large or state is not None:
+                kept = None if state is None else self._kept(state)
+                self._session.fold(new, filled, all_small=False, state=kept)
                 return
             if self._session.crowded:
                 self._session.fold({}, (), all_small=False)
@@ -270,14 +277,18 @@ class Vault:
             InvalidDataError: a name is no text or a value no bytes.
             StoreError: nothing was kept.
         """
-        for name, value in values.items():
-            if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
-                raise InvalidDataError("state maps texts to bytes, or to None to forget")
         with self._writing("the values were not stored"):
-            before = self._session.manifest.state
-            kept = {name: value for name, value in {**before, **values}.items() if value is not None}
-            if kept != before:
+            kept = self._kept(values)
+            if kept != self._session.manifest.state:
                 self._session.commit(state=kept)
+
+    def _kept(self, values: Mapping[str, bytes | None]) -> dict[str, bytes]:
+        """The small values as they are once these are kept or forgotten."""
+        for name, value in values.items():
+            if not fmt.is_text(name) or not (value is None or isinstance(value, bytes)):
+                raise InvalidDataError("state maps texts to bytes, or to None to forget")
+        changed = {**self._session.manifest.state, **values}
+        return {name: value for name, value in changed.items() if value is not None}
 
     def check(self, progress: Progress | None = None) -> list[Checked]:
         """Read every file of the vault as it stands on the medium, and verify every byte; a finding for each.
