@@ -162,7 +162,8 @@ def test_a_checkpoint_that_the_city_did_not_sign_is_refused(ann, new, tmp_path, 
     other = origin_of(SigningKey(bytes(32)).public)
     forged += [note.replace("\n1\n", "\n2\n"), note.replace(origin, other)]
     for document in (
-        *(_checkpoint(audience, text) for text in forged), bundle.text({"log/" + "0" * 32: note}), bundle.text({"lifetime": note}),
+        *(_checkpoint(audience, text) for text in forged), bundle.text({"log/" + "0" * 32: note}),
+        bundle.text({"lifetime": note}),
     ):  # fmt: skip
         assert document != true
         _rewrite(tmp_path / "out", {"checkpoints.json": document})
