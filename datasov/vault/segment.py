@@ -79,6 +79,15 @@ def unseal_with(vault_id: bytes, segment_id: bytes, domain: bytes, key: bytes, d
     return aead.decrypt_stream(fmt.committed_key(key, salt, commitment, info), sealed, head)
 
 
+def verified(directory: Path, secrets: Secrets, entry: SegmentEntry) -> bytes:
+    """The bytes of a segment's file, to be copied as they are, once each of them is the one that was written."""
+    data = files.read(directory / files.SEGMENTS / entry.id.hex(), entry.size)
+    if len(data) != entry.size or digest(data) != entry.digest:
+        raise fmt.damaged()
+    unseal(secrets.vault_id, entry.id, secrets.domain_at(entry.domain_id, entry.epoch), data)
+    return data
+
+
 def salt_of(data: bytes) -> bytes:
     """The salt in a segment's header."""
     return data[fmt.PREAMBLE + fmt.ID + 8 : fmt.PREAMBLE + fmt.ID + 40]
