@@ -89,6 +89,11 @@ def purpose(note: bytes | None, name: str) -> Purpose:
     return Purpose(name) if note is None else Purpose(**json.loads(note))
 
 
+def log_note(city: str) -> str:
+    """The name of the note that holds the checkpoint last seen of a city's log."""
+    return LOG + sha256(city.encode()).hex()[:32]
+
+
 def pack(records: Iterable[Record]) -> bytes:
     """Records as the note :data:`CONSENTS` holds them."""
     return cbor.encode([record.value() for record in records])
