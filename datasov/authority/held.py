@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,15 @@ from datasov.authority import messages, token
 from datasov.authority.registry import covered_columns, covered_tables
 from datasov.crypto.kdf import sha256
 from datasov.model.consent import Claims, Consent
+from datasov.model.document import canonical
 from datasov.model.privacy import Loss
+from datasov.model.purposes import Purpose
 from datasov.wire import cbor, fields
 
 CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence/", "log/", "contributed/"
+PURPOSE = "purpose/"
 """Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG the city's, after
-NUMBER a consent's digest."""
+NUMBER a consent's digest, after PURPOSE that of its record."""
 
 DAY = 86_400
 
@@ -72,6 +76,17 @@ def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
          if messages.salted(record.salt, messages.admission_record(record.consent.digest, n)) in hashes),
         default=known,
     )  # fmt: skip
+
+
+def called(digest: bytes, purpose: Purpose) -> dict[str, bytes | None]:
+    """The note of what a purpose is called, for the record with this digest; none where its name says it all."""
+    plain = purpose == Purpose(purpose.name)
+    return {} if plain else {PURPOSE + digest.hex(): canonical(purpose.document())}
+
+
+def purpose(note: bytes | None, name: str) -> Purpose:
+    """The purpose of what :func:`called` gave, or that of this name where there is no note."""
+    return Purpose(name) if note is None else Purpose(**json.loads(note))
 
 
 def pack(records: Iterable[Record]) -> bytes:
