@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasov.authority import token
+from datasov.authority.signers import ED25519_ONLY, Directory
+from datasov.crypto.es256 import P256SigningKey
 from datasov.crypto.kdf import sha256
 from datasov.crypto.seal import OpeningKey, seal
 from datasov.crypto.sign import SigningKey
@@ -37,6 +39,7 @@ class Contribution:
         commitment: the salted hash that enters the log's padded batch, 32 bytes.
         rows: the base table as `authority.admission.pack_table` packs it.
         profiles: name and packed table, for each attribute table.
+        erasure: the salted hash that enters the log once these rows are erased, 32 bytes; empty: none is asked for.
     """
 
     consent_digest: bytes
@@ -44,6 +47,7 @@ class Contribution:
     commitment: bytes
     rows: bytes
     profiles: tuple[tuple[str, bytes], ...] = ()
+    erasure: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,17 @@ def admission_record(consent_digest: bytes, number: int) -> bytes:
     return cbor.encode(["admission", consent_digest, number])
 
 
+def erasure_record(consent_digest: bytes, number: int) -> bytes:
+    """The record whose salted hash enters the log when the rows of the contribution of this number are erased."""
+    return cbor.encode(["erasure", consent_digest, number])
+
+
 def revocation_record(consent_digest: bytes, time: int) -> bytes:
     """The record whose salted hash enters the log when a consent is revoked."""
     return cbor.encode(["revocation", consent_digest, time])
 
 
-def sign_contribution(contribution: Contribution, key: SigningKey, seal_to: CityId) -> bytes:
+def sign_contribution(contribution: Contribution, key: SigningKey | P256SigningKey, seal_to: CityId) -> bytes:
     """The contribution signed by the consent's key and sealed to the city: what travels.
 
     Raises:
@@ -85,6 +94,7 @@ def sign_contribution(contribution: Contribution, key: SigningKey, seal_to: City
         {
             1: contribution.consent_digest, 2: contribution.sequence, 3: contribution.commitment,
             4: contribution.rows, 5: [[name, data] for name, data in contribution.profiles],
+            **({6: contribution.erasure} if contribution.erasure else {}),
         }
     )  # fmt: skip
     if _read_contribution(payload) != contribution:
@@ -106,7 +116,9 @@ def envelope_digest(data: bytes) -> bytes:
     return _envelope(data)[0]
 
 
-def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consent: Consent) -> Contribution:
+def open_contribution(
+    data: bytes, opening_key: OpeningKey, city: CityId, consent: Consent, directory: Directory = ED25519_ONLY
+) -> Contribution:
     """The contribution of an envelope, opened and verified under the consent, which :func:`token.read` has verified.
 
     The sequence is not compared with earlier ones here: that is for whoever keeps them.
@@ -123,7 +135,7 @@ def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consen
     if named != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     signed = opening_key.open(sealed, _info(city, named))
-    contribution = _read_contribution(cose.open1(signed, consent.claims.issuer, CONTRIBUTION))
+    contribution = _read_contribution(cose.open1(signed, directory.key(consent.claims.issuer), CONTRIBUTION))
     if contribution.consent_digest != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     covered = {c.table for c in consent.claims.coverage[1:]}
@@ -132,7 +144,7 @@ def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consen
     return contribution
 
 
-def sign_revocation(revocation: Revocation, key: SigningKey) -> bytes:
+def sign_revocation(revocation: Revocation, key: SigningKey | P256SigningKey) -> bytes:
     """The revocation signed by the consent's key; VerificationError where a field is of a wrong type or size."""
     payload = cbor.encode({1: revocation.consent_digest, 2: revocation.time, 3: revocation.commitment})
     if _read_revocation(payload) != revocation:
@@ -140,7 +152,7 @@ def sign_revocation(revocation: Revocation, key: SigningKey) -> bytes:
     return cose.sign1(payload, key, REVOCATION)
 
 
-def read_revocation(data: bytes, consent: Consent) -> Revocation:
+def read_revocation(data: bytes, consent: Consent, directory: Directory = ED25519_ONLY) -> Revocation:
     """The revocation of a consent, verified under the consent's key.
 
     Raises:
@@ -149,7 +161,7 @@ def read_revocation(data: bytes, consent: Consent) -> Revocation:
         VerificationError: the bytes are not of this format.
     """
     _check_size(data, MAX_REVOCATION)
-    revocation = _read_revocation(cose.open1(data, consent.claims.issuer, REVOCATION))
+    revocation = _read_revocation(cose.open1(data, directory.key(consent.claims.issuer), REVOCATION))
     if revocation.consent_digest != consent.digest:
         raise ConsentError("the revocation is of another consent: send it with its own")
     return revocation
@@ -161,7 +173,9 @@ def seal_revocation(signed: bytes, consent: Consent, city: CityId) -> bytes:
     return seal(city.seal_key, notice, _revocation_info(city))
 
 
-def open_revocation(data: bytes, opening_key: OpeningKey, city: CityId) -> tuple[Consent, Revocation]:
+def open_revocation(
+    data: bytes, opening_key: OpeningKey, city: CityId, directory: Directory = ED25519_ONLY
+) -> tuple[Consent, Revocation]:
     """The consent, verified, and its revocation, verified under the consent's key.
 
     Raises:
@@ -172,10 +186,10 @@ def open_revocation(data: bytes, opening_key: OpeningKey, city: CityId) -> tuple
     _check_size(data, MAX_NOTICE)
     found = fields.labelled(cbor.decode(opening_key.open(data, _revocation_info(city))), (1, 2, 3))
     fields.integer(found[1], _VERSION, _VERSION)
-    consent = token.read(fields.blob(found[2], token.MAX_TOKEN))
+    consent = token.read(fields.blob(found[2], token.MAX_TOKEN), directory)
     if consent.claims.audience != str(city):
         raise ConsentError("the consent is for another city: send the revocation there")
-    return consent, read_revocation(fields.blob(found[3], MAX_REVOCATION), consent)
+    return consent, read_revocation(fields.blob(found[3], MAX_REVOCATION), consent, directory)
 
 
 def _revocation_info(city: CityId) -> bytes:
@@ -199,12 +213,12 @@ def _envelope(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _read_contribution(payload: bytes) -> Contribution:
-    found = fields.labelled(cbor.decode(payload), range(1, 6))
+    found = fields.labelled(cbor.decode(payload), range(1, 6), (6,))
     profiles = tuple(_profile(item) for item in fields.items(found[5], 0, _MAX_PROFILES))
     fields.distinct([name for name, _ in profiles])
     return Contribution(
         fields.octets(found[1], 32), fields.integer(found[2], 1, _MAX_SEQUENCE), fields.octets(found[3], 32),
-        fields.blob(found[4], MAX_MESSAGE), profiles,
+        fields.blob(found[4], MAX_MESSAGE), profiles, fields.octets(found[6], 32) if 6 in found else b"",
     )  # fmt: skip
 
 
