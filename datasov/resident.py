@@ -26,9 +26,10 @@ from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
 from datasov.portability import Form
+from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of
+from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
@@ -392,9 +393,32 @@ class Resident:
                     found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
         return [found[i] for i in sorted(found)]
 
+    def checkpoints(self) -> dict[str, bytes]:
+        """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
+        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
+        notes = {city: self._vault.state(_seen(city)) for city in cities}
+        return {city: note for city, note in notes.items() if note is not None}
+
+    def compare(self, note: bytes, log: LogReader | None = None) -> Evidence | None:
+        """Another person's checkpoint beside the one last seen of that log: None, or evidence that the log forked.
+
+        Args:
+            note: what they saw, as :meth:`checkpoints` gives it.
+            log: a reader of the larger of the two trees, where their sizes differ.
+
+        Raises:
+            ProofError: of no city whose log this vault has seen, not signed by it, or nothing is shown either way.
+        """
+        origin = peek_checkpoint(note).origin
+        for city, seen in self.checkpoints().items():
+            key = CityId.parse(city).verify_key
+            if origin_of(key) == origin:
+                return compare(seen, note, key, log)
+        raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
+
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = held.LOG + sha256(str(city).encode()).hex()[:32]
+        name = _seen(str(city))
         new = open_checkpoint(note, origin, city.verify_key)
         seen = self._vault.state(name)
         if seen is not None:
@@ -507,6 +531,11 @@ class Resident:
 
 def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
     return {held.NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
+
+
+def _seen(city: str) -> str:
+    """The name of the note with the checkpoint that was last seen of a city's log."""
+    return held.LOG + sha256(city.encode()).hex()[:32]
 
 
 def _instant(until: object, zone: str) -> int:
