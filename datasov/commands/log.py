@@ -136,9 +136,8 @@ def _verify(options: argparse.Namespace) -> int:
         }))  # fmt: skip
         return 0
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
-    _say(
-        f"{found.origin}: {_count(found.size)} {'is' if found.size == 1 else 'are'} what the checkpoint commits to ({listed})."
-    )
+    told = f"{_count(found.size)} {'is' if found.size == 1 else 'are'} what the checkpoint commits to"
+    _say(f"{found.origin}: {told} ({listed}).")
     if policy is not None:
         _say(f"{len(signed)} witnesses of the policy cosigned it.")
     if before is not None:

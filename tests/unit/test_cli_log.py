@@ -83,9 +83,8 @@ def test_a_checkpoint_is_remembered_and_the_log_must_continue_it(run: Run, city:
     assert Path("seen").read_bytes() == Path("mirror/checkpoint").read_bytes()
     grow()
     run("publish", "lake.city", "mirror")
-    assert "It continues the checkpoint of 1 leaves that you had." in run(
-        "verify", "mirror", *key, "--remember", "seen"
-    )
+    said = run("verify", "mirror", *key, "--remember", "seen")
+    assert "It continues the checkpoint of 1 leaf that you had." in said
     seen = Path("seen").read_bytes()
     assert "shorter" in run("verify", "old", *key, "--remember", "seen", code=1)
     assert Path("seen").read_bytes() == seen

@@ -111,7 +111,7 @@ def test_two_drafts_never_give_one_place_to_two_residents(one, two):
         draft.write()
     one.admit(admission("ann"), admission("cem"))
     assert sorted(two.partition.places.values()) == [0, 1, 2]
-    assert len({m.consent.claims.issuer for m in two.partition.members}) == 3
+    assert len(set(two.partition.places)) == 3
 
 
 def test_two_drafts_that_found_the_same_partition(one, two):
@@ -156,7 +156,7 @@ def test_a_fold_does_not_swallow_what_came_meanwhile(one, two, monkeypatch):
     assert not first
     assert partition.pending() == {}
     assert one.pool._shard(TRIPS, partition, 0).rows.height == 5 + 1
-    assert one.store.blobs == {}
+    assert not any(name.startswith("pool/") for name in one.store.blobs)
 
 
 def test_of_two_folds_one_wins_and_the_other_reads_its_shard(one, two):
