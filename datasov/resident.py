@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +34,7 @@ from datasov.portability import Form
 from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import Checkpoint, open_checkpoint, origin_of, peek_checkpoint
+from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
@@ -416,32 +416,6 @@ class Resident:
         not know of shows that it was put back to an older copy: a StoreError, unless you `accept_rollback`.
         """
         found: dict[int, Receipt] = {}
-        for city, checkpoint, leaves, mine in self._logged(log):
-            self._not_rolled_back(mine, leaves, accept_rollback)
-            consents = [r.consent for r in mine]
-            for index, leaf in enumerate(leaves):
-                if isinstance(leaf, ReleaseLeaf) and any(
-                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
-                ):
-                    found[index] = receipt(log, index, checkpoint, city.verify_key, checkpoint.origin)
-        return [found[i] for i in sorted(found)]
-
-    def erasures(self, log: LogReader) -> list[Erasure]:
-        """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
-
-        The log and its checkpoint are treated as :meth:`receipts` does, and each notice found is proved to be in it.
-
-        Raises:
-            ProofError: as there.
-        """
-        return [
-            found
-            for _, checkpoint, leaves, mine in self._logged(log)
-            for found in erased(log, checkpoint, leaves, [(r, self._contributed(r.consent)) for r in mine])
-        ]
-
-    def _logged(self, log: LogReader) -> Iterator[tuple[CityId, Checkpoint, list[Leaf], list[Record]]]:
-        """Each city that a consent names and whose log this is: its checkpoint, remembered, and all that it holds."""
         cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
         if cities and log.checkpoint().origin not in {origin_of(CityId.parse(c).verify_key) for c in cities}:
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
@@ -456,7 +430,26 @@ class Resident:
             if checkpoint.size == 0:
                 continue
             leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
-            yield city, checkpoint, leaves, [r for r in self._records() if r.consent.claims.audience == audience]
+            mine = [r for r in self._records() if r.consent.claims.audience == audience]
+            self._not_rolled_back(mine, leaves, accept_rollback)
+            consents = [r.consent for r in mine]
+            for index, leaf in enumerate(leaves):
+                if isinstance(leaf, ReleaseLeaf) and any(
+                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
+                ):
+                    found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
+        return [found[i] for i in sorted(found)]
+
+    def erasures(self, log: LogReader) -> list[Erasure]:
+        """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
+
+        The whole log is read and checked as :meth:`receipts` does.
+
+        Raises:
+            ProofError, StoreError: as there.
+        """
+        self.receipts(log)
+        return erased(log, [(r, self._contributed(r.consent)) for r in self._records()])
 
     def notices(self, log: LogReader) -> list[Notice]:
         """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
