@@ -77,7 +77,7 @@ def urgent_for(city: ds.City, **changed: Any) -> Programme:
 
 def governed_city(folder: Path, clock: Callable[[], float], **changed: Any) -> ds.City:
     """A city under a charter; `changed` of the charter."""
-    city = found_city(folder, clock)
+    city = found_city(folder, clock, processing="JP-25")
     city.adopt(signed(charter_for(city, **changed)))
     return city
 

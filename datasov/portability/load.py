@@ -14,7 +14,7 @@ from datasov.errors import DatasovError, InvalidDataError, StoreError, Verificat
 from datasov.model.schema import Schema
 from datasov.portability import bundle, texts
 
-_MAX_MANIFEST = 1 << 28
+_MAX_MANIFEST = 1 << 24
 _FOREIGN = "the manifest is not that of a datasov export of version 1: export again, or upgrade datasov"
 
 

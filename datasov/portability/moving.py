@@ -63,8 +63,7 @@ def import_(vault: Vault, path: str | Path, *, passphrase: str | None = None, id
             raise InvalidDataError(f"the vault knows table {schema.name!r} under another schema: import into a new one")
         if schema.name in known and vault.scan(schema.name).height:
             raise InvalidDataError(f"the vault holds rows of table {schema.name!r} already: import into a new vault")
-    _keep(vault, arrived)
-    vault.put(content.tables)
+    vault.put(content.tables, state=_kept(vault, arrived))
     return sum(codes.height for _, codes in content.tables)
 
 
@@ -76,17 +75,20 @@ def _noted(vault: Vault) -> notes.Notes:
     )
 
 
-def _keep(vault: Vault, arrived: notes.Notes) -> None:
+def _kept(vault: Vault, arrived: notes.Notes) -> dict[str, bytes | None]:
+    """The notes of the vault once those that arrive are among them."""
     mine = _noted(vault)
     there = {record.consent.digest for record in mine.records}
     records = [*mine.records, *(r for r in notes.spent(arrived.records) if r.consent.digest not in there)]
-    values = {name: note for name, note in (arrived.checkpoints or {}).items() if vault.state(name) is None}
+    values: dict[str, bytes | None] = {
+        name: note for name, note in (arrived.checkpoints or {}).items() if vault.state(name) is None
+    }
     limit = notes.smaller(mine.lifetime, arrived.lifetime)
     if limit is not None:
         values[held.LIFETIME] = held.pack_limit(limit)
     if records:
         values[held.CONSENTS] = held.pack(records)
-    vault.set_state(values)
+    return values
 
 
 def merge(vault: Vault, other: Vault) -> bool:

@@ -127,6 +127,14 @@ def unknown() -> StoreError:
     )
 
 
+def another_copy() -> StoreError:
+    """The device keeps the key of another copy of the vault, which it would lose."""
+    return StoreError(
+        "this device keeps the key of another copy of this vault: give KeyFile(path) for this one, so that both can be"
+        " opened"
+    )
+
+
 class Keyring:
     """The keyring of the operating system, through the package `keyring` (extra `keyring`).
 

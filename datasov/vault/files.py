@@ -144,13 +144,16 @@ def remove_temporaries(directory: Path) -> None:
 
 
 class WriterLock:
-    """The one writer's lock, held until it is released or the process ends (flock)."""
+    """The one writer's lock, held until it is released or the process ends (flock).
 
-    __slots__ = ("_file",)
+    A child that was forked meanwhile shares it: the parent gives it up for both, and the child for neither.
+    """
+
+    __slots__ = ("_file", "_pid")
 
     def __init__(self, directory: Path) -> None:
         fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        self._file = os.fdopen(fd, "rb", buffering=0)
+        self._file, self._pid = os.fdopen(fd, "rb", buffering=0), os.getpid()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -160,6 +163,8 @@ class WriterLock:
             ) from None
 
     def release(self) -> None:
+        if self._pid == os.getpid() and not self._file.closed:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
 

@@ -320,3 +320,27 @@ def test_parquet_and_arrow_payloads_both_come_back() -> None:
         codec.read(3, b"", None)
     with pytest.raises(DecryptionError):
         codec.read(codec.IPC, b"no frame", None)
+
+
+def test_texts_that_utf_8_cannot_hold_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match="no character"):
+        Vault.create(tmp_path / "v", passphrase="\ud800abc")
+    with Vault.create(tmp_path / "v", device_key=KEY) as vault:
+        with pytest.raises(InvalidDataError, match="state maps texts"):
+            vault.set_state({"\ud800": b""})
+        with pytest.raises(InvalidDataError, match="an anchor's name"):
+            vault.anchor("\ud800")
+
+
+def test_rows_and_small_values_are_kept_in_one_step(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "v", device_key=KEY) as vault:
+        vault.set_state({"old": b"1", "stays": b"2"})
+        before = len(list((tmp_path / "v" / "manifest").iterdir()))
+        counter = vault._session.manifest.counter
+        vault.put([(TRIPS, trips(1)), (PERSON, person(3))], state={"old": None, "new": b"3"})
+        assert (before, vault._session.manifest.counter) == (2, counter + 1)
+        vault.put([], state={"more": b""})
+    with Vault.open(tmp_path / "v", device_key=KEY) as vault:
+        assert vault.states() == {"stays": b"2", "new": b"3", "more": b""}
+        assert vault.scan("trips").equals(trips(1))
+        assert vault.scan("person").equals(person(3))
