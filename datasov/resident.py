@@ -553,7 +553,6 @@ def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
     return {held.NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
 
 
-
 def _instant(until: object, zone: str) -> int:
     """Unix seconds of an instant, or of the end of a day; InvalidQueryError where it is neither."""
     try:
