@@ -68,6 +68,9 @@ class Governing:
     ) -> Approved:
         """Take up a programme, durably, with its notice in the log.
 
+        Args:
+            purposes, budget, place: that the city declares, has, and processes in.
+
         Raises:
             ProgrammeError: no charter in force, not signed by the thresholds it needs, or what does not fit the city.
             VerificationError: (or its subclasses) not a programme, or a signature does not verify.
@@ -77,7 +80,7 @@ class Governing:
         if programme.purpose not in purposes:
             raise ProgrammeError("the programme's purpose is none that this city declares: see city.purposes")
         if not contains(programme.processing, place):
-            raise ProgrammeError("the programme is for processing elsewhere than this city does: see city.processing")
+            raise ProgrammeError(f"the city processes in {place}, and the programme allows {programme.processing}")
         if programme.total.measure != budget.measure:
             raise ProgrammeError(f"the city's budget is in {budget.measure}: give the total and period losses in that")
         return self._enter("emergency" if programme.emergency else "programme", signed, now).approved[-1]
