@@ -16,8 +16,10 @@ import polars as pl
 from datasov import portability
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
-from datasov.authority.coverage import coverage, to_send
-from datasov.authority.held import Record, covers, granted, newest_seen
+from datasov.authority.coverage import agreed, to_send
+from datasov.authority.held import Record, covers, day, granted, newest_seen
+from datasov.authority.pseudonym import pseudonym
+from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.erased import Erasure, erased
@@ -25,16 +27,19 @@ from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, Pr
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
+from datasov.notices import Notice, read_notices
 from datasov.portability import Form
+from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of
+from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
-from datasov.vault.device import DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
+from datasov.vault.opening import New, Ways
 
 
 class Resident:
@@ -45,61 +50,26 @@ class Resident:
         self._vault, self._clock = vault, clock
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        device: DeviceStore | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Make a vault, opened by a passphrase (Argon2id), a 32-byte device key, or either.
+    def create(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **new: Unpack[New]) -> Resident:
+        """Make a vault in a new folder, opened by what :class:`datasov.vault.opening.New` names.
 
-        Args:
-            path: a folder that does not exist yet.
-            device_secret: 32 bytes that the passphrase needs beside it, kept on the device.
-            recovery_key: what `datasov.vault.new_recovery_key` gave, printed.
-            device: `datasov.vault.Keyring()` or `KeyFile(path)`, to make and keep the device key; or, beside a
-                passphrase, the device secret.
+        That is a `passphrase`, a `device_key`, a `recovery_key`, or what a `device` makes and keeps.
 
         Raises:
+            InvalidDataError: nothing that opens it, or of the wrong shape.
             StoreError: the path exists, or the disk refuses.
         """
-        vault = Vault.create(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, device=device,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.create(path, **new), clock)
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        guardian: bytes | None = None,
-        device: DeviceStore | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-        accept_rollback: bool = False,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Open a vault for reading and writing: one writer at a time. Arguments as in :meth:`datasov.vault.Vault.open`.
+    def open(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **ways: Unpack[Ways]) -> Resident:
+        """Open a vault for reading and writing, one writer at a time: :class:`datasov.vault.opening.Ways`.
 
         Raises:
             StoreError: no vault, or another process writes to it, or it is older than an anchor says.
             DecryptionError: a wrong key, or damaged files: it does not say which.
         """
-        vault = Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key,
-            guardian=guardian, device=device, anchor=anchor, accept_rollback=accept_rollback,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.open(path, **ways), clock)
 
     def put(self, schema: Schema, data: frames.Rows) -> int:
         """Validate rows and keep them, durably: all, or none. Returns how many.
@@ -185,36 +155,18 @@ class Resident:
         """
         return portability.import_(self._vault, path, passphrase=passphrase, identities=identities)
 
-    def enrol(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-    ) -> None:
+    def enrol(self, path: str | Path, **new: Unpack[New]) -> None:
         """Make this vault once more, for another device of yours, which opens it by what is given here.
 
         Each of the two has ways of opening, keys and anchors of its own, and erases on its own: docs/vault.md.
 
         Raises:
-            StoreError: the path exists, or the disk refuses.
+            InvalidDataError: nothing that opens it, or of the wrong shape.
+            StoreError: the path exists, or the disk refuses, or `device` keeps the key of this vault.
         """
-        self._vault.enrol(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key
-        )
+        self._vault.enrol(path, **new)
 
-    def merge(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-    ) -> bool:
+    def merge(self, path: str | Path, **ways: Unpack[Ways]) -> bool:
         """Take in what only another device's vault holds, rows and consents; whether there was anything.
 
         The other vault is opened by what is given here, read, and stays as it is: merge there too, and both hold the
@@ -222,18 +174,14 @@ class Resident:
         row put last stands, by the devices' clocks. Every consent of both counts, and the smaller limit for life holds.
         Ways of opening and anchors are not taken over, and rows of a domain that was erased here are refused.
 
-        Args:
-            anchor: of the other vault, so that an older copy of it is noticed.
+        An `anchor` is of the other vault, so that an older copy of it is noticed.
 
         Raises:
             StoreError: no vault there, one that is being written to, or rows that cannot be brought together.
             InvalidDataError: a vault of somebody else, a copy of this device's, or schemas of which none follows.
             DecryptionError: a wrong key, or damaged files. ProofError: a log showed each device another tree.
         """
-        with Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, anchor=anchor,
-        ) as other:  # fmt: skip
+        with Vault.open(path, **ways) as other:
             return portability.merge(self._vault, other)
 
     def grant(
@@ -241,32 +189,38 @@ class Resident:
         city: CityId | str,
         schema: Schema,
         *,
-        purpose: str,
+        purpose: str | Purpose,
         loss: Loss,
         until: str | dt.date | dt.datetime,
         columns: Iterable[str] | None = None,
         join: Iterable[Schema] | Mapping[Schema, Iterable[str]] = (),
         reads: Iterable[Schema] = (),
+        special: Iterable[str] = (),
         trust: Trust | None = None,
         jurisdiction: str = "JP",
+        processing: str = "",
         zone: str = "Asia/Tokyo",
     ) -> Consent:
         """Sign a consent, and reserve its whole loss in the vault's lifetime account.
 
         Args:
             city: to whom: `city.id`.
-            schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A column of
-                the special class (要配慮個人情報), or a derived one, is covered only where it is named.
-            purpose: for what, as the city declares it.
+            schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A derived
+                column is covered only where it is named.
+            special: the columns of the special class (要配慮個人情報) that are covered beside these, or among them, by
+                name or as `table.column`: no such column is covered otherwise, also where a derived one reads it.
+            purpose: for what, as the city declares it: its name, or `city.purpose(name)` with what it is called.
             loss: the most that all answers under this purpose may ever cost you, over every consent for it.
             until: the last day, to its end in `zone`, or the very instant.
             join: attribute tables whose columns the vault adds, or a mapping of each to its columns.
             reads: the tables that the named derived columns are computed from: all of them and no others. The consent
                 covers what is read there; the rows stay in the vault.
+            jurisdiction: under whose law. `processing`: within which place, where not all of the jurisdiction; ISO 3166
+                codes, as "JP" or "JP-10".
 
         Raises:
-            ConsentError: the lifetime account does not hold the loss, the times are past, or `join` or `reads` are not
-                what they should be.
+            ConsentError: a column of the special class is covered and not named in `special`; the lifetime account does
+                not hold the loss; the times are past; or `join` or `reads` are not what they should be.
         """
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)
@@ -274,26 +228,41 @@ class Resident:
         expires = _instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
-        covered = coverage(schema, columns, join, reads)
+        covered, scope = agreed(schema, columns, join, reads, special)
+        named = as_purpose(purpose)
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
-        account = key.public, purpose, covered[0].schema_digest
+        account = key.public, named.name, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
-            [now, *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account)]
+            [
+                day(now),
+                *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account),
+            ]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
-            expires=expires, coverage=covered, purpose=purpose, trust=trust or central(), loss=loss,
-            jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
+            expires=expires, coverage=covered, purpose=named.name, trust=trust or central(), loss=loss,
+            jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"), processing=processing, special=scope,
         )  # fmt: skip
-        consent = token.issue(claims, key)
+        told = make_record(claims, named)
+        consent = token.issue(replace(claims, record=told.digest), key)
         kept = [*records, Record(consent, random(32), schema.domain)]
         lifetime = self.lifetime
         if lifetime is not None and not granted(kept) <= lifetime:
             raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
-        self._save(kept)
+        self._vault.set_state({held.CONSENTS: held.pack(kept), **held.called(told.digest, named)})
         return consent
+
+    def record(self, consent: Consent) -> ConsentRecord:
+        """The human-readable record that a consent was signed with: `print(record.text("ja"))`, or "en".
+
+        Raises:
+            ConsentError: not a consent of this vault. VerificationError: it was signed with another record.
+        """
+        claims = self._record(consent).consent.claims
+        called = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
+        return check_record(make_record(claims, called), claims)
 
     def contribute(self, consent: Consent) -> bytes:
         """What the consent covers, as it stands now: signed, and sealed to the city. It replaces what was sent before.
@@ -302,22 +271,23 @@ class Resident:
             ConsentError: the consent is not one of this vault's, or was revoked.
             InvalidDataError: a table that a derived column reads is kept under another schema.
         """
-        record = self._record(consent)
-        if record.revoked:
+        mine = self._record(consent)
+        if mine.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
-        sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        noted = held.sequence_note(consent)
+        sequence = held.next_sequence(self._vault.state(noted), self._clock())
         number = self._contributed(consent) + 1
-        self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
+        self._vault.set_state({noted: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
         covered = consent.claims.coverage
         joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
             consent_digest=consent.digest, sequence=sequence,
-            commitment=messages.salted(record.salt, messages.admission_record(consent.digest, number)),
+            commitment=messages.salted(mine.salt, messages.admission_record(consent.digest, number)),
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
-            erasure=messages.salted(record.salt, messages.erasure_record(consent.digest, number)),
+            erasure=messages.salted(mine.salt, messages.erasure_record(consent.digest, number)),
         )  # fmt: skip
-        return messages.sign_contribution(contribution, self._signing_key(record.domain, city), city)
+        return messages.sign_contribution(contribution, self._signing_key(mine.domain, city), city)
 
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
@@ -325,14 +295,33 @@ class Resident:
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
         record = self._record(consent)
-        now = int(self._clock())
+        today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
-            consent.digest, now, messages.salted(record.salt, messages.revocation_record(consent.digest, now))
+            consent.digest, today, messages.salted(record.salt, messages.revocation_record(consent.digest, today))
         )
         signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
         self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
         return messages.seal_revocation(signed, consent, city)
+
+    def pseudonym(
+        self, city: CityId | str, *, domain: str, programme: bytes | str, period: int, at: int | None = None
+    ) -> bytes:
+        """What you are called in one city, domain, programme and period: 32 bytes, in no way linked to any other.
+
+        All your devices agree on it, and new keys of the vault do not change it. docs/identity.md
+
+        Args:
+            programme: the identity of the programme's notice (32 bytes), or a purpose.
+            period: its length in seconds; periods are counted from 1970. at: Unix seconds in it, now where None.
+
+        Raises:
+            InvalidQueryError: no such domain, programme or period.
+        """
+        parsed = city if isinstance(city, CityId) else CityId.parse(city)
+        return pseudonym(
+            self._vault.derive, parsed, domain, programme, int(self._clock()) if at is None else at, period
+        )
 
     @property
     def consents(self) -> list[Consent]:
@@ -405,9 +394,51 @@ class Resident:
         self.receipts(log)
         return erased(log, [(r, self._contributed(r.consent)) for r in self._records()])
 
+    def notices(self, log: LogReader) -> list[Notice]:
+        """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
+
+        Each is checked to be signed as the charters before it demand, and every release to be covered by one of them:
+        see :func:`datasov.notices.read_notices`.
+
+        Raises:
+            ProofError: the log forgot or rewrote something, is of no such city, or tells of what nobody approved.
+        """
+        note = log.checkpoint()
+        for audience in dict.fromkeys(r.consent.claims.audience for r in self._records()):
+            city = CityId.parse(audience)
+            origin = origin_of(city.verify_key)
+            if note.origin == origin:
+                checkpoint = open_checkpoint(note.note, origin, city.verify_key)
+                self._remember(log, city, origin, checkpoint.note)
+                return read_notices(log.leaves(0, checkpoint.size), checkpoint, city)
+        raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+
+    def checkpoints(self) -> dict[str, bytes]:
+        """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
+        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
+        notes = {city: self._vault.state(held.log_note(city)) for city in cities}
+        return {city: note for city, note in notes.items() if note is not None}
+
+    def compare(self, note: bytes, log: LogReader | None = None) -> Evidence | None:
+        """Another person's checkpoint beside the one last seen of that log: None, or evidence that the log forked.
+
+        Args:
+            note: what they saw, as :meth:`checkpoints` gives it.
+            log: a reader of the larger of the two trees, where their sizes differ.
+
+        Raises:
+            ProofError: of no city whose log this vault has seen, not signed by it, or nothing is shown either way.
+        """
+        origin = peek_checkpoint(note).origin
+        for city, seen in self.checkpoints().items():
+            key = CityId.parse(city).verify_key
+            if origin_of(key) == origin:
+                return compare(seen, note, key, log)
+        raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
+
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = held.LOG + sha256(str(city).encode()).hex()[:32]
+        name = held.log_note(str(city))
         new = open_checkpoint(note, origin, city.verify_key)
         seen = self._vault.state(name)
         if seen is not None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import polars as pl
 
 from datasov.authority import messages, token
-from datasov.authority.coverage import check_unsent
+from datasov.authority.coverage import check_special, check_unsent
+from datasov.authority.signers import ED25519_ONLY, Directory
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
-from datasov.model.consent import CityId, Consent, Coverage
+from datasov.model.consent import CityId, Consent, Coverage, contains
 from datasov.model.document import canonical
 from datasov.model.frames import check_codes
 from datasov.model.schema import Schema
 from datasov.wire import cbor, columns, fields
 
 MAX_SCHEMA = 4 * 1024 * 1024
+_REMEMBERED, _KNOWN = 64 * 1024, 256
+"""Schemas of up to so many bytes are remembered, and so many of them: residents of one table send the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +50,24 @@ def pack_table(schema: Schema, codes: pl.DataFrame) -> bytes:
     return cbor.encode([canonical(schema.document()), columns.pack(codes)])
 
 
-def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame]:
-    text, packed = fields.items(cbor.decode(data), 2, 2)
-    raw = fields.blob(text, MAX_SCHEMA)
+def _schema(raw: bytes) -> Schema | None:
+    """The schema whose canonical text this is; None where it is another text of one."""
     try:
         schema = Schema.from_document(json.loads(raw))
         text = canonical(schema.document())
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, InternalError):
         raise VerificationError("a contribution's schema cannot be read: contribute again") from None
-    if schema.name != coverage.table or schema.digest != coverage.schema_digest or text != raw:
+    return schema if text == raw else None
+
+
+_remembered = lru_cache(maxsize=_KNOWN)(_schema)
+
+
+def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame]:
+    text, packed = fields.items(cbor.decode(data), 2, 2)
+    raw = fields.blob(text, MAX_SCHEMA)
+    schema = _remembered(raw) if len(raw) <= _REMEMBERED else _schema(raw)
+    if schema is None or schema.name != coverage.table or schema.digest != coverage.schema_digest:
         raise ConsentError("a contributed table is not the one that the consent names: contribute again")
     codes = columns.unpack(fields.blob(packed, messages.MAX_MESSAGE))
     if tuple(codes.columns) != coverage.columns:
@@ -65,8 +78,14 @@ def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame
     return schema, codes
 
 
-def check_consent(consent: Consent, city: CityId, purposes: Collection[str], trusts: Collection[str], now: int) -> None:
-    """Raise ConsentError unless the consent is for this city, a declared purpose and trust model, and not expired."""
+def check_consent(
+    consent: Consent, city: CityId, purposes: Collection[str], trusts: Collection[str], now: int, place: str
+) -> None:
+    """Raise ConsentError unless the consent is for this city, a declared purpose and trust model, and not expired.
+
+    Args:
+        place: where the city processes, an ISO 3166 code: the consent's place must contain it.
+    """
     claims = consent.claims
     if claims.audience != str(city):
         raise ConsentError("the consent is for another city: grant one to city.id")
@@ -74,24 +93,29 @@ def check_consent(consent: Consent, city: CityId, purposes: Collection[str], tru
         raise ConsentError("the consent is for a purpose that this city does not declare: see city.purposes")
     if claims.trust.name not in trusts:
         raise ConsentError("the consent asks for another trust model than this city runs: grant one for city.trust")
+    if not contains(claims.place, place):
+        raise ConsentError(
+            "the consent does not allow processing where this city processes: see city.processing, and grant one for it"
+        )
     if claims.expires <= now:
         raise ConsentError("the consent has expired: grant a new one")
 
 
 def admit(
     signed: bytes, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
-    trusts: Collection[str], now: int,
+    trusts: Collection[str], now: int, place: str, directory: Directory = ED25519_ONLY,
 ) -> Admission:  # fmt: skip
     """Verify a consent token and the contribution sealed under it.
 
     Raises:
-        ConsentError: for another city, purpose or trust; expired; rows or columns that the consent does not cover.
+        ConsentError: for another city, purpose, trust or place; expired; rows or columns that the consent does not
+            cover; columns of the special class that it does not name.
         VerificationError: (or its subclasses) bytes that do not verify, decrypt or parse.
         InvalidDataError: a value outside its schema's bounds.
     """
-    consent = token.read(signed)
-    check_consent(consent, city, purposes, trusts, now)
-    sent = messages.open_contribution(sealed, key, city, consent)
+    consent = token.read(signed, directory)
+    check_consent(consent, city, purposes, trusts, now, place)
+    sent = messages.open_contribution(sealed, key, city, consent, directory)
     base, *others = consent.claims.coverage
     joined, read = others[: len(sent.profiles)], others[len(sent.profiles) :]
     if [name for name, _ in sent.profiles] != [c.table for c in joined]:
@@ -105,7 +129,9 @@ def admit(
                 raise ConsentError("only attribute tables are joined: contribute again")
             profiles[name] = codes
             schemas.append(profile)
-        check_unsent(list(zip(schemas, (base, *joined), strict=True)), read)
+        carried = list(zip(schemas, (base, *joined), strict=True))
+        check_unsent(carried, read)
+        check_special(carried, consent.claims.special)
     except DatasovError:
         raise
     except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from datasov.errors import InvalidDataError, InvalidQueryError
+from datasov.model import mynumber
 from datasov.model.columns import Category, Column, Decimal, Integer, Timestamp
 from datasov.model.derived import Exists
-from datasov.model.frames import code_dtype
+from datasov.model.frames import code_dtype, my_numbers
 from datasov.model.schema import Schema
 
 
@@ -57,6 +58,8 @@ def _code(name: str, column: Column, value: object) -> int:
     low, high = column.range
     if not low <= code <= high:
         raise InvalidDataError("the value to fill in lies outside the declared bounds", column=name)
+    if (found := my_numbers(column, pl.Series([code]))) is not None and found.any():
+        raise InvalidDataError(mynumber.REFUSAL, column=name)
     return code
 
 
@@ -81,6 +84,15 @@ def _check_widened(name: str, old: Column, new: Column) -> None:
         why = "a column of the special legal class stays one"
     if why is not None:
         raise InvalidDataError(f"{why}; or retire the column, and add one of another name", column=name)
+
+
+def widened(old: Column, new: Column) -> bool:
+    """Whether every code of the old column is one of the new, and means the same."""
+    try:
+        _check_widened("", old, new)
+    except InvalidDataError:
+        return False
+    return True
 
 
 def brought_up(schema: Schema, filled: Mapping[str, int], codes: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
