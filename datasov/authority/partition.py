@@ -125,7 +125,9 @@ class Partition:
 
     def pending(self) -> dict[int, str]:
         """Places and blob names of contributions that are not in a shard yet."""
-        return {i: self.blob(i) for i in np.flatnonzero(self.columns["pending"]).tolist()}
+        places = np.flatnonzero(self.columns["pending"])
+        sequences = self.columns["sequence"][places].tolist()
+        return {i: blob_name(self.name, i, s) for i, s in zip(places.tolist(), sequences, strict=True)}
 
     def lasting(self, now: int) -> Mask:
         """Whose consent is neither revoked nor expired."""
@@ -135,7 +137,8 @@ class Partition:
     def leaving(self, now: int) -> list[int]:
         """Places of residents whose rows must leave their shard: revoked, expired or replaced."""
         gone = (self.columns["held"] > 0) & (self.columns["pending"] | ~self.lasting(now))
-        return [int(i) for i in np.flatnonzero(gone)]
+        places: list[int] = np.flatnonzero(gone).tolist()
+        return places
 
     def terms(self, claims: Claims) -> tuple[bytes, int | None]:
         """The event that tells of a consent's terms, and their number where they stand in the stream."""
