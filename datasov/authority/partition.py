@@ -200,12 +200,14 @@ class Partition:
         """Take in admissions at different places, of which those behind the last are new, in ascending order."""
         if not run:
             return
+        if min(map(len, run)) <= HEAD.itemsize:
+            raise _unreadable()
         heads_ = events.admissions(run)
         places, size = heads_["place"].astype(np.int64), len(self)
         old = places < size
         new = places[~old]
-        if min(map(len, run)) <= HEAD.itemsize or (new != np.arange(size, size + len(new))).any():
-            raise StoreError("an admission in the registry that cannot be read: bring back an unchanged copy")
+        if (new != np.arange(size, size + len(new))).any():
+            raise _unreadable()
         replaced = places[old]
         other = (self.columns["digest"][replaced] != heads_["digest"][old]).any(axis=1)
         self._superseded.add(heads(self.columns["digest"][replaced[other]]), replaced[other])
@@ -237,6 +239,10 @@ class Partition:
     def bytes(self) -> int:
         """What the columns and their indexes take."""
         return self.columns.bytes + self.places.bytes + self.statuses.bytes
+
+
+def _unreadable() -> StoreError:
+    return StoreError("an admission in the registry that cannot be read: bring back an unchanged copy")
 
 
 def blob_name(partition: str, place: int, sequence: int) -> str:
