@@ -15,12 +15,17 @@ from datasov.portability import load, notes
 from datasov.portability.bundle import Form
 from datasov.portability.save import save
 from datasov.vault import Vault
+from datasov.vault.compact import Progress
 
 
 def export(
-    vault: Vault, path: str | Path, *, form: Form, passphrase: str | None = None, recipients: Sequence[str] = ()
-) -> None:
+    vault: Vault, path: str | Path, *, form: Form, passphrase: str | None = None, recipients: Sequence[str] = (),
+    progress: Progress = lambda *_: None,
+) -> None:  # fmt: skip
     """All of a vault as an export at a new path: a folder, or one age file where a passphrase or recipients are given.
+
+    Args:
+        progress: called with the number of tables done so far, and that of all.
 
     Raises:
         InvalidDataError: no such form, recipient or passphrase. StoreError: the path exists, or cannot be written.
@@ -28,8 +33,11 @@ def export(
     """
 
     def tables() -> Iterator[tuple[Schema, pl.DataFrame]]:
-        for name, schema in sorted(vault.tables().items()):
+        known = sorted(vault.tables().items())
+        for at, (name, schema) in enumerate(known):
+            progress(at, len(known))
             yield schema, vault.scan(name)
+        progress(len(known), len(known))
 
     def seal(data: bytes) -> bytes:
         return age.encrypt(data, passphrase=passphrase, recipients=recipients)
@@ -40,11 +48,17 @@ def export(
     save(path, tables(), notes.documents(_noted(vault)), form=form, seal=seal if wrapped else None)
 
 
-def import_(vault: Vault, path: str | Path, *, passphrase: str | None = None, identities: Sequence[str] = ()) -> int:
+def import_(
+    vault: Vault, path: str | Path, *, passphrase: str | None = None, identities: Sequence[str] = (),
+    progress: Progress = lambda *_: None,
+) -> int:  # fmt: skip
     """Put all of an export into a vault that holds no rows of its tables: all of it, or nothing. The number of rows.
 
     Its consents come as ones that are over: their losses count, and none can be contributed under, since the key that
     signed them stayed behind. The smaller of two limits for life stands.
+
+    Args:
+        progress: called with the number of tables read so far, and that of all.
 
     Raises:
         VerificationError: the export is not whole, or not as it was written. DecryptionError: a wrong age key.
@@ -55,7 +69,7 @@ def import_(vault: Vault, path: str | Path, *, passphrase: str | None = None, id
     def unseal(data: bytes) -> bytes:
         return age.decrypt(data, passphrase=passphrase, identities=identities)
 
-    content = load.read(path, unseal)
+    content = load.read(path, unseal, progress)
     arrived = notes.read(content.notes)
     known = vault.tables()
     for schema, _ in content.tables:

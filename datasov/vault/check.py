@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from datasov.errors import DecryptionError, InvalidDataError, InvalidQueryError
 from datasov.model.frames import check_codes
 from datasov.model.schema import Schema
 from datasov.vault import codec, files, log, rows, segment, tables
+from datasov.vault.compact import Progress
 from datasov.vault.manifest import LogEntry, SegmentEntry
 from datasov.vault.rows import Snapshot
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

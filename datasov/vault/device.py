@@ -220,7 +220,7 @@ class KeyFile:
     def read(self, vault_id: bytes) -> bytes | None:
         with files.storing("the key file cannot be read"):
             try:
-                fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+                fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             except FileNotFoundError:
                 return None
             with os.fdopen(fd, "rb") as file:

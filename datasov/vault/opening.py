@@ -81,11 +81,18 @@ class Given:
         return keys.access(self.passphrase, self.device_key, self.device_secret, self.printed)
 
 
+def _given(
+    passphrase: str | None = None, device_key: bytes | None = None, device_secret: bytes | None = None,
+    recovery_key: str | None = None,
+) -> Given:  # fmt: skip
+    return Given(passphrase, device_key, device_secret, recovery_key)
+
+
 def create(
     directory: Path, device: DeviceStore | None = None, **secret: Unpack[Secret]
 ) -> tuple[Session, files.WriterLock, Device | None]:
     """A new vault in a new directory; a device keeps its key before the vault is there."""
-    given, made = _with_device(Given(**secret), device)
+    given, made = _with_device(_given(**secret), device)
     header, secrets = keys.create(given.access())
     held = None if device is None else Device(device, secrets.vault_id)
     with _keeping(held, made) as keep:
@@ -95,7 +102,7 @@ def create(
 
 def enrol(opened: Session, directory: Path, device: DeviceStore | None = None, **secret: Unpack[Secret]) -> None:
     """What is open, once more in a new directory, for another device: its rows, schemas and state, under new keys."""
-    given, made = _with_device(Given(**secret), device)
+    given, made = _with_device(_given(**secret), device)
     header, secrets = keys.enrolled(opened.secrets, given.access())
     held = None if device is None else Device(device, secrets.vault_id)
     if held is not None and held.kept is not None:
@@ -148,7 +155,7 @@ def unlock(
         DecryptionError: nothing given opens it, or a file is damaged, foreign or stale.
         StoreError: it lies behind an anchor or on another branch, or the device keeps nothing for it.
     """
-    given, left = Given(**secret, guardian=guardian), None if accept_rollback else anchors.given(anchor)
+    given, left = replace(_given(**secret), guardian=guardian), None if accept_rollback else anchors.given(anchor)
     if device is None:
         candidates(None, given)
     if not (directory / files.HEADER).is_file():

@@ -141,7 +141,7 @@ def read(
         FileNotFoundError: it is not there.
     """
     domain = secrets.domain_at(entry.domain_id, entry.epoch)
-    fd = os.open(directory / files.SEGMENTS / entry.id.hex(), os.O_RDONLY)
+    fd = files.open_regular(directory / files.SEGMENTS / entry.id.hex())
     try:
         if os.fstat(fd).st_size != entry.size or entry.size < _HEAD_SIZE:
             raise fmt.damaged()

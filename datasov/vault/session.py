@@ -197,7 +197,7 @@ class Session:
 
     def fold(
         self, new: Tables, large: Filled, *, all_small: bool, without: Collection[str] = (),
-        state: Mapping[str, bytes] | None = None,
+        state: Mapping[str, bytes] | None = None, progress: compact.Progress = lambda *_: None,
     ) -> None:  # fmt: skip
         """Logs into segments, and after them the rows of a large put, in one commit; then the old files go.
 
@@ -210,8 +210,9 @@ class Session:
         written: list[SegmentEntry] = []
         try:
             kept = compact.merge(
-                view, {n: self.schema(n) for n in before.tables if n not in without}, written, all_small=all_small
-            )
+                view, {n: self.schema(n) for n in before.tables if n not in without}, written, all_small=all_small,
+                progress=progress,
+            )  # fmt: skip
             direct = [
                 entry
                 for schema, codes in large

@@ -16,7 +16,8 @@ from datasov.vault import anchor as anchors
 from datasov.vault import codec, derive, erase, files, keys, manifest, opening, session, tables
 from datasov.vault import format as fmt
 from datasov.vault.anchor import Anchor
-from datasov.vault.check import Checked, Progress, check
+from datasov.vault.check import Checked, check
+from datasov.vault.compact import Progress
 from datasov.vault.device import Device
 from datasov.vault.guard import Guard
 from datasov.vault.keychain import Keys, NewSecrets
@@ -256,15 +257,18 @@ class Vault:
             view = self._session.view(missing_ok=True)
             return [Checked(files.HEADER, header, 0), *done, *check(view, progress or (lambda *_: None))]
 
-    def compact(self) -> None:
+    def compact(self, progress: Progress = lambda *_: None) -> None:
         """Fold the logs into segments, merge small segments, and remove what crashes left behind.
+
+        Args:
+            progress: called with the number of tables done so far, and that of all.
 
         Raises:
             StoreError: nothing changed but for files that are no part of the vault.
         """
         with self._writing("the vault was not compacted"):
             self._session.settle()
-            self._session.fold({}, (), all_small=True)
+            self._session.fold({}, (), all_small=True, progress=progress)
             self._session.sweep()
 
     def anchor(self, name: str) -> Anchor:
