@@ -38,8 +38,8 @@ from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
-from datasov.vault.device import DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
+from datasov.vault.opening import New, Ways
 
 
 class Resident:
@@ -50,61 +50,26 @@ class Resident:
         self._vault, self._clock = vault, clock
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        device: DeviceStore | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Make a vault, opened by a passphrase (Argon2id), a 32-byte device key, or either.
+    def create(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **new: Unpack[New]) -> Resident:
+        """Make a vault in a new folder, opened by what :class:`datasov.vault.opening.New` names.
 
-        Args:
-            path: a folder that does not exist yet.
-            device_secret: 32 bytes that the passphrase needs beside it, kept on the device.
-            recovery_key: what `datasov.vault.new_recovery_key` gave, printed.
-            device: `datasov.vault.Keyring()` or `KeyFile(path)`, to make and keep the device key; or, beside a
-                passphrase, the device secret.
+        That is a `passphrase`, a `device_key`, a `recovery_key`, or what a `device` makes and keeps.
 
         Raises:
+            InvalidDataError: nothing that opens it, or of the wrong shape.
             StoreError: the path exists, or the disk refuses.
         """
-        vault = Vault.create(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, device=device,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.create(path, **new), clock)
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        guardian: bytes | None = None,
-        device: DeviceStore | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-        accept_rollback: bool = False,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Open a vault for reading and writing: one writer at a time. Arguments as in :meth:`datasov.vault.Vault.open`.
+    def open(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **ways: Unpack[Ways]) -> Resident:
+        """Open a vault for reading and writing, one writer at a time: :class:`datasov.vault.opening.Ways`.
 
         Raises:
             StoreError: no vault, or another process writes to it, or it is older than an anchor says.
             DecryptionError: a wrong key, or damaged files: it does not say which.
         """
-        vault = Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key,
-            guardian=guardian, device=device, anchor=anchor, accept_rollback=accept_rollback,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.open(path, **ways), clock)
 
     def put(self, schema: Schema, data: frames.Rows) -> int:
         """Validate rows and keep them, durably: all, or none. Returns how many.
@@ -190,36 +155,18 @@ class Resident:
         """
         return portability.import_(self._vault, path, passphrase=passphrase, identities=identities)
 
-    def enrol(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-    ) -> None:
+    def enrol(self, path: str | Path, **new: Unpack[New]) -> None:
         """Make this vault once more, for another device of yours, which opens it by what is given here.
 
         Each of the two has ways of opening, keys and anchors of its own, and erases on its own: docs/vault.md.
 
         Raises:
-            StoreError: the path exists, or the disk refuses.
+            InvalidDataError: nothing that opens it, or of the wrong shape.
+            StoreError: the path exists, or the disk refuses, or `device` keeps the key of this vault.
         """
-        self._vault.enrol(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key
-        )
+        self._vault.enrol(path, **new)
 
-    def merge(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-    ) -> bool:
+    def merge(self, path: str | Path, **ways: Unpack[Ways]) -> bool:
         """Take in what only another device's vault holds, rows and consents; whether there was anything.
 
         The other vault is opened by what is given here, read, and stays as it is: merge there too, and both hold the
@@ -227,18 +174,14 @@ class Resident:
         row put last stands, by the devices' clocks. Every consent of both counts, and the smaller limit for life holds.
         Ways of opening and anchors are not taken over, and rows of a domain that was erased here are refused.
 
-        Args:
-            anchor: of the other vault, so that an older copy of it is noticed.
+        An `anchor` is of the other vault, so that an older copy of it is noticed.
 
         Raises:
             StoreError: no vault there, one that is being written to, or rows that cannot be brought together.
             InvalidDataError: a vault of somebody else, a copy of this device's, or schemas of which none follows.
             DecryptionError: a wrong key, or damaged files. ProofError: a log showed each device another tree.
         """
-        with Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, anchor=anchor,
-        ) as other:  # fmt: skip
+        with Vault.open(path, **ways) as other:
             return portability.merge(self._vault, other)
 
     def grant(
@@ -473,7 +416,7 @@ class Resident:
     def checkpoints(self) -> dict[str, bytes]:
         """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
         cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
-        notes = {city: self._vault.state(_seen(city)) for city in cities}
+        notes = {city: self._vault.state(held.log_note(city)) for city in cities}
         return {city: note for city, note in notes.items() if note is not None}
 
     def compare(self, note: bytes, log: LogReader | None = None) -> Evidence | None:
@@ -495,7 +438,7 @@ class Resident:
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = _seen(str(city))
+        name = held.log_note(str(city))
         new = open_checkpoint(note, origin, city.verify_key)
         seen = self._vault.state(name)
         if seen is not None:
@@ -608,11 +551,6 @@ class Resident:
 
 def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
     return {held.NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
-
-
-def _seen(city: str) -> str:
-    """The name of the note with the checkpoint that was last seen of a city's log."""
-    return held.LOG + sha256(city.encode()).hex()[:32]
 
 
 def _instant(until: object, zone: str) -> int:

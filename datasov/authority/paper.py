@@ -1,64 +1,72 @@
-"""A consent on paper: one text that a QR code holds in its alphanumeric mode. docs/spec/consent.md.
+"""Bytes as lines that people type, read aloud or scan: Crockford's base32, each line numbered and checked by itself.
 
-The text is a prefix and the Base45 (RFC 9285) of the token with four bytes of a hash, so that a misread code is told
-from a forged token. Drawing the code is left to any QR library; error correction level M is meant.
+A line is its number, fifteen bytes as six groups of four digits, and two check digits: "3 8QK3 XM2P ... Z0". Upper and
+lower case, O and 0, I, L and 1 are the same; spaces, hyphens and the quoting of e-mails do not count. A wrong line is
+named, and found but for one in 1,024 at random. What the bytes are is checked by whoever uses them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import re
+from collections.abc import Iterable
 
-from datasov.authority import token
 from datasov.crypto.kdf import sha256
-from datasov.errors import ConsentError, VerificationError
-from datasov.model.consent import Consent
-from datasov.wire import base45
+from datasov.errors import InvalidDataError
 
-PREFIX = "DSC1:"
-_CHECK = 4
-_CAPACITY = (
-    20, 38, 61, 90, 122, 154, 178, 221, 262, 311, 366, 419, 483, 528, 600, 656, 734, 816, 909, 970, 1035, 1134, 1248,
-    1326, 1451, 1542, 1637, 1732, 1839, 1994, 2113, 2238, 2369, 2506, 2632, 2780, 2894, 3054, 3220, 3391,
-)  # fmt: skip
-"""Alphanumeric characters in a QR code of version 1, 2, ... 40 at level M (ISO/IEC 18004)."""
-MOST = _CAPACITY[-1]
-"""Characters in the text of a consent."""
+DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+LINE = 15
+_VALUES = {digit: value for value, digit in enumerate(DIGITS)} | {"O": 0, "I": 1, "L": 1}
+_NUMBERED = re.compile(r"[\s>|*]*([0-9]{1,2})[\s.:)]+([0-9A-Za-z][0-9A-Za-z\s-]*)$")
 
 
-def consent_to_text(consent: Consent) -> str:
-    """The text of a consent.
+def base32(data: bytes) -> str:
+    """The digits of bytes, the last one filled with zero bits."""
+    digits = -(-len(data) * 8 // 5)
+    number = int.from_bytes(data, "big") << 5 * digits - 8 * len(data)
+    return "".join(DIGITS[number >> 5 * (digits - 1 - i) & 31] for i in range(digits))
+
+
+def lines(data: bytes) -> list[str]:
+    """The lines of a multiple of fifteen bytes."""
+    found = []
+    for number, at in enumerate(range(0, len(data), LINE), 1):
+        part = data[at : at + LINE]
+        digits = base32(part)
+        groups = [digits[i : i + 4] for i in range(0, len(digits), 4)]
+        found.append(f"{number} {' '.join(groups)} {_check(number, part)}")
+    return found
+
+
+def read(text: Iterable[str], length: int) -> bytes:
+    """The bytes of lines, in whatever order they stand; other text is passed over.
 
     Raises:
-        ConsentError: it is longer than one QR code holds.
+        InvalidDataError: a line is mistyped, missing or given twice.
     """
-    text = PREFIX + base45.encode(consent.token + _check(consent.token))
-    if len(text) > MOST:
-        raise ConsentError("the consent is longer than a QR code holds: cover fewer columns, or hand over its bytes")
-    return text
+    found: dict[int, bytes] = {}
+    for line in text:
+        match = _NUMBERED.fullmatch(line.rstrip())
+        if match is None:
+            continue
+        number, digits = int(match[1]), re.sub(r"[\s-]", "", match[2]).upper()
+        values = [_VALUES.get(digit, -1) for digit in digits]
+        if len(values) != 26 or -1 in values:
+            raise InvalidDataError(f"line {number} is not six groups of four and one of two: compare it with the paper")
+        joined = 0
+        for value in values[:24]:
+            joined = joined << 5 | value
+        part = joined.to_bytes(LINE, "big")
+        if [_VALUES[digit] for digit in _check(number, part)] != values[24:]:
+            raise InvalidDataError(f"line {number} was mistyped: compare it with the paper")
+        if found.setdefault(number, part) != part:
+            raise InvalidDataError(f"line {number} stands twice and differs: give one signature after the other")
+    for number in range(1, length // LINE + 1):
+        if number not in found:
+            raise InvalidDataError(f"line {number} is missing: a signature has {length // LINE} lines")
+    if len(found) > length // LINE:
+        raise InvalidDataError(f"there are more lines than the {length // LINE} of a signature: check their numbers")
+    return b"".join(found[n] for n in sorted(found))
 
 
-def consent_from_text(text: str) -> Consent:
-    """The consent of a text, read and verified as :func:`datasov.authority.token.read` does.
-
-    Raises:
-        VerificationError: the text was misread, or is none of a consent; or the token does not verify.
-        ConsentError: well-formed claims that no city may accept.
-    """
-    if not isinstance(text, str) or not text.startswith(PREFIX) or len(text) > MOST:
-        raise VerificationError(f"not the text of a consent, which begins with {PREFIX}: read the whole code again")
-    data = base45.decode(text.removeprefix(PREFIX))
-    signed, check = data[:-_CHECK], data[-_CHECK:]
-    if check != _check(signed):
-        raise VerificationError("the code was misread: read it again")
-    return token.read(signed)
-
-
-def qr_version(text: str) -> int:
-    """The least version, 1 to 40, of a QR code at level M that holds a text of :func:`consent_to_text`."""
-    if len(text) > MOST:
-        raise ConsentError("longer than a QR code holds: cover fewer columns, or hand over the consent's bytes")
-    return bisect_left(_CAPACITY, len(text)) + 1
-
-
-def _check(signed: bytes) -> bytes:
-    return sha256(PREFIX.encode(), signed)[:_CHECK]
+def _check(number: int, part: bytes) -> str:
+    return base32(sha256(b"datasov paper v1", bytes([number]), part))[:2]

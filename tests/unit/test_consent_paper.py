@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasov.authority import paper, token
-from datasov.authority.paper import consent_from_text, consent_to_text, qr_version
+from datasov.authority import qr, token
+from datasov.authority.qr import consent_from_text, consent_to_text, qr_version
 from datasov.errors import ConsentError, SignatureError, VerificationError
 from datasov.model.consent import Coverage
 from datasov.wire import base45
@@ -86,14 +86,14 @@ def test_what_one_qr_code_does_not_hold_is_refused():
     def of(length: int) -> str:
         return consent_to_text(replace(CONSENT, token=bytes(length)))
 
-    fits = (paper.MOST - len("DSC1:")) // 3 * 2 - 4
+    fits = (qr.MOST - len("DSC1:")) // 3 * 2 - 4
     assert len(of(fits)) == 3389
     assert qr_version(of(fits)) == 40
     assert len(of(fits + 1)) == 3391
     with pytest.raises(ConsentError, match="QR"):
         of(fits + 2)
     with pytest.raises(ConsentError, match="QR"):
-        qr_version("0" * (paper.MOST + 1))
+        qr_version("0" * (qr.MOST + 1))
     wide = tuple(Coverage(f"table_{i}", bytes(32), tuple(f"column_{j}" for j in range(20))) for i in range(10))
     with pytest.raises(ConsentError, match="QR"):
         consent_to_text(token.issue(replace(CLAIMS, coverage=wide), KEY))
@@ -101,5 +101,5 @@ def test_what_one_qr_code_does_not_hold_is_refused():
 
 def test_versions_of_a_qr_code():
     assert [qr_version("0" * n) for n in (1, 20, 21, 38, 39, 3220, 3221, 3391)] == [1, 1, 2, 2, 3, 39, 40, 40]
-    assert list(paper._CAPACITY) == sorted(set(paper._CAPACITY))
-    assert len(paper._CAPACITY) == 40
+    assert list(qr._CAPACITY) == sorted(set(qr._CAPACITY))
+    assert len(qr._CAPACITY) == 40

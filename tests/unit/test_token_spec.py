@@ -11,7 +11,7 @@ import pytest
 from tests.paths import ROOT
 
 
-@pytest.mark.parametrize("name", ["consent", "log"])
+@pytest.mark.parametrize("name", ["charter", "consent", "log"])
 def test_the_worked_example_is_what_the_code_gives(name):
     text = (ROOT / "docs" / "spec" / f"{name}.md").read_text()
     examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.S)
