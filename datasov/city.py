@@ -302,7 +302,7 @@ class City:
         Raises:
             ProgrammeError, VerificationError: as :meth:`datasov.governing.Governing.approve`.
         """
-        found = self._governing.approve(programme, int(self._clock()), self.purposes, self.budget)
+        found = self._governing.approve(programme, int(self._clock()), self.purposes, self.budget, self.processing)
         self._anchor()
         return found
 

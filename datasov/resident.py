@@ -31,9 +31,10 @@ from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
+from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of
+from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
@@ -411,6 +412,29 @@ class Resident:
                 self._remember(log, city, origin, checkpoint.note)
                 return read_notices(log.leaves(0, checkpoint.size), checkpoint, city)
         raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+
+    def checkpoints(self) -> dict[str, bytes]:
+        """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
+        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
+        notes = {city: self._vault.state(held.log_note(city)) for city in cities}
+        return {city: note for city, note in notes.items() if note is not None}
+
+    def compare(self, note: bytes, log: LogReader | None = None) -> Evidence | None:
+        """Another person's checkpoint beside the one last seen of that log: None, or evidence that the log forked.
+
+        Args:
+            note: what they saw, as :meth:`checkpoints` gives it.
+            log: a reader of the larger of the two trees, where their sizes differ.
+
+        Raises:
+            ProofError: of no city whose log this vault has seen, not signed by it, or nothing is shown either way.
+        """
+        origin = peek_checkpoint(note).origin
+        for city, seen in self.checkpoints().items():
+            key = CityId.parse(city).verify_key
+            if origin_of(key) == origin:
+                return compare(seen, note, key, log)
+        raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""

@@ -33,7 +33,7 @@ def members(names: Iterable[str]) -> tuple[Member, ...]:
     return tuple(Member(n, key_of(n).public) for n in names)
 
 
-def charter_for(city: ds.City, **changed: Any) -> Charter:
+def charter_for(city: ds.City, /, **changed: Any) -> Charter:
     """Council 3 of 5 (4 in an emergency), assembly 4 of 7 (6); three days of notice; nothing left open."""
     values: dict[str, Any] = {
         "city": str(city.id), "version": 1, "issued": NOW - 10, "expires": NOW + 1000 * DAY,
@@ -51,7 +51,7 @@ def programme_for(city: ds.City, **changed: Any) -> Programme:
         "tables": (Coverage("trips", TRIPS.digest, ("district", "km")),), "question": None,
         "template": TEMPLATE, "mechanisms": ("discrete Gaussian",), "trust": ("central",),
         "largest": ds.zcdp(rho="0.01"), "total": ds.zcdp(rho="0.04"), "period_days": 30,
-        "period": ds.zcdp(rho="0.02"), "cohort": 0, "processing": "JP-25", "retention_days": 100,
+        "period": ds.zcdp(rho="0.02"), "cohort": 0, "processing": "JP", "retention_days": 100,
     }  # fmt: skip
     return Programme(**{**values, **changed})
 
@@ -77,7 +77,7 @@ def urgent_for(city: ds.City, **changed: Any) -> Programme:
 
 def governed_city(folder: Path, clock: Callable[[], float], **changed: Any) -> ds.City:
     """A city under a charter; `changed` of the charter."""
-    city = found_city(folder, clock)
+    city = found_city(folder, clock, processing="JP-25")
     city.adopt(signed(charter_for(city, **changed)))
     return city
 

@@ -46,7 +46,7 @@ from tests.governing import (
     unchanged_but_ticks,
     urgent_for,
 )
-from tests.helpers import NOW, PEOPLE, PURPOSE, TRIPS, Clock, enrol, found_city, key_of, revocation
+from tests.helpers import NOW, PEOPLE, PURPOSE, TRIPS, Clock, MemoryStore, enrol, found_city, key_of, revocation
 
 
 @pytest.fixture
@@ -376,8 +376,9 @@ def forge(city: ds.City, change: Callable[[Any], Any]) -> tuple[list[bytes], Any
     for data in city.log.leaves():
         changed = change(decode_leaf(data))
         leaves += [encode_leaf(leaf) for leaf in (changed if isinstance(changed, list) else [changed])]
-    log = Log(lambda after: leaves[after:], city._key, city.log.origin)
-    return leaves, log.checkpoint()
+    store = MemoryStore()
+    store.append({"log": (0, leaves)})
+    return leaves, Log(store, city._key, city.log.origin).checkpoint()
 
 
 @pytest.mark.parametrize("name", [

@@ -90,7 +90,7 @@ def new_programme(run: Run, out: str, *more: str, code: int = 0) -> str:
         "programme", "new", out, "--charter", "charter.signed", "--name", "buses", "--purpose", PURPOSE, "--table",
         "trips.json", "--key", "district", "--aggregate", "count", "--aggregate", "distinct", "--aggregate", "sum:km",
         "--where", "km", "--rows", "5", "--keys", "2", "--largest", "rho=0.01", "--total", "rho=0.04",
-        "--period-days", "30", "--period", "rho=0.02", "--processing", "JP-25", "--retention-days", "100",
+        "--period-days", "30", "--period", "rho=0.02", "--processing", "JP", "--retention-days", "100",
         "--days", "300", *more, code=code,
     )  # fmt: skip
 
