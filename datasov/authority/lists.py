@@ -148,7 +148,7 @@ class StatusLists:
         return found.expires if whole else 0
 
     def publish(self, now: int) -> bool:
-        """Publish the ticks that are over since the last publication; False where none is.
+        """Publish the ticks that are over since the last publication; False where none is, and lists can be used.
 
         The lists that are made anew are those with new marks, those of which half of the time is over, and as many
         that are new as fill a multiple of 256 with those that consents need. The consents that were revoked before the
@@ -159,7 +159,8 @@ class StatusLists:
         """
         with self._lock:
             self._refresh()
-            if now // self._tick <= self._done:
+            lost = bool(self._hashes) and not self._until.any()  # the city has another key
+            if now // self._tick <= self._done and not lost:
                 return False
             running, marks, made = now // self._tick * self._tick, np.zeros(0, dtype=np.uint32), dict[int, bytes]()
             while True:
