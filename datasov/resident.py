@@ -13,24 +13,23 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from datasov import portability
+from datasov import portability, receipts
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import coverage, to_send
-from datasov.authority.held import Record, covers, granted, newest_seen
+from datasov.authority.held import Record, granted
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
-from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
+from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, StoreError
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
 from datasov.portability import Form
-from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of
-from datasov.tlog.receipt import Receipt, receipt
-from datasov.tlog.tree import verify_consistency
+from datasov.tlog.operators import Appointed
+from datasov.tlog.receipt import Receipt
+from datasov.tlog.whole import Whole
 from datasov.vault import Anchor, Vault
 from datasov.vault.device import DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
@@ -357,74 +356,49 @@ class Resident:
             raise InvalidQueryError("the lifetime account is in zCDP, which every loss implies: give ds.zcdp(rho=...)")
         self._vault.set_state({held.LIFETIME: held.pack_limit(limit)})
 
-    def receipts(self, log: LogReader, *, accept_rollback: bool = False) -> list[Receipt]:
+    def receipts(
+        self, log: LogReader, *, accept_rollback: bool = False, appointed: Appointed | None = None
+    ) -> list[Receipt]:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.
 
         A series is one of them where a consent covered it at its opening or later: its loss is that of all its steps.
 
         All leaves are read and filtered here, so that the log never learns which ones matter to whom. The checkpoint
         is compared with the one remembered from before, for each city: a log that forgot or rewrote anything, or is of
-        no city that holds a consent, is a ProofError. A log that holds a contribution of this vault that the vault does
-        not know of shows that it was put back to an older copy: a StoreError, unless you `accept_rollback`.
+        no city that holds a consent, is a ProofError. Where the operator changed its key, the log must hold a statement
+        that the key before it signed, or that `appointed` (of its bytes) says a charter made. A log that holds a
+        contribution of this vault that the vault does not know of shows that it was put back to an older copy: a
+        StoreError, unless you `accept_rollback`.
         """
-        found: dict[int, Receipt] = {}
-        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
-        if cities and log.checkpoint().origin not in {origin_of(CityId.parse(c).verify_key) for c in cities}:
-            raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
-        for audience in cities:
-            city = CityId.parse(audience)
-            origin = origin_of(city.verify_key)
-            note = log.checkpoint()
-            if note.origin != origin:
-                continue
-            checkpoint = open_checkpoint(note.note, origin, city.verify_key)
-            self._remember(log, city, origin, checkpoint.note)
-            if checkpoint.size == 0:
-                continue
-            leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
-            mine = [r for r in self._records() if r.consent.claims.audience == audience]
-            self._not_rolled_back(mine, leaves, accept_rollback)
-            consents = [r.consent for r in mine]
-            for index, leaf in enumerate(leaves):
-                if isinstance(leaf, ReleaseLeaf) and any(
-                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
-                ):
-                    found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
-        return [found[i] for i in sorted(found)]
+        records = self._records()
+        if not records:
+            return []
+        whole = receipts.whole_log(log, records, appointed)
+        mine = receipts.of_city(whole, records)
+        self._remember(whole, mine)
+        self._not_rolled_back(whole, mine, accept_rollback)
+        return receipts.covered(whole, mine)
 
-    def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
+    def _remember(self, whole: Whole, mine: Iterable[Record]) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = held.LOG + sha256(str(city).encode()).hex()[:32]
-        new = open_checkpoint(note, origin, city.verify_key)
-        seen = self._vault.state(name)
-        if seen is not None:
-            old = open_checkpoint(seen, origin, city.verify_key)
-            if new.size < old.size:
-                raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
-            if old.size > 0:
-                proof = log.consistency(old.size, new.size)
-                verify_consistency(old.size, new.size, old.root, new.root, proof)
-        if note != seen:
-            self._vault.set_state({name: note})
+        names = [held.LOG + sha256(str(c).encode()).hex()[:32] for c in receipts.cities(mine)]
+        seen = [self._vault.state(name) for name in names]
+        receipts.continues(whole, seen)
+        note = whole.checkpoint.note
+        if any(old != note for old in seen):
+            self._vault.set_state(dict.fromkeys(names, note))
 
-    def _not_rolled_back(self, mine: Iterable[Record], leaves: Iterable[Leaf], accept: bool) -> None:
-        hashes = frozenset[bytes]().union(
-            *(leaf.hashes for leaf in leaves if isinstance(leaf, BatchLeaf) and leaf.kind == "admissions")
-        )
-        seen: dict[str, bytes | None] = {}
-        for record in mine:
-            known = self._contributed(record.consent)
-            newest = newest_seen(record, known, hashes)
-            if newest > known:
-                seen |= _numbered(record.consent, newest)
-        if seen and not accept:
+    def _not_rolled_back(self, whole: Whole, mine: Iterable[Record], accept: bool) -> None:
+        newest = receipts.newest(whole, ((r, self._contributed(r.consent)) for r in mine))
+        if newest and not accept:
             raise StoreError(
                 "the log holds a contribution that this vault does not know of: another device of yours sent it, or an"
                 " older copy of the vault was put in its place. Merge the other device's vault, or restore the newest"
                 " copy; or pass accept_rollback=True, and lose what came after"
             )
-        if seen:
-            self._vault.set_state(seen)
+        for record in mine:
+            if record.consent.digest in newest:
+                self._vault.set_state(_numbered(record.consent, newest[record.consent.digest]))
 
     def _contributed(self, consent: Consent) -> int:
         return int.from_bytes(self._vault.state(held.NUMBER + consent.digest.hex()) or b"", "big")
