@@ -11,7 +11,9 @@ from datasov.model.consent import CityId, check_purpose
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss, Trust, check_loss
 from datasov.store import place
+from datasov.store.settings import VERSION
 from datasov.store.sqlite import SQLiteStore
+from datasov.tlog.note import origin_of
 
 
 def found(
@@ -42,7 +44,8 @@ def found(
     operator = place.operator_key(path, operator_key, create=True)
     signing, opening = place.keys(operator)
     settings = {
-        "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
+        "version": VERSION, "name": name, "id": str(CityId(name, signing.public, opening.public)),
+        "origin": origin_of(signing.public), "earlier": [],
         "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
         "period": period, "founded": now,
     }  # fmt: skip

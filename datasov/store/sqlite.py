@@ -181,6 +181,14 @@ class SQLiteStore:
             raise StoreError("a blob that the registry names is missing: restore the city from a backup")
         return bytes(row[0])
 
+    def streams(self, prefix: str) -> list[str]:
+        """The names of all streams that begin so, and hold anything."""
+        with self._lock, _store_errors():
+            found = self._db.execute(
+                "SELECT DISTINCT stream FROM entries WHERE substr(stream, 1, ?) = ?", (len(prefix), prefix)
+            )
+            return sorted(name for (name,) in found)
+
     def blobs(self) -> list[str]:
         """The names of all blobs."""
         with self._lock, _store_errors():

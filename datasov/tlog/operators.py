@@ -1,7 +1,7 @@
-"""What an operator says of itself in the log: who signs from now on, and that a copy was put back.
+"""What an operator says of itself in the log: who signs from now on, that a copy was put back. docs/spec/operators.md.
 
 A log's origin follows from the key that founded it. Each later key is named by a statement in the log that the key
-before it and the new one have both signed: whoever holds any of these keys can follow them to the one that signs now. docs/spec/operators.md.
+before it and the new one have both signed: whoever holds any of these keys can follow them to the one that signs now.
 """
 
 from __future__ import annotations
