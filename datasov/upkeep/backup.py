@@ -57,6 +57,7 @@ def backup(store: SQLiteStore, pool: Path, operator: bytes, path: Path, now: int
 def _snapshot(store: SQLiteStore, pool: Path, held: Path, operator: bytes) -> SQLiteStore:
     """Copies of the database, verified, and of the shards, taken again where a shard was folded in between."""
     (held / "pool").mkdir()
+    seen = None
     for _ in range(_TRIES):
         (held / "city.db").unlink(missing_ok=True)
         store.copy(held / "city.db")
@@ -66,11 +67,14 @@ def _snapshot(store: SQLiteStore, pool: Path, held: Path, operator: bytes) -> SQ
             if settings.read(copy)["version"] != settings.VERSION or not files.missing(copy, held / "pool"):
                 copy.verify()
                 return copy
+            seen, before = copy.head(), seen
+            if seen == before:
+                raise StoreError("a shard of the pool is missing: restore the city from an earlier backup")
         except BaseException:
             copy.close()
             raise
         copy.close()
-    raise StoreError("a shard of the pool is missing, or was folded whenever the backup looked: try again")
+    raise StoreError("shards of the pool were folded whenever the backup looked: try again")
 
 
 def _copy_shards(pool: Path, held: Path) -> None:
