@@ -59,8 +59,7 @@ class SQLiteStore:
                 raise StoreError(f"{path.name} is not a datasov store: name another file")
             if self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 raise StoreError(f"{path.name} was written by another version of datasov: update datasov")
-            with contextlib.suppress(sqlite3.OperationalError):  # of another mode only after `alone` was cut off
-                self._db.execute("PRAGMA journal_mode=WAL")
+            ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
         except sqlite3.Error as fault:
             raise StoreError(f"{path.name} cannot be used as a datasov store: check the file and the disk") from fault
@@ -238,6 +237,15 @@ class SQLiteStore:
         """Close the file; using the store afterwards is a StoreError."""
         with self._lock:
             self._db.close()
+
+
+def ahead(db: sqlite3.Connection) -> None:
+    """Let a file write ahead again after :meth:`SQLiteStore.alone`, or as soon as nobody else is at it."""
+    if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        with contextlib.suppress(sqlite3.OperationalError):
+            db.execute("PRAGMA busy_timeout=100")
+            db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA busy_timeout=60000")
 
 
 def link(key: bytes, chain: bytes, appended: str, bodies: Sequence[bytes]) -> bytes:

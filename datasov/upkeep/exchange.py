@@ -21,7 +21,7 @@ from datasov.model.consent import CityId
 from datasov.pool import files
 from datasov.pool.sealed import pool_key
 from datasov.store import anchor, place
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.sqlite import SQLiteStore, ahead
 
 
 def new_key(path: Path) -> Path:
@@ -97,7 +97,8 @@ def settle(path: Path, given: bytes | None) -> None:
     Args:
         given: the operator's key, where it does not lie in the key file.
     """
-    if any(p.exists() for p in (_new_database(path), new_key(path), new_anchor(path))) and path.is_dir():
+    prepared = (_new_database(path), new_key(path), *path.parent.glob(new_anchor(path).name + "*"))
+    if path.is_dir() and any(p.exists() for p in prepared):
         _settle(path, given)
 
 
@@ -123,6 +124,7 @@ def _settle(path: Path, given: bytes | None) -> None:
 
 def _settle_anchor(path: Path, store: SQLiteStore, key: SigningKey) -> None:
     coming = new_anchor(path)
+    coming.with_name(coming.name + ".part").unlink(missing_ok=True)
     if not coming.exists():
         return
     if _anchors(store, coming, key) and not _anchors(store, place.anchor_path(path), key):
@@ -146,6 +148,7 @@ def _reading(path: Path) -> Iterator[tuple[str, str]]:
     while True:
         before = file.stat().st_ino
         with contextlib.closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as db:
+            ahead(db)
             db.execute("BEGIN")
             row = db.execute("SELECT body FROM entries WHERE stream = 'city' AND seq = 0").fetchone()
             # A connection that waited for an exchange to end reads the database that is not there any more.

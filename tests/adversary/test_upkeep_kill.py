@@ -1,4 +1,4 @@
-"""Claim: a backup, a restoration, a rotation or a migration that is cut off leaves the city of before, or the new one."""
+"""Claim: a backup, a restoration or a rotation that is cut off leaves the city of before, or the new one."""
 
 from __future__ import annotations
 
@@ -98,16 +98,17 @@ def test_a_rotation_that_is_cut_off(tmp_path, states, handed):
             after = city.rotate(new)
     assert len(states.made) > 15
     seen = []
-    for state in states.made:
+    for state in states.made[:: 3 if handed else 1]:
         copy = state / "lake.city"
         keys = (old, new) if handed else (None,)
-        opened = []
+        opened, refused = [], []
         for key in keys:
             try:
                 opened.append(whole(copy, key=key))
             except StoreError as why:
-                assert "not this city's" in str(why)
+                refused.append(str(why))
         assert len(opened) == 1, "exactly one of the two keys opens it"
+        assert all("not this city's" in why for why in refused)
         seen += opened
         left = {p.name for p in state.iterdir()} - {"lake.city", "lake.city.key", "lake.city.anchor"}
         assert not left, left
@@ -130,7 +131,7 @@ def test_a_rotation_that_was_cut_off_can_be_done_again(states):
 
 def test_a_rotation_on_a_full_disk_leaves_the_city_as_it_was(tmp_path, monkeypatch):
     path = found(tmp_path)
-    real, calls = os.fsync, 0
+    real, calls, failing_at = os.fsync, 0, 0
     with ds.City.open(path, clock=lambda: NOW) as city:
         before = city.id
 
@@ -142,8 +143,8 @@ def test_a_rotation_on_a_full_disk_leaves_the_city_as_it_was(tmp_path, monkeypat
         real(handle)
 
     monkeypatch.setattr(os, "fsync", failing)
-    for failing_at in range(1, 6):
-        calls = 0
+    for point in range(1, 6):
+        calls, failing_at = 0, point
         with pytest.raises(StoreError):
             ds.City.open(path, clock=lambda: NOW).rotate()
         calls = 100
@@ -199,7 +200,7 @@ def test_backups_while_four_processes_admit_and_ask(tmp_path):
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "POLARS_MAX_THREADS": "1"},
-        )  # fmt: skip
+        )
         for number in range(1, 5)
     ]
     try:

@@ -101,9 +101,9 @@ def test_nothing_that_the_old_key_opens_is_left(tmp_path, path, turned, clock):
     for shard in shards:
         assert sealed_under(pool_key(new), shard.read_bytes()[:HEADER])
         assert not sealed_under(pool_key(old), shard.read_bytes()[:HEADER])
-    with closing(SQLiteStore(path / "city.db", key=place.chain_key(old))) as store:
-        with pytest.raises(StoreError, match="without its key"):
-            store.verify()
+    stale = SQLiteStore(path / "city.db", key=place.chain_key(old))
+    with closing(stale), pytest.raises(StoreError, match="without its key"):
+        stale.verify()
     store = SQLiteStore(path / "city.db", key=place.chain_key(new))
     store.verify()
     assert len(store.blobs()) == 4
