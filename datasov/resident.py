@@ -16,16 +16,23 @@ import polars as pl
 from datasov import portability, receipts
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
-from datasov.authority.coverage import coverage, to_send
-from datasov.authority.held import Record, granted
+from datasov.authority.coverage import agreed, to_send
+from datasov.authority.held import Record, day, granted
+from datasov.authority.pseudonym import pseudonym
+from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
-from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, StoreError
+from datasov.erased import Erasure, erased
+from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
+from datasov.notices import Notice, read_notices
 from datasov.portability import Form
+from datasov.tlog.export import HeldLog
+from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.log import LogReader
 from datasov.tlog.operators import Appointed
 from datasov.tlog.receipt import Receipt
@@ -239,32 +246,38 @@ class Resident:
         city: CityId | str,
         schema: Schema,
         *,
-        purpose: str,
+        purpose: str | Purpose,
         loss: Loss,
         until: str | dt.date | dt.datetime,
         columns: Iterable[str] | None = None,
         join: Iterable[Schema] | Mapping[Schema, Iterable[str]] = (),
         reads: Iterable[Schema] = (),
+        special: Iterable[str] = (),
         trust: Trust | None = None,
         jurisdiction: str = "JP",
+        processing: str = "",
         zone: str = "Asia/Tokyo",
     ) -> Consent:
         """Sign a consent, and reserve its whole loss in the vault's lifetime account.
 
         Args:
             city: to whom: `city.id`.
-            schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A column of
-                the special class (要配慮個人情報), or a derived one, is covered only where it is named.
-            purpose: for what, as the city declares it.
+            schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A derived
+                column is covered only where it is named.
+            special: the columns of the special class (要配慮個人情報) that are covered beside these, or among them, by
+                name or as `table.column`: no such column is covered otherwise, also where a derived one reads it.
+            purpose: for what, as the city declares it: its name, or `city.purpose(name)` with what it is called.
             loss: the most that all answers under this purpose may ever cost you, over every consent for it.
             until: the last day, to its end in `zone`, or the very instant.
             join: attribute tables whose columns the vault adds, or a mapping of each to its columns.
             reads: the tables that the named derived columns are computed from: all of them and no others. The consent
                 covers what is read there; the rows stay in the vault.
+            jurisdiction: under whose law. `processing`: within which place, where not all of the jurisdiction; ISO 3166
+                codes, as "JP" or "JP-10".
 
         Raises:
-            ConsentError: the lifetime account does not hold the loss, the times are past, or `join` or `reads` are not
-                what they should be.
+            ConsentError: a column of the special class is covered and not named in `special`; the lifetime account does
+                not hold the loss; the times are past; or `join` or `reads` are not what they should be.
         """
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)
@@ -272,26 +285,41 @@ class Resident:
         expires = _instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
-        covered = coverage(schema, columns, join, reads)
+        covered, scope = agreed(schema, columns, join, reads, special)
+        named = as_purpose(purpose)
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
-        account = key.public, purpose, covered[0].schema_digest
+        account = key.public, named.name, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
-            [now, *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account)]
+            [
+                day(now),
+                *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account),
+            ]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
-            expires=expires, coverage=covered, purpose=purpose, trust=trust or central(), loss=loss,
-            jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
+            expires=expires, coverage=covered, purpose=named.name, trust=trust or central(), loss=loss,
+            jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"), processing=processing, special=scope,
         )  # fmt: skip
-        consent = token.issue(claims, key)
+        told = make_record(claims, named)
+        consent = token.issue(replace(claims, record=told.digest), key)
         kept = [*records, Record(consent, random(32), schema.domain)]
         lifetime = self.lifetime
         if lifetime is not None and not granted(kept) <= lifetime:
             raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
-        self._save(kept)
+        self._vault.set_state({held.CONSENTS: held.pack(kept), **held.called(told.digest, named)})
         return consent
+
+    def record(self, consent: Consent) -> ConsentRecord:
+        """The human-readable record that a consent was signed with: `print(record.text("ja"))`, or "en".
+
+        Raises:
+            ConsentError: not a consent of this vault. VerificationError: it was signed with another record.
+        """
+        claims = self._record(consent).consent.claims
+        called = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
+        return check_record(make_record(claims, called), claims)
 
     def contribute(self, consent: Consent) -> bytes:
         """What the consent covers, as it stands now: signed, and sealed to the city. It replaces what was sent before.
@@ -300,21 +328,23 @@ class Resident:
             ConsentError: the consent is not one of this vault's, or was revoked.
             InvalidDataError: a table that a derived column reads is kept under another schema.
         """
-        record = self._record(consent)
-        if record.revoked:
+        mine = self._record(consent)
+        if mine.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
-        sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        noted = held.sequence_note(consent)
+        sequence = held.next_sequence(self._vault.state(noted), self._clock())
         number = self._contributed(consent) + 1
-        self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
+        self._vault.set_state({noted: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
         covered = consent.claims.coverage
         joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
             consent_digest=consent.digest, sequence=sequence,
-            commitment=messages.salted(record.salt, messages.admission_record(consent.digest, number)),
+            commitment=messages.salted(mine.salt, messages.admission_record(consent.digest, number)),
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
+            erasure=messages.salted(mine.salt, messages.erasure_record(consent.digest, number)),
         )  # fmt: skip
-        return messages.sign_contribution(contribution, self._signing_key(record.domain, city), city)
+        return messages.sign_contribution(contribution, self._signing_key(mine.domain, city), city)
 
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
@@ -322,14 +352,33 @@ class Resident:
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
         record = self._record(consent)
-        now = int(self._clock())
+        today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
-            consent.digest, now, messages.salted(record.salt, messages.revocation_record(consent.digest, now))
+            consent.digest, today, messages.salted(record.salt, messages.revocation_record(consent.digest, today))
         )
         signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
         self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
         return messages.seal_revocation(signed, consent, city)
+
+    def pseudonym(
+        self, city: CityId | str, *, domain: str, programme: bytes | str, period: int, at: int | None = None
+    ) -> bytes:
+        """What you are called in one city, domain, programme and period: 32 bytes, in no way linked to any other.
+
+        All your devices agree on it, and new keys of the vault do not change it. docs/identity.md
+
+        Args:
+            programme: the identity of the programme's notice (32 bytes), or a purpose.
+            period: its length in seconds; periods are counted from 1970. at: Unix seconds in it, now where None.
+
+        Raises:
+            InvalidQueryError: no such domain, programme or period.
+        """
+        parsed = city if isinstance(city, CityId) else CityId.parse(city)
+        return pseudonym(
+            self._vault.derive, parsed, domain, programme, int(self._clock()) if at is None else at, period
+        )
 
     @property
     def consents(self) -> list[Consent]:
@@ -370,14 +419,49 @@ class Resident:
         contribution of this vault that the vault does not know of shows that it was put back to an older copy: a
         StoreError, unless you `accept_rollback`.
         """
-        records = self._records()
-        if not records:
+        if not self._records():
             return []
+        whole, mine = self._whole(log, appointed)
+        self._not_rolled_back(whole, mine, accept_rollback)
+        return receipts.covered(whole, mine)
+
+    def erasures(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Erasure]:
+        """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
+
+        The log and its checkpoint are treated as :meth:`receipts` does, and each notice found is proved to be in it.
+
+        Raises:
+            ProofError: as there.
+        """
+        if not self._records():
+            return []
+        whole, mine = self._whole(log, appointed)
+        held_log = HeldLog(whole.checkpoint.note, whole.leaves)
+        leaves = [decode_leaf(data) for data in whole.leaves]
+        numbered = [(r, self._contributed(r.consent)) for r in mine]
+        return list(erased(held_log, whole.checkpoint, leaves, numbered))
+
+    def notices(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Notice]:
+        """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
+
+        Each is checked to be signed as the charters before it demand, and every release to be covered by one of them:
+        see :func:`datasov.notices.read_notices`.
+
+        Raises:
+            ProofError: the log forgot or rewrote something, is of no such city, or tells of what nobody approved.
+        """
+        if not self._records():
+            raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+        whole, _ = self._whole(log, appointed)
+        return read_notices(whole.leaves, whole.checkpoint, whole.operators.at)
+
+    def _whole(self, log: LogReader, appointed: Appointed | None) -> tuple[Whole, list[Record]]:
+        """The whole log, verified and remembered, and the consents to its city."""
+        records = self._records()
         whole = receipts.whole_log(log, records, appointed)
         mine = receipts.of_city(whole, records)
         self._remember(whole, mine)
-        self._not_rolled_back(whole, mine, accept_rollback)
-        return receipts.covered(whole, mine)
+        return whole, mine
 
     def _remember(self, whole: Whole, mine: Iterable[Record]) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datasov.authority import messages, token
 from datasov.authority.registry import covered_columns, covered_tables
+from datasov.crypto.kdf import sha256
 from datasov.model.consent import Claims, Consent
+from datasov.model.document import canonical
 from datasov.model.privacy import Loss
+from datasov.model.purposes import Purpose
 from datasov.wire import cbor, fields
 
-CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence", "log/", "contributed/"
-"""Names under which a vault keeps a resident's notes; LOG is followed by the city's, NUMBER by a consent's digest."""
+CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence/", "log/", "contributed/"
+PURPOSE = "purpose/"
+"""Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG the city's, after
+NUMBER a consent's digest, after PURPOSE that of its record."""
+
+DAY = 86_400
+
+
+def day(now: float) -> int:
+    """The first second of a time's day in UTC: what a city is told, since finer times would join two domains' pools."""
+    return int(now) // DAY * DAY
+
+
+def sequence_note(consent: Consent) -> str:
+    """The name of the note that holds the last sequence number of the account that a consent draws on."""
+    return SEQUENCE + sha256(consent.claims.account).hex()[:32]
+
+
+def next_sequence(last: bytes | None, now: float) -> int:
+    """Above the last one, and above all of the days before, whichever device sent them: no clock finer than a day.
+
+    Args:
+        last: what the account's note holds.
+    """
+    return max(int.from_bytes(last or b"", "big"), day(now) * 1_000_000) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +70,17 @@ def sent(record: Record, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """The salted hashes under which contributions of these numbers stand in the city's log."""
     for number in numbers:
         yield number, messages.salted(record.salt, messages.admission_record(record.consent.digest, number))
+
+
+def called(digest: bytes, purpose: Purpose) -> dict[str, bytes | None]:
+    """The note of what a purpose is called, for the record with this digest; none where its name says it all."""
+    plain = purpose == Purpose(purpose.name)
+    return {} if plain else {PURPOSE + digest.hex(): canonical(purpose.document())}
+
+
+def purpose(note: bytes | None, name: str) -> Purpose:
+    """The purpose of what :func:`called` gave, or that of this name where there is no note."""
+    return Purpose(name) if note is None else Purpose(**json.loads(note))
 
 
 def pack(records: Iterable[Record]) -> bytes:

@@ -95,6 +95,11 @@ def fingerprint(sealed: bytes) -> bytes:
     return sha256(sealed[:HEADER])
 
 
+def sealed_blob(name: str) -> bool:
+    """Whether the blob of this name is a sealed contribution; others are public, as status lists are."""
+    return name.startswith("pool/")
+
+
 def seal_blob(key: bytes, name: str, content: bytes) -> bytes:
     """salt || commitment || ciphertext and tag, under a key of this blob alone."""
     salt = random(32)

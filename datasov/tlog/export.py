@@ -37,34 +37,11 @@ def write_log(log: LogReader, path: Path) -> int:
     return checkpoint.size
 
 
-class LogFile:
-    """The log of a file that :func:`write_log` wrote; a LogReader. Nothing in it is believed: who reads it verifies.
+class HeldLog:
+    """A log that somebody has all of: its checkpoint's note, and its leaves. A LogReader; nothing in it is believed."""
 
-    Raises:
-        ProofError: the file is none. StoreError: it cannot be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            data = path.read_bytes()
-        except OSError as fault:
-            raise StoreError(f"{path.name} cannot be read: {fault.strerror or fault}") from None
-        malformed = ProofError(f"{path.name} is no exported log, or not all of one: get it again")
-        if not data.startswith(MAGIC):
-            raise malformed
-        parts, at = list[bytes](), len(MAGIC)
-        while at < len(data):
-            end = at + _LENGTH.size
-            if end > len(data):
-                raise malformed
-            (length,) = _LENGTH.unpack_from(data, at)
-            at = end + length
-            if length > max(MAX_LEAF, MAX_NOTE) or at > len(data):
-                raise malformed
-            parts.append(data[end:at])
-        if not parts:
-            raise malformed
-        self._note, self._leaves = parts[0], parts[1:]
+    def __init__(self, note: bytes, leaves: list[bytes]) -> None:
+        self._note, self._leaves = note, leaves
         self._tree: Tree | None = None
 
     def checkpoint(self) -> Checkpoint:
@@ -72,7 +49,7 @@ class LogFile:
 
     def leaves(self, start: int = 0, end: int | None = None) -> list[bytes]:
         if end is not None and end > len(self._leaves):
-            raise ProofError("the log's file has fewer leaves than its checkpoint says: get it again")
+            raise ProofError("the log has fewer leaves than its checkpoint says: get it again")
         return self._leaves[start:end]
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
@@ -85,3 +62,31 @@ class LogFile:
         if self._tree is None:
             self._tree = Tree(leaf_hash(leaf) for leaf in self._leaves)
         return self._tree
+
+
+def read_log(path: Path) -> HeldLog:
+    """The log of a file that :func:`write_log` wrote.
+
+    Raises:
+        ProofError: the file is none, or not all of one. StoreError: it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise StoreError(f"{path.name} cannot be read: {fault.strerror or fault}") from None
+    malformed = ProofError(f"{path.name} is no exported log, or not all of one: get it again")
+    if not data.startswith(MAGIC):
+        raise malformed
+    parts, at = list[bytes](), len(MAGIC)
+    while at < len(data):
+        end = at + _LENGTH.size
+        if end > len(data):
+            raise malformed
+        (length,) = _LENGTH.unpack_from(data, at)
+        at = end + length
+        if length > max(MAX_LEAF, MAX_NOTE) or at > len(data):
+            raise malformed
+        parts.append(data[end:at])
+    if not parts:
+        raise malformed
+    return HeldLog(parts[0], parts[1:])

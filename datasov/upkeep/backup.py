@@ -13,9 +13,9 @@ from datasov.pool import files
 from datasov.pool.sealed import shard_file
 from datasov.store import anchor, place, settings
 from datasov.store.sqlite import SQLiteStore
+from datasov.tlog.export import HeldLog
 from datasov.tlog.leaves import encode_leaf
-from datasov.tlog.log import Log
-from datasov.tlog.note import open_checkpoint, peek_checkpoint
+from datasov.tlog.note import open_checkpoint, peek_checkpoint, sign_checkpoint
 from datasov.tlog.operators import Restoration, follow, notices, restoration
 from datasov.tlog.tree import Tree, leaf_hash
 from datasov.upkeep import archive
@@ -100,11 +100,14 @@ def _shards(store: SQLiteStore, held: Path) -> list[str]:
 
 def _header(store: SQLiteStore, operator: bytes, now: int) -> archive.Header:
     who = identity(settings.read(store), operator)
-    return archive.Header(str(who.id), now, _log(store, who).checkpoint().note)
+    return archive.Header(str(who.id), now, held_log(store, who).checkpoint().note)
 
 
-def _log(store: SQLiteStore, who: Identity) -> Log:
-    return Log(lambda after: store.read("log", after), who.signing, who.origin)
+def held_log(store: SQLiteStore, who: Identity) -> HeldLog:
+    """The log as the store has it, signed. Nothing is written, as a :class:`datasov.tlog.log.Log` would its hashes."""
+    leaves = store.read("log")
+    root = Tree(map(leaf_hash, leaves)).root()
+    return HeldLog(sign_checkpoint(who.origin, len(leaves), root, who.signing).note, leaves)
 
 
 def restore(

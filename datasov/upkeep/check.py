@@ -9,12 +9,13 @@ from pathlib import Path
 from datasov.errors import DatasovError, StoreError
 from datasov.model.consent import CityId
 from datasov.pool import files
-from datasov.pool.sealed import accounts_key, open_blob, pool_key
+from datasov.pool.sealed import accounts_key, open_blob, pool_key, sealed_blob
 from datasov.store import place, settings
 from datasov.store.sqlite import SQLiteStore
+from datasov.tlog.export import HeldLog
 from datasov.tlog.leaves import decode_leaf
-from datasov.tlog.log import Log
 from datasov.tlog.whole import read_whole
+from datasov.upkeep.backup import held_log
 from datasov.upkeep.exchange import check_anchor
 from datasov.upkeep.identity import identity
 
@@ -39,12 +40,11 @@ def check(path: Path, operator_key: bytes | None = None) -> list[Found]:
         found = settings.read(store)
         settings.check_version(found)
         who = identity(found, operator)
-        log = Log(lambda after: store.read("log", after), who.signing, who.origin)
         parts: dict[str, Callable[[], int]] = {
             "database": lambda: _database(store),
             "accounts": lambda: _accounts(store, operator),
             "pool": lambda: _pool(store, path / "pool", operator),
-            "log": lambda: _log(log, who.id),
+            "log": lambda: _log(held_log(store, who), who.id),
             "anchor": lambda: _anchor(store, path, who.signing.public),
         }
         return [_looked(part, look) for part, look in parts.items()]
@@ -82,13 +82,13 @@ def _pool(store: SQLiteStore, folder: Path, operator: bytes) -> int:
         if fault:
             raise StoreError(f"{file} {fault}: restore the city from a backup")
         count += 1
-    for name in store.blobs():
+    for name in filter(sealed_blob, store.blobs()):
         open_blob(pool_key(operator), name, store.blob(name))
         count += 1
     return count
 
 
-def _log(log: Log, city: CityId) -> int:
+def _log(log: HeldLog, city: CityId) -> int:
     """Leaves, each of a known kind, under the operators that the log names."""
     whole = read_whole(log, [city])
     for leaf in whole.leaves:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from datasov.crypto.kdf import random
-from datasov.errors import InvalidQueryError, StoreError
+from datasov.authority import status
+from datasov.crypto.kdf import random, sha256
+from datasov.errors import InvalidQueryError, StoreError, VerificationError
 from datasov.model.consent import CityId
 from datasov.model.document import canonical
 from datasov.pool import files
-from datasov.pool.sealed import accounts_key, open_blob, pool_key, seal_blob
+from datasov.pool.sealed import accounts_key, open_blob, pool_key, seal_blob, sealed_blob
 from datasov.store import place, settings
 from datasov.store.rewrite import rewrite
 from datasov.store.sqlite import SQLiteStore
@@ -70,8 +71,10 @@ def rotate(
 
 def _reseal(source: SQLiteStore, target: Path, pool: Path, operator: bytes, renewed: bytes, new: bytes) -> None:
     """The database under the new keys; shards are written beside the old ones, and found by what the registry says."""
+    lists = {name: _list(source, name, operator, renewed) for name in source.blobs() if name.startswith("status/")}
     renamed = files.reseal(source, pool, pool_key(operator), pool_key(renewed))
-    shards = re.compile(b"|".join(map(re.escape, renamed)))
+    renamed |= {sha256(source.blob(name)): sha256(signed) for name, signed in lists.items()}
+    named = re.compile(b"|".join(map(re.escape, renamed)), re.DOTALL)
     accounts, accounts_new = accounts_key(operator), accounts_key(renewed)
 
     def change(stream: str, index: int, body: bytes) -> bytes:
@@ -80,11 +83,23 @@ def _reseal(source: SQLiteStore, target: Path, pool: Path, operator: bytes, rene
         if stream.startswith("accounts/"):
             name = f"{stream}/{index}"
             return seal_blob(accounts_new, name, open_blob(accounts, name, body))
-        if stream.startswith("registry/"):
-            return shards.sub(lambda m: renamed[m[0]], body) if renamed else body
+        if renamed and (stream.startswith("registry/") or stream == "status"):
+            return named.sub(lambda found: renamed[found[0]], body)
         return body
 
-    rewrite(
-        source, target, place.chain_key(renewed), change,
-        lambda name, data: seal_blob(pool_key(renewed), name, open_blob(pool_key(operator), name, data)),
-    )  # fmt: skip
+    def change_blob(name: str, data: bytes) -> bytes:
+        if sealed_blob(name):
+            return seal_blob(pool_key(renewed), name, open_blob(pool_key(operator), name, data))
+        return lists.get(name, data)
+
+    rewrite(source, target, place.chain_key(renewed), change, change_blob)
+
+
+def _list(source: SQLiteStore, name: str, operator: bytes, renewed: bytes) -> bytes:
+    """A status list under the new key; as it is where the old one did not sign it, so that it stays unusable."""
+    old, new = place.keys(operator)[0], place.keys(renewed)[0]
+    data = source.blob(name)
+    try:
+        return status.resigned(data, old.public, int(name.removeprefix("status/")), new)
+    except VerificationError:
+        return data

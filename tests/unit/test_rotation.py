@@ -148,7 +148,7 @@ def test_residents_follow_the_keys_and_their_receipts_hold(tmp_path, path, clock
             assert (len(ids), ids[0], ids[-1]) == (3, founded, city.id)
         with ds.Resident.create(tmp_path / "bob", device_key=KEY, clock=clock) as bob:
             bob.put(TRIPS, ROWS)
-            clock.now += 10
+            clock.now += 2 * 86_400
             bob.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2040-01-01")
             clock.now += 10
             ask(city, 7)
