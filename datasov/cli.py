@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import log, vault
+from datasov.commands import city, log, receipts, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError
 
@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     vault.add(commands)
     log.add(commands)
+    city.add(commands)
+    receipts.add(commands)
     return main
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from datasov.authority.held import AHEAD, Record, covers, sent
 from datasov.model.consent import CityId
+from datasov.model.privacy import Loss
 from datasov.tlog import scan
+from datasov.tlog.bundle import pack_bundle
 from datasov.tlog.leaves import ReleaseLeaf
 from datasov.tlog.log import LogReader
 from datasov.tlog.operators import Appointed
@@ -73,3 +75,23 @@ def continues(whole: Whole, remembered: Iterable[bytes | None]) -> None:
     for note in remembered:
         if note is not None:
             whole.continues(note)
+
+
+def account(receipt: Receipt) -> tuple[str, str, str]:
+    """What its loss adds up with: the log, the purpose and the measure."""
+    return receipt.origin, receipt.purpose, receipt.loss.measure
+
+
+def totals(found: Iterable[Receipt]) -> dict[tuple[str, str, str], Loss]:
+    """The losses of receipts, added for each account."""
+    added: dict[tuple[str, str, str], Loss] = {}
+    for receipt in found:
+        name = account(receipt)
+        added[name] = added[name] + receipt.loss if name in added else receipt.loss
+    return added
+
+
+def bundle(whole: Whole, records: Sequence[Record], *, consents: bool) -> bytes:
+    """The receipts that the consents cover, in one file; with `consents` the identities of these too."""
+    digests = [r.consent.digest for r in records] if consents else []
+    return pack_bundle(whole, covered(whole, records), digests)

@@ -455,6 +455,20 @@ class Resident:
         whole, _ = self._whole(log, appointed)
         return read_notices(whole.leaves, whole.checkpoint, whole.operators.at)
 
+    def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:
+        """The receipts in one file, for :func:`datasov.tlog.bundle.verify_bundle`: whoever has it needs no log.
+
+        Args:
+            consents: also name the consents that covered them, by their identities.
+
+        Raises:
+            ProofError: as :meth:`receipts`, or a release names an approval that the log does not hold.
+        """
+        if not self._records():
+            raise ProofError("no consent was granted, so there are no receipts")
+        whole, mine = self._whole(log, appointed)
+        return receipts.bundle(whole, mine, consents=consents)
+
     def _whole(self, log: LogReader, appointed: Appointed | None) -> tuple[Whole, list[Record]]:
         """The whole log, verified and remembered, and the consents to its city."""
         records = self._records()

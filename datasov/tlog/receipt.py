@@ -96,6 +96,19 @@ class Receipt:
         return self.release.question.decode()
 
     @property
+    def tables(self) -> str:
+        """The names of the tables that it read."""
+        return ", ".join(name for name, _, _ in self.release.tables)
+
+    @property
+    def approved(self) -> str:
+        """What approved it, in short: the kind of document and the beginning of its identity; empty where none is."""
+        named = self.release.programme.hex()[:16]
+        if not named:
+            return ""
+        return f"{self.approval.notice.subject} {named}" if self.approval else f"{named}, which the log does not hold"
+
+    @property
     def time(self) -> int:
         """When the release was made, in Unix seconds, as the city says."""
         return self.release.time

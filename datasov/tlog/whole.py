@@ -40,6 +40,8 @@ class Whole:
     def continues(self, note: bytes) -> None:
         """Raise ProofError unless an earlier checkpoint, signed by any key that the city has had, is of this log."""
         earlier = peek_checkpoint(note)
+        if earlier.size > self.checkpoint.size:
+            raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
         for city in self.operators.ids:
             try:
                 earlier = open_checkpoint(note, self.checkpoint.origin, city.verify_key)
@@ -48,8 +50,6 @@ class Whole:
             break
         else:
             raise ProofError("a checkpoint that none of the city's keys has signed: keep it, and ask the city")
-        if earlier.size > self.checkpoint.size:
-            raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
         if self.tree.root(earlier.size) != earlier.root:
             raise ProofError("the log is not shown to have only grown: keep both checkpoints and compare with others")
 

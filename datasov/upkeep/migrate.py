@@ -32,14 +32,34 @@ Step = Callable[[Older], Change]
 """From a city of one version, what makes an entry of the next one of each of its entries."""
 
 
-def to_2(_: Older) -> Change:
-    """Settings name the log's origin, which no longer follows from the present key, and the ids before it."""
+def to_2(older: Older) -> Change:
+    """The log's origin, which no longer follows from the present key, and the ids before it; purses; places; erasure.
+
+    The log, the answers and the spent budget stay as they are, byte for byte but for the name of a period's purse.
+
+    Raises:
+        StoreError: somebody's consent was admitted: those of version 1 are tokens that are no longer read.
+    """
+    if older.store.streams("registry/") or older.store.streams("accounts/series/"):
+        raise StoreError(
+            "the city holds consents or series of version 1, which this version does not read: keep it under the "
+            "version that wrote it, found a city anew, and let residents consent to that"
+        )
 
     def change(stream: str, _: int, body: bytes) -> bytes:
-        if stream != "city":
-            return body
-        found: dict[str, Any] = json.loads(body)
-        return canonical({**found, "origin": origin_of(CityId.parse(found["id"]).verify_key), "earlier": []})
+        if stream == "city":
+            found: dict[str, Any] = json.loads(body)
+            more = {
+                "origin": origin_of(CityId.parse(found["id"]).verify_key), "earlier": [], "erase_within": 30 * 86_400,
+                "processing": "JP", "purpose_documents": [],
+            }  # fmt: skip
+            return canonical({**found, **more})
+        if stream == "ledger":
+            entry: dict[str, Any] = json.loads(body)
+            if entry["op"] == "reserve":
+                purses = [f"the allowance of period {entry.pop('period')}"]
+                return canonical({**entry, "purses": purses})
+        return body
 
     return change
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import sys
 
 import datasov as ds
@@ -14,7 +15,9 @@ def main(path: str, number: int) -> None:
     city = ds.City.open(path, clock=lambda: NOW)
     print("ready", flush=True)
     for turn in itertools.count():
-        enrol(city, [f"{number}-{turn}-{i}" for i in range(3)], lambda n: [{"district": "N", "km": len(n)}])
+        for i in range(3):
+            status = secrets.randbits(32)
+            enrol(city, [f"{number}-{turn}-{i}"], lambda n: [{"district": "N", "km": len(n)}], status=status)
         print(ask(city, number * 100_000 + turn).split(":")[0], flush=True)
 
 

@@ -17,9 +17,9 @@ from datasov.model.consent import CityId
 from datasov.pool.sealed import HEADER, accounts_key, open_blob, pool_key, sealed_under
 from datasov.store import place
 from datasov.store.sqlite import SQLiteStore
+from datasov.tlog.export import HeldLog
 from datasov.tlog.leaves import NoticeLeaf, encode_leaf
-from datasov.tlog.log import Log
-from datasov.tlog.note import origin_of
+from datasov.tlog.note import origin_of, sign_checkpoint
 from datasov.tlog.operators import Restoration, Succession, follow, restoration, succession
 from datasov.tlog.tree import Tree, leaf_hash
 from datasov.tlog.whole import read_whole
@@ -251,8 +251,9 @@ def stated(old, new, leaves: list[bytes], *, signer=None, acceptor=None, **chang
     return succession(Succession(**{**values, **changed}), by_old, acceptor or new[0])
 
 
-def signed_log(leaves: list[bytes], key: SigningKey) -> Log:
-    return Log(lambda after: leaves[after:], key, origin_of(cities(1)[0][1].verify_key))
+def signed_log(leaves: list[bytes], key: SigningKey) -> HeldLog:
+    origin, root = origin_of(cities(1)[0][1].verify_key), Tree(map(leaf_hash, leaves)).root()
+    return HeldLog(sign_checkpoint(origin, len(leaves), root, key).note, leaves)
 
 
 def test_keys_are_followed_by_their_statements_alone():
