@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasov.authority import messages
 from datasov.authority.held import Record
 from datasov.model.consent import Consent
-from datasov.tlog import erasures
-from datasov.tlog.leaves import Leaf, NoticeLeaf
-from datasov.tlog.log import LogReader
-from datasov.tlog.note import Checkpoint
-from datasov.tlog.tree import leaf_hash, verify_inclusion
+from datasov.tlog import erasures, scan
+from datasov.tlog.whole import Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +28,16 @@ class Erasure:
     index: int
 
 
-def erased(
-    log: LogReader, checkpoint: Checkpoint, leaves: Sequence[Leaf], mine: Sequence[tuple[Record, int]]
-) -> Iterator[Erasure]:
-    """The erasures that the log's notices tell of, for records and the number of contributions under each.
-
-    Raises:
-        ProofError: a notice that tells of one is not in the tree of the checkpoint.
-    """
+def erased(whole: Whole, mine: Sequence[tuple[Record, int]]) -> list[Erasure]:
+    """The erasures that a whole log tells of, for records and the number of contributions under each, in its order."""
     wanted = {
         messages.salted(r.salt, messages.erasure_record(r.consent.digest, n)): (r.consent, n)
         for r, many in mine
         for n in range(1, many + 1)
     }
-    for index, leaf in enumerate(leaves):
-        told = erasures.hashes(leaf) & wanted.keys() if isinstance(leaf, NoticeLeaf) else frozenset[bytes]()
-        if told and isinstance(leaf, NoticeLeaf):
-            (data,) = log.leaves(index, index + 1)
-            path = log.inclusion(index, checkpoint.size)
-            verify_inclusion(leaf_hash(data), index, checkpoint.size, path, checkpoint.root)
-            for consent, number in sorted((wanted[h] for h in told), key=lambda found: found[1]):
-                yield Erasure(consent, number, leaf.time, index)
+    found = list[Erasure]()
+    for index, leaf in sorted(scan.notices(whole.leaves).values(), key=lambda pair: pair[0]):
+        told = erasures.hashes(leaf) & wanted.keys()
+        for consent, number in sorted((wanted[h] for h in told), key=lambda pair: pair[1]):
+            found.append(Erasure(consent, number, leaf.time, index))
+    return found

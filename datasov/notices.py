@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from datasov.authority.approval import Signed, fingerprint
 from datasov.authority.governance import NOTICES, Governance
 from datasov.authority.programme import Approved
 from datasov.errors import DatasovError, ProofError
-from datasov.model.charter import Charter
 from datasov.model.consent import CityId
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss
@@ -49,9 +48,7 @@ class Notice:
         return f"{self.subject} {self.fingerprint}: {name}, version {self.document['version']}"
 
 
-def read_notices(
-    leaves: Sequence[bytes], checkpoint: Checkpoint, city: CityId | Callable[[int], CityId]
-) -> list[Notice]:
+def read_notices(leaves: Sequence[bytes], checkpoint: Checkpoint, city: CityId) -> list[Notice]:
     """The notices among all leaves of a log, once each is what the charters before it demand.
 
     Every release after the first charter is checked too, as far as its leaf tells: that its programme was approved and
@@ -60,7 +57,6 @@ def read_notices(
 
     Args:
         leaves: those of the checkpoint's tree, all of them.
-        city: its id; or, for a log whose key was changed, what its id was when the leaf at an index was written.
 
     Raises:
         ProofError: the leaves are not the checkpoint's, a notice was not signed as it must be, or a release was covered
@@ -81,23 +77,19 @@ def read_notices(
                 raise
             except DatasovError as why:
                 raise _fault(index, f"a notice that should not be there: {why}") from None
-            _check_own(index, state.charters[-1], city(index) if callable(city) else city)
             signed = Signed.from_bytes(leaf.body)
             found.append(
                 Notice(leaf.subject, index, leaf.time, leaf.identity, signed.document, frozenset(signed.signatures))
             )
         elif isinstance(leaf, ReleaseLeaf):
             _check_release(index, leaf, state, spent)
+    if state.charter is not None and city.verify_key not in {m.key for m in state.charter.operators}:
+        raise _fault(len(leaves), "the charter does not name this city's key among its operators")
     return found
 
 
 def _fault(index: int, what: str) -> ProofError:
     return ProofError(f"leaf {index}: {what}; keep the log's checkpoint and ask the city")
-
-
-def _check_own(index: int, charter: Charter, city: CityId) -> None:
-    if city.verify_key not in {m.key for m in charter.operators}:
-        raise _fault(index, "the charter does not name this city's key among its operators")
 
 
 def _check_release(index: int, leaf: ReleaseLeaf, state: Governance, spent: dict[bytes, Loss]) -> None:

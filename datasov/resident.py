@@ -31,15 +31,15 @@ from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
-from datasov.tlog.export import HeldLog
-from datasov.tlog.leaves import decode_leaf
+from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.log import LogReader
+from datasov.tlog.note import origin_of, peek_checkpoint
 from datasov.tlog.operators import Appointed
 from datasov.tlog.receipt import Receipt
 from datasov.tlog.whole import Whole
 from datasov.vault import Anchor, Vault
-from datasov.vault.device import DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
+from datasov.vault.opening import New, Ways
 
 
 class Resident:
@@ -50,61 +50,26 @@ class Resident:
         self._vault, self._clock = vault, clock
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        device: DeviceStore | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Make a vault, opened by a passphrase (Argon2id), a 32-byte device key, or either.
+    def create(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **new: Unpack[New]) -> Resident:
+        """Make a vault in a new folder, opened by what :class:`datasov.vault.opening.New` names.
 
-        Args:
-            path: a folder that does not exist yet.
-            device_secret: 32 bytes that the passphrase needs beside it, kept on the device.
-            recovery_key: what `datasov.vault.new_recovery_key` gave, printed.
-            device: `datasov.vault.Keyring()` or `KeyFile(path)`, to make and keep the device key; or, beside a
-                passphrase, the device secret.
+        That is a `passphrase`, a `device_key`, a `recovery_key`, or what a `device` makes and keeps.
 
         Raises:
+            InvalidDataError: nothing that opens it, or of the wrong shape.
             StoreError: the path exists, or the disk refuses.
         """
-        vault = Vault.create(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, device=device,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.create(path, **new), clock)
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        guardian: bytes | None = None,
-        device: DeviceStore | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-        accept_rollback: bool = False,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Open a vault for reading and writing: one writer at a time. Arguments as in :meth:`datasov.vault.Vault.open`.
+    def open(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **ways: Unpack[Ways]) -> Resident:
+        """Open a vault for reading and writing, one writer at a time: :class:`datasov.vault.opening.Ways`.
 
         Raises:
             StoreError: no vault, or another process writes to it, or it is older than an anchor says.
             DecryptionError: a wrong key, or damaged files: it does not say which.
         """
-        vault = Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key,
-            guardian=guardian, device=device, anchor=anchor, accept_rollback=accept_rollback,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.open(path, **ways), clock)
 
     def put(self, schema: Schema, data: frames.Rows) -> int:
         """Validate rows and keep them, durably: all, or none. Returns how many.
@@ -190,36 +155,18 @@ class Resident:
         """
         return portability.import_(self._vault, path, passphrase=passphrase, identities=identities)
 
-    def enrol(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-    ) -> None:
+    def enrol(self, path: str | Path, **new: Unpack[New]) -> None:
         """Make this vault once more, for another device of yours, which opens it by what is given here.
 
         Each of the two has ways of opening, keys and anchors of its own, and erases on its own: docs/vault.md.
 
         Raises:
-            StoreError: the path exists, or the disk refuses.
+            InvalidDataError: nothing that opens it, or of the wrong shape.
+            StoreError: the path exists, or the disk refuses, or `device` keeps the key of this vault.
         """
-        self._vault.enrol(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key
-        )
+        self._vault.enrol(path, **new)
 
-    def merge(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-    ) -> bool:
+    def merge(self, path: str | Path, **ways: Unpack[Ways]) -> bool:
         """Take in what only another device's vault holds, rows and consents; whether there was anything.
 
         The other vault is opened by what is given here, read, and stays as it is: merge there too, and both hold the
@@ -227,18 +174,14 @@ class Resident:
         row put last stands, by the devices' clocks. Every consent of both counts, and the smaller limit for life holds.
         Ways of opening and anchors are not taken over, and rows of a domain that was erased here are refused.
 
-        Args:
-            anchor: of the other vault, so that an older copy of it is noticed.
+        An `anchor` is of the other vault, so that an older copy of it is noticed.
 
         Raises:
             StoreError: no vault there, one that is being written to, or rows that cannot be brought together.
             InvalidDataError: a vault of somebody else, a copy of this device's, or schemas of which none follows.
             DecryptionError: a wrong key, or damaged files. ProofError: a log showed each device another tree.
         """
-        with Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, anchor=anchor,
-        ) as other:  # fmt: skip
+        with Vault.open(path, **ways) as other:
             return portability.merge(self._vault, other)
 
     def grant(
@@ -436,10 +379,8 @@ class Resident:
         if not self._records():
             return []
         whole, mine = self._whole(log, appointed)
-        held_log = HeldLog(whole.checkpoint.note, whole.leaves)
-        leaves = [decode_leaf(data) for data in whole.leaves]
         numbered = [(r, self._contributed(r.consent)) for r in mine]
-        return list(erased(held_log, whole.checkpoint, leaves, numbered))
+        return erased(whole, numbered)
 
     def notices(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Notice]:
         """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
@@ -453,7 +394,30 @@ class Resident:
         if not self._records():
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
         whole, _ = self._whole(log, appointed)
-        return read_notices(whole.leaves, whole.checkpoint, whole.operators.at)
+        return read_notices(whole.leaves, whole.checkpoint, whole.operators.ids[-1])
+
+    def checkpoints(self) -> dict[str, bytes]:
+        """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
+        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
+        notes = {city: self._vault.state(held.log_note(city)) for city in cities}
+        return {city: note for city, note in notes.items() if note is not None}
+
+    def compare(self, note: bytes, log: LogReader | None = None) -> Evidence | None:
+        """Another person's checkpoint beside the one last seen of that log: None, or evidence that the log forked.
+
+        Args:
+            note: what they saw, as :meth:`checkpoints` gives it.
+            log: a reader of the larger of the two trees, where their sizes differ.
+
+        Raises:
+            ProofError: of no city whose log this vault has seen, not signed by it, or nothing is shown either way.
+        """
+        origin = peek_checkpoint(note).origin
+        for city, seen in self.checkpoints().items():
+            key = CityId.parse(city).verify_key
+            if origin_of(key) == origin:
+                return compare(seen, note, key, log)
+        raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
 
     def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:
         """The receipts in one file, for :func:`datasov.tlog.bundle.verify_bundle`: whoever has it needs no log.
@@ -479,7 +443,7 @@ class Resident:
 
     def _remember(self, whole: Whole, mine: Iterable[Record]) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        names = [held.LOG + sha256(str(c).encode()).hex()[:32] for c in receipts.cities(mine)]
+        names = [held.log_note(str(c)) for c in receipts.cities(mine)]
         seen = [self._vault.state(name) for name in names]
         receipts.continues(whole, seen)
         note = whole.checkpoint.note

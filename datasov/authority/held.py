@@ -72,6 +72,11 @@ def sent(record: Record, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         yield number, messages.salted(record.salt, messages.admission_record(record.consent.digest, number))
 
 
+def log_note(city: str) -> str:
+    """The name of the note that holds the checkpoint last seen of a city's log."""
+    return LOG + sha256(city.encode()).hex()[:32]
+
+
 def called(digest: bytes, purpose: Purpose) -> dict[str, bytes | None]:
     """The note of what a purpose is called, for the record with this digest; none where its name says it all."""
     plain = purpose == Purpose(purpose.name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasov.authority import token
+from datasov.authority.signers import ED25519_ONLY, Directory
+from datasov.crypto.es256 import P256SigningKey
 from datasov.crypto.kdf import sha256
 from datasov.crypto.seal import OpeningKey, seal
 from datasov.crypto.sign import SigningKey
@@ -81,7 +83,7 @@ def revocation_record(consent_digest: bytes, time: int) -> bytes:
     return cbor.encode(["revocation", consent_digest, time])
 
 
-def sign_contribution(contribution: Contribution, key: SigningKey, seal_to: CityId) -> bytes:
+def sign_contribution(contribution: Contribution, key: SigningKey | P256SigningKey, seal_to: CityId) -> bytes:
     """The contribution signed by the consent's key and sealed to the city: what travels.
 
     Raises:
@@ -114,7 +116,9 @@ def envelope_digest(data: bytes) -> bytes:
     return _envelope(data)[0]
 
 
-def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consent: Consent) -> Contribution:
+def open_contribution(
+    data: bytes, opening_key: OpeningKey, city: CityId, consent: Consent, directory: Directory = ED25519_ONLY
+) -> Contribution:
     """The contribution of an envelope, opened and verified under the consent, which :func:`token.read` has verified.
 
     The sequence is not compared with earlier ones here: that is for whoever keeps them.
@@ -131,7 +135,7 @@ def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consen
     if named != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     signed = opening_key.open(sealed, _info(city, named))
-    contribution = _read_contribution(cose.open1(signed, consent.claims.issuer, CONTRIBUTION))
+    contribution = _read_contribution(cose.open1(signed, directory.key(consent.claims.issuer), CONTRIBUTION))
     if contribution.consent_digest != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     covered = {c.table for c in consent.claims.coverage[1:]}
@@ -140,7 +144,7 @@ def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consen
     return contribution
 
 
-def sign_revocation(revocation: Revocation, key: SigningKey) -> bytes:
+def sign_revocation(revocation: Revocation, key: SigningKey | P256SigningKey) -> bytes:
     """The revocation signed by the consent's key; VerificationError where a field is of a wrong type or size."""
     payload = cbor.encode({1: revocation.consent_digest, 2: revocation.time, 3: revocation.commitment})
     if _read_revocation(payload) != revocation:
@@ -148,7 +152,7 @@ def sign_revocation(revocation: Revocation, key: SigningKey) -> bytes:
     return cose.sign1(payload, key, REVOCATION)
 
 
-def read_revocation(data: bytes, consent: Consent) -> Revocation:
+def read_revocation(data: bytes, consent: Consent, directory: Directory = ED25519_ONLY) -> Revocation:
     """The revocation of a consent, verified under the consent's key.
 
     Raises:
@@ -157,7 +161,7 @@ def read_revocation(data: bytes, consent: Consent) -> Revocation:
         VerificationError: the bytes are not of this format.
     """
     _check_size(data, MAX_REVOCATION)
-    revocation = _read_revocation(cose.open1(data, consent.claims.issuer, REVOCATION))
+    revocation = _read_revocation(cose.open1(data, directory.key(consent.claims.issuer), REVOCATION))
     if revocation.consent_digest != consent.digest:
         raise ConsentError("the revocation is of another consent: send it with its own")
     return revocation
@@ -169,7 +173,9 @@ def seal_revocation(signed: bytes, consent: Consent, city: CityId) -> bytes:
     return seal(city.seal_key, notice, _revocation_info(city))
 
 
-def open_revocation(data: bytes, opening_key: OpeningKey, city: CityId) -> tuple[Consent, Revocation]:
+def open_revocation(
+    data: bytes, opening_key: OpeningKey, city: CityId, directory: Directory = ED25519_ONLY
+) -> tuple[Consent, Revocation]:
     """The consent, verified, and its revocation, verified under the consent's key.
 
     Raises:
@@ -180,10 +186,10 @@ def open_revocation(data: bytes, opening_key: OpeningKey, city: CityId) -> tuple
     _check_size(data, MAX_NOTICE)
     found = fields.labelled(cbor.decode(opening_key.open(data, _revocation_info(city))), (1, 2, 3))
     fields.integer(found[1], _VERSION, _VERSION)
-    consent = token.read(fields.blob(found[2], token.MAX_TOKEN))
+    consent = token.read(fields.blob(found[2], token.MAX_TOKEN), directory)
     if consent.claims.audience != str(city):
         raise ConsentError("the consent is for another city: send the revocation there")
-    return consent, read_revocation(fields.blob(found[3], MAX_REVOCATION), consent)
+    return consent, read_revocation(fields.blob(found[3], MAX_REVOCATION), consent, directory)
 
 
 def _revocation_info(city: CityId) -> bytes:

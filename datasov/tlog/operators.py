@@ -77,10 +77,6 @@ class Operators:
         """The key that signs now, 32 bytes."""
         return self.ids[-1].verify_key
 
-    def at(self, index: int) -> CityId:
-        """The id that was the city's when the leaf at this index was written."""
-        return self.ids[sum(1 for place, _ in self.successions if place < index)]
-
     def known(self, city: CityId) -> bool:
         """Whether this is one of the city's ids."""
         keys = {(known.verify_key, known.seal_key) for known in self.ids}

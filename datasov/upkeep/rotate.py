@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from datasov.authority import status
@@ -26,18 +27,20 @@ GRACE = 90 * 86_400
 
 
 def rotate(
-    path: Path, *, operator_key: bytes | None = None, new_key: bytes | None = None, grace: int = GRACE, now: int
-) -> CityId:
+    path: Path, *, operator_key: bytes | None = None, new_key: bytes | None = None, grace: int = GRACE, now: int,
+    operators: Collection[bytes] | None = None,
+) -> CityId:  # fmt: skip
     """Change a city's key, while no process has it open, and return its new id.
 
     Args:
         operator_key: the present key, where it does not lie in the key file.
         new_key: 32 bytes; drawn where None, and the key lies in the key file.
         grace: seconds for which contributions sealed to the old id are still taken; 0 after a theft.
-        now: Unix seconds.
+        now: Unix seconds. operators: the public keys that the city's charter allows; None: it has no charter.
 
     Raises:
-        StoreError: the city is open elsewhere, its key is another, or the disk refuses. The city is then as it was.
+        StoreError: the charter does not name the new key, the city is open elsewhere, its key is another, or the disk
+            refuses. The city is then as it was.
     """
     if isinstance(grace, bool) or not isinstance(grace, int) or grace < 0:
         raise InvalidQueryError("grace is a number of seconds, zero or more")
@@ -50,6 +53,11 @@ def rotate(
     renewed = random(place.KEY) if new_key is None else place.operator_key(path, new_key, create=False)
     if renewed == operator:
         raise StoreError("that is the key that the city has: give another")
+    if operators is not None and place.keys(renewed)[0].public not in operators:
+        raise StoreError(
+            "the city's charter does not name the new key among its operators: adopt one that names both keys, then "
+            "give the new one"
+        )
     with exchanged(path, operator, renewed, key_file=operator_key is None) as (source, target):
         before = settings.read(source)
         settings.check_version(before)
