@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datasov.authority import messages, token
@@ -66,16 +66,10 @@ AHEAD = 64
 """So many contributions after the last one that the vault knows of are looked for in a log."""
 
 
-def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
-    """The number of the newest contribution under a consent whose salted hash is among these, or `known`.
-
-    A greater one than the vault knows of shows that the vault was put back to an older copy.
-    """
-    return max(
-        (n for n in range(known + 1, known + AHEAD + 1)
-         if messages.salted(record.salt, messages.admission_record(record.consent.digest, n)) in hashes),
-        default=known,
-    )  # fmt: skip
+def sent(record: Record, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """The salted hashes under which contributions of these numbers stand in the city's log."""
+    for number in numbers:
+        yield number, messages.salted(record.salt, messages.admission_record(record.consent.digest, number))
 
 
 def log_note(city: str) -> str:
