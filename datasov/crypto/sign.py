@@ -6,6 +6,8 @@ under the identity key on any message, so it does not verify here.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import nacl.bindings
 import nacl.exceptions
 import nacl.signing
@@ -38,7 +40,16 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
         raise SignatureError("the signature does not verify: ask its sender for the original bytes") from None
 
 
+_REMEMBERED = 2**17
+"""So many keys are known to be points of the group: about 30 MB."""
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def check_public(public: bytes) -> None:
-    """Raise SignatureError unless the bytes are a point of the prime-order group, in canonical form."""
+    """Raise SignatureError unless the bytes are a point of the prime-order group, in canonical form.
+
+    The check takes about as long as verifying a signature. It is a property of the bytes, so the keys that passed last
+    are remembered: a resident's key is checked when it enrols, not at each thing that it signs.
+    """
     if len(public) != 32 or not nacl.bindings.crypto_core_ed25519_is_valid_point(public):
         raise SignatureError("not an Ed25519 public key: ask its holder for it again")

@@ -57,3 +57,25 @@ def decode(data: bytes) -> Any:
     if again != data:
         raise SignatureError("not the canonical encoding: ask the sender for the original bytes")
     return value
+
+
+_LONG = {0x58: (1, 24), 0x59: (2, 2**8), 0x5A: (4, 2**16)}
+"""First byte of a byte string's head: how many bytes of length follow, and the least length that takes so many."""
+
+
+def start_of_blob(data: bytes, at: int, end: int) -> int:
+    """Where the content begins of the byte string that is exactly data[at:end], canonically encoded; -1 where none is.
+
+    Up to 2^32 - 1 bytes of content.
+    """
+    if not 0 <= at < end <= len(data):
+        return -1
+    first = data[at]
+    if 0x40 <= first < 0x58:
+        return at + 1 if at + 1 + first - 0x40 == end else -1
+    size, least = _LONG.get(first, (0, 0))
+    start = at + 1 + size
+    if not size or start > end:
+        return -1
+    length = int.from_bytes(data[at + 1 : start], "big")
+    return start if length >= least and start + length == end else -1

@@ -133,24 +133,26 @@ def test_the_envelope_has_one_form(change):
 def test_encodings_that_are_not_canonical_are_refused():
     """Claim: a consent has one spelling. Each of these is another spelling, signed by the holder."""
     good = cose.peek1(CONSENT.token)
-    assert good[0] == 0xAC
+    assert good[0] == 0xA7
     entries = cbor.decode(good)
     encoded = [cbor.encode(k) + cbor.encode(v) for k, v in entries.items()]
     iat = cbor.encode(6) + cbor.encode(entries[6])
     assert iat in encoded
     spellings = {
         "indefinite map": b"\xbf" + good[1:] + b"\xff",
-        "long map head": b"\xb8\x0c" + good[1:],
-        "reversed": b"\xac" + b"".join(reversed(encoded)),
-        "duplicate key": b"\xad" + good[1:] + iat,
-        "duplicate key, first": b"\xad" + iat + good[1:],
+        "long map head": b"\xb8\x07" + good[1:],
+        "reversed": b"\xa7" + b"".join(reversed(encoded)),
+        "duplicate key": b"\xa8" + good[1:] + iat,
+        "duplicate key, first": b"\xa8" + iat + good[1:],
         "long label": good.replace(iat, b"\x18\x06" + iat[1:]),
         "long integer": good.replace(iat, b"\x06\x1b" + entries[6].to_bytes(8, "big")),
         "float time": good.replace(iat, b"\x06\xfb" + bytes.fromhex("41daac4ee0000000")),
         "tagged": b"\xd8\x3d" + good,
         "tagged time": good.replace(iat, b"\x06\xc1" + iat[1:]),
         "bignum": good.replace(iat, b"\x06\xc2\x44" + entries[6].to_bytes(4, "big")),
-        "indefinite text": good.replace(b"\x6cbus-planning", b"\x7f\x6cbus-planning\xff"),
+        "indefinite issuer": good.replace(b"\x78\x2b", b"\x7f\x78\x2b", 1).replace(b"\x04\x1a", b"\xff\x04\x1a", 1),
+        "issuer as bytes": good.replace(b"\x78\x2b", b"\x58\x2b", 1),
+        "longer head of the terms": good.replace(b"\x00\x03\x59", b"\x00\x03\x5a\x00\x00", 1),
         "trailing": good + b"\x00",
         "trailing break": good + b"\xff",
     }

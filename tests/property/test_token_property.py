@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasov.authority import messages, token
+from datasov.authority import messages, terms, token
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, VerificationError
 from datasov.model.consent import CityId, Claims, Coverage
@@ -32,12 +32,16 @@ cities = st.builds(
 def claims(draw: st.DrawFn) -> tuple[Claims, SigningKey]:
     key = draw(st.builds(SigningKey, octets32))
     issued, later, end = sorted(draw(st.lists(st.integers(0, 2**37), min_size=3, max_size=3, unique=True)))
+    covered = tuple(draw(st.lists(coverages, min_size=1, max_size=3, unique_by=lambda c: c.table)))
+    named = sorted({f"{c.table}.{name}" for c in covered for name in c.columns})
+    other = draw(st.none() | st.builds(SigningKey, octets32).filter(lambda k: k.public != key.public))
     return Claims(
-        key.public, draw(cities), draw(st.binary(min_size=16, max_size=16)), issued, later, end,
-        tuple(draw(st.lists(coverages, min_size=1, max_size=3, unique_by=lambda c: c.table))),
+        key.public, draw(cities), draw(st.binary(min_size=16, max_size=16)), issued, later, end, covered,
         draw(st.sampled_from(["bus-planning", "防災", "https://w3id.org/dpv#ServiceProvision", "a b"])), central(),
         Loss(draw(st.integers(1, MAX_NANO))), draw(st.sampled_from(["JP", "JP-10", "GB-ENG", "FR-75C"])),
-        draw(st.integers(0, 2**32 - 1)),
+        draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from(["", "JP", "JP-13"])),
+        tuple(sorted(draw(st.sets(st.sampled_from(named))))), draw(st.just(b"") | octets32),
+        other.public if other else b"", draw(octets32) if other else b"",
     ), key  # fmt: skip
 
 
@@ -56,7 +60,7 @@ def test_every_changed_claim_is_another_token_and_breaks_the_signature(one, two,
         return
     consent = token.issue(mine, key)
     try:
-        payload = cbor.encode(token._claim_map(changed))
+        payload = token.encode_claims(changed)
     except VerificationError:
         return
     assert payload != cose.peek1(consent.token)
@@ -127,16 +131,25 @@ values = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(token._LABELS)), values)
+@given(st.sampled_from([*token._REQUIRED, *token._OPTIONAL]), values)
 def test_a_signed_claim_of_any_value_is_read_as_itself_or_refused(label, value):
     """The holder signs what they like: what a city reads then encodes to the same bytes, so nothing was dropped."""
-    payload = {**cbor.decode(cose.peek1(CONSENT.token)), label: value}
-    data = cose.sign1(cbor.encode(payload), KEY, token.KIND)
+    check_read_whole(cbor.encode({**cbor.decode(cose.peek1(CONSENT.token)), label: value}))
+
+
+@given(st.sampled_from([*terms.REQUIRED, *terms.OPTIONAL]), values)
+def test_a_signed_term_of_any_value_is_read_as_itself_or_refused(label, value):
+    found = cbor.decode(cose.peek1(CONSENT.token))
+    shared = cbor.encode({**cbor.decode(found[token._TERMS]), label: value})
+    check_read_whole(cbor.encode({**found, token._TERMS: shared}))
+
+
+def check_read_whole(payload: bytes) -> None:
     try:
-        found = token.read(data)
+        found = token.read(cose.sign1(payload, KEY, token.KIND))
     except REFUSED:
         return
-    assert cbor.encode(token._claim_map(found.claims)) == cbor.encode(payload)
+    assert token.encode_claims(found.claims) == payload
 
 
 @given(octets32, octets32, st.binary(max_size=80), st.binary(max_size=80))

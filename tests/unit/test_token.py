@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from datasov.authority import token
+from datasov.authority import terms, token
 from datasov.crypto.seal import OpeningKey
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, SignatureError, VerificationError
@@ -36,6 +36,17 @@ def payload() -> dict[int, object]:
     return found
 
 
+def shared() -> dict[int, object]:
+    found = cbor.decode(payload()[-65540])
+    assert isinstance(found, dict)
+    return found
+
+
+def under(changed: object) -> bytes:
+    """The token with other terms, signed."""
+    return signed({**payload(), -65540: cbor.encode(changed)})
+
+
 def test_a_token_comes_back():
     assert token.read(CONSENT.token) == CONSENT == Consent(CONSENT.token, CLAIMS, CONSENT.digest)
     assert len(CONSENT.digest) == 32
@@ -45,14 +56,39 @@ def test_a_realistic_token_stays_small():
     assert len(CONSENT.token) < 512
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"processing": "JP"}, {"special": ("trips.km",)}, {"special": ("person.age", "trips.km")},
+        {"record": b"\x0a" * 32}, {"subject": OTHER.public, "parent": b"\x0b" * 32},
+        {"processing": "JP-13", "special": ("person.age",), "record": bytes(32), "subject": CITY_KEY.public,
+         "parent": bytes(32)},
+    ],
+)  # fmt: skip
+def test_what_a_token_may_name_beside_the_rest_comes_back(change):
+    claims = replace(CLAIMS, **change)
+    consent = token.issue(claims, KEY)
+    assert token.read(consent.token) == token.reread(consent.token) == consent
+    assert consent.claims == claims
+    assert consent.digest != CONSENT.digest
+    assert claims.account == change.get("subject", KEY.public)
+
+
 def test_registered_claims_keep_their_registered_labels_and_types():
     found = payload()
-    assert (found[3], found[4], found[5], found[6], found[7]) == (
-        str(CITY), CLAIMS.expires, CLAIMS.not_before, CLAIMS.issued, CLAIMS.token_id,
+    assert (found[4], found[5], found[6], found[7]) == (
+        CLAIMS.expires, CLAIMS.not_before, CLAIMS.issued, CLAIMS.token_id,
     )  # fmt: skip
     assert isinstance(found[1], str), "iss is a StringOrURI"
-    assert sorted(found) == [-65542, -65541, -65540, -65539, -65538, -65537, 1, 3, 4, 5, 6, 7]
-    assert found[-65540] == {1: "zcdp", 2: 10**8, 3: 0, 4: "add-remove", 5: "resident"}
+    assert sorted(found) == [-65540, -65537, 1, 4, 5, 6, 7]
+    assert sorted(shared()) == [1, 2, 3, 4, 5, 6]
+    assert shared()[1] == str(CITY)
+    assert shared()[5] == {1: "zcdp", 2: 10**8, 3: 0, 4: "add-remove", 5: "resident"}
+
+
+def test_the_terms_of_residents_who_agree_to_the_same_are_the_same_bytes():
+    other = replace(CLAIMS, issuer=OTHER.public, token_id=bytes(16), issued=1_790_000_007, not_before=1_790_000_007)
+    assert terms.encode(token.issue(other, OTHER).claims) == terms.encode(CLAIMS) == payload()[-65540]
 
 
 def test_the_identity_is_of_what_was_signed():
@@ -72,6 +108,9 @@ def test_the_identity_is_of_what_was_signed():
         {"audience": "lakeside"}, {"audience": str(CITY) + "="}, {"audience": str(CITY)[:-1]},
         {"audience": str(replace(CITY, name=""))}, {"audience": str(CITY).replace("+", "+!")},
         {"issuer": OTHER.public}, {"issuer": b""},
+        {"processing": "jp"}, {"processing": "JPN"}, {"special": ("trips.age",)}, {"special": ("trips.kms",)},
+        {"special": ("person.age", "trips.district", "trips.nothing")},
+        {"subject": OTHER.public}, {"parent": bytes(32)}, {"subject": KEY.public, "parent": bytes(32)},
     ],
 )  # fmt: skip
 def test_claims_that_no_city_may_accept_are_not_issued(change):
@@ -91,6 +130,10 @@ def test_claims_that_no_city_may_accept_are_not_issued(change):
         {"coverage": (Coverage("t", bytes(32), ("a b",)),)}, {"coverage": (Coverage("t", bytes(32), ("km",)),) * 2},
         {"coverage": tuple(Coverage(f"t{i}", bytes(32), ("km",)) for i in range(17))},
         {"coverage": (Coverage("t", bytes(32), tuple(f"c{i}" for i in range(1025))),)},
+        {"processing": "JP-1000"}, {"processing": 7}, {"processing": None}, {"record": bytes(31)}, {"record": "x" * 32},
+        {"special": ("trips.km", "person.age")}, {"special": ("trips.km", "trips.km")}, {"special": ["trips.km"]},
+        {"special": ("",)}, {"special": (7,)}, {"subject": bytes(31), "parent": bytes(32)},
+        {"subject": OTHER.public, "parent": bytes(31)}, {"subject": "x" * 32, "parent": bytes(32)},
     ],
 )  # fmt: skip
 def test_claims_of_a_wrong_type_or_size_are_not_issued(change):
@@ -102,13 +145,17 @@ def test_a_token_longer_than_the_limit_is_neither_issued_nor_read():
     wide = tuple(Coverage(f"t{i}", bytes(32), tuple(f"c{j}_{'x' * 56}" for j in range(120))) for i in range(16))
     with pytest.raises(ConsentError, match="64 KiB"):
         token.issue(replace(CLAIMS, coverage=wide), KEY)
-    too_long = signed(token._claim_map(replace(CLAIMS, coverage=wide)))
+    too_long = cose.sign1(token.encode_claims(replace(CLAIMS, coverage=wide)), KEY, token.KIND)
     for data in (too_long, CONSENT.token.hex(), None):
         with pytest.raises(VerificationError):
             token.read(data)
 
 
-@pytest.mark.parametrize("label", [1, 3, 4, 5, 6, 7, -65537, -65538, -65539, -65540, -65541, -65542])
+OWN, SHARED = [1, 4, 5, 6, 7, -65537, -65540], [1, 2, 3, 4, 5, 6]
+WRONG = [None, True, "", b"", [], {}, -1, " ", [[]], [None]]
+
+
+@pytest.mark.parametrize("label", OWN)
 def test_every_claim_is_required(label):
     claims = payload()
     del claims[label]
@@ -116,17 +163,58 @@ def test_every_claim_is_required(label):
         token.read(signed(claims))
 
 
-@pytest.mark.parametrize("label", [1, 3, 4, 5, 6, 7, -65537, -65538, -65539, -65540, -65541, -65542])
-@pytest.mark.parametrize("value", [None, True, "", b"", [], {}, -1, " ", [[]], [None]])
+@pytest.mark.parametrize("label", SHARED)
+def test_every_term_is_required(label):
+    found = shared()
+    del found[label]
+    with pytest.raises(VerificationError):
+        token.read(under(found))
+
+
+@pytest.mark.parametrize("label", [*OWN, -65538, -65539])
+@pytest.mark.parametrize("value", WRONG)
 def test_every_claim_has_its_type(label, value):
     with pytest.raises((VerificationError, ConsentError)):
         token.read(signed({**payload(), label: value}))
 
 
-@pytest.mark.parametrize("label", [0, 2, 8, -1, -65536, -65543, "purpose", b"x", 2**40])
+@pytest.mark.parametrize("label", [*SHARED, 7, 8, 9])
+@pytest.mark.parametrize("value", WRONG)
+def test_every_term_has_its_type(label, value):
+    with pytest.raises((VerificationError, ConsentError)):
+        token.read(under({**shared(), label: value}))
+
+
+@pytest.mark.parametrize("label", [0, 2, 3, 8, -1, -65536, -65541, "purpose", b"x", 2**40])
 def test_an_unknown_claim_is_refused(label):
     with pytest.raises(VerificationError):
         token.read(signed({**payload(), label: 1}))
+
+
+@pytest.mark.parametrize("label", [0, 10, -1, -65537, "purpose", b"x", 2**40])
+def test_an_unknown_term_is_refused(label):
+    with pytest.raises(VerificationError):
+        token.read(under({**shared(), label: 1}))
+
+
+def test_terms_of_another_encoding_are_refused():
+    good = payload()[-65540]
+    assert good[:2] == b"\xa6\x01"
+    for bad in (
+        b"\xb8\x06" + good[1:],
+        good[:1] + b"\x18\x01" + good[2:],
+        good + b"\x00",
+        b"\xbf" + good[1:] + b"\xff",
+    ):
+        with pytest.raises(VerificationError):
+            token.read(signed({**payload(), -65540: bad}))
+
+
+@pytest.mark.parametrize("subject", [b"\x01" + bytes(31), bytes(32), b"\xff" * 32])
+def test_a_subject_is_a_point_of_the_group(subject):
+    other = replace(CLAIMS, subject=subject, parent=bytes(32))
+    with pytest.raises(SignatureError, match="public key"):
+        token.read(cose.sign1(token.encode_claims(other), KEY, token.KIND))
 
 
 def test_true_is_not_the_label_one():
@@ -152,13 +240,15 @@ def test_true_is_not_the_label_one():
 )
 def test_a_loss_of_another_measure_delta_adjacency_or_unit_is_refused(label, value):
     with pytest.raises(VerificationError):
-        token.read(signed({**payload(), -65540: {**payload()[-65540], label: value}}))
+        token.read(under({**shared(), 5: {**shared()[5], label: value}}))
 
 
 @pytest.mark.parametrize("claims", [None, [], b"", "x", 1, [1, 2]])
 def test_what_is_no_map_is_refused(claims):
     with pytest.raises(VerificationError):
         token.read(signed(claims))
+    with pytest.raises(VerificationError):
+        token.read(under(claims))
 
 
 def test_a_city_whose_key_is_no_point_gets_no_consent():
