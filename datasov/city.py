@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from datasov.authority import messages
 from datasov.authority.admission import Admission, admit
+from datasov.authority.ending import endings
 from datasov.authority.registry import Registry
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
@@ -197,6 +198,9 @@ class City:
     def admit(self, consent: Consent | bytes, contribution: bytes) -> None:
         """Verify a consent and what was contributed under it, and pool the covered columns, durably.
 
+        A consent that was signed for somebody else brings its delegations, in `Consent.chain` or in the bytes that
+        `datasov.authority.delegation.bundle` gives.
+
         Raises:
             ConsentError: for another city or purpose, expired, revoked, superseded, replayed, not covering what came.
             VerificationError, InvalidDataError: bytes or values that are not acceptable.
@@ -235,7 +239,7 @@ class City:
         consent, contribution = pair
         try:
             return admit(
-                consent.token if isinstance(consent, Consent) else consent, contribution,
+                consent, contribution,
                 city=self.id, key=self._opening, purposes=self.purposes, trusts=(self.trust.name,),
                 now=int(self._clock()),
             )  # fmt: skip
@@ -253,24 +257,22 @@ class City:
         return results
 
     def revoke(self, revocation: bytes) -> None:
-        """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.
+        """End a consent, as its resident or its delegate signed, or a delegation with every consent under it.
+
+        The rows are in no question from now on. No loss is given back.
 
         Raises:
             ConsentError: for another city, or of a consent that was revoked or superseded already.
             VerificationError: (or its subclasses) bytes that do not decrypt, verify or parse.
         """
-        consent, sent = messages.open_revocation(revocation, self._opening, self.id)
+        ended, sent = messages.open_revocation(revocation, self._opening, self.id)
         while True:
             with self._guard, self._registry.lock:
-                partition, event, blob = self._registry.ending(consent)
+                batch, blobs = endings(self._registry, ended)
                 waiting = commitment(REVOCATION, int(self._clock()), sent.commitment)
-                batch = {
-                    partition.stream: (partition.version, [event] if event else []),
-                    "barred": (self._registry.bars, [] if event else [consent.digest]),
-                    "commitments": (self._store.length("commitments"), [waiting]),
-                }
+                batch["commitments"] = self._store.length("commitments"), [waiting]
                 try:
-                    self._store.append(batch, {blob: None} if blob else {})
+                    self._store.append(batch, blobs)
                 except ConflictError:
                     continue
                 break

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from datasov.authority import messages, token
+from datasov.authority import delegation, messages
 from datasov.authority.coverage import check_unsent
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
 from datasov.model.consent import CityId, Consent, Coverage
+from datasov.model.delegation import Delegated, check_tables
 from datasov.model.document import canonical
 from datasov.model.frames import check_codes
 from datasov.model.schema import Schema
@@ -29,6 +30,7 @@ class Admission:
         rows: codes of the covered columns of the base table, derived ones as the vault computed them.
         profiles: table name to codes of the covered columns, at most one row.
         schemas: the base table's schema, then those of the joined tables. Tables that derived columns read send none.
+        chain: the delegations under which the consent was signed, the person's own first; none where they signed it.
     """
 
     consent: Consent
@@ -37,6 +39,7 @@ class Admission:
     rows: pl.DataFrame
     profiles: dict[str, pl.DataFrame]
     schemas: tuple[Schema, ...]
+    chain: tuple[Delegated, ...] = ()
 
 
 def pack_table(schema: Schema, codes: pl.DataFrame) -> bytes:
@@ -77,18 +80,20 @@ def check_consent(consent: Consent, city: CityId, purposes: Collection[str], tru
 
 
 def admit(
-    signed: bytes, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
+    signed: bytes | Consent, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
     trusts: Collection[str], now: int,
 ) -> Admission:  # fmt: skip
-    """Verify a consent token and the contribution sealed under it.
+    """Verify a consent with the delegations that it needs, and the contribution sealed under it.
 
     Raises:
-        ConsentError: for another city, purpose or trust; expired; rows or columns that the consent does not cover.
+        ConsentError: for another city, purpose or trust; expired; rows or columns that the consent does not cover;
+            beyond a delegation, or without one that it names.
         VerificationError: (or its subclasses) bytes that do not verify, decrypt or parse.
         InvalidDataError: a value outside its schema's bounds.
     """
-    consent = token.read(signed)
+    consent = delegation.unbundle(signed)
     check_consent(consent, city, purposes, trusts, now)
+    chain = delegation.verified(consent, now)
     sent = messages.open_contribution(sealed, key, city, consent)
     base, *others = consent.claims.coverage
     joined, read = others[: len(sent.profiles)], others[len(sent.profiles) :]
@@ -103,9 +108,12 @@ def admit(
                 raise ConsentError("only attribute tables are joined: contribute again")
             profiles[name] = codes
             schemas.append(profile)
-        check_unsent(list(zip(schemas, (base, *joined), strict=True)), read)
+        carried = list(zip(schemas, (base, *joined), strict=True))
+        check_unsent(carried, read)
+        if chain:
+            check_tables(chain[-1].claims, carried)
     except DatasovError:
         raise
     except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):
         raise VerificationError("the contribution cannot be read: contribute again") from None
-    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas))
+    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas), chain)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, get_args
 
-from datasov.authority import token
+from datasov.authority import terms, token
 from datasov.crypto.sign import SigningKey, check_public
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
 from datasov.model.consent import CityId, Consent, check_purpose
@@ -58,9 +58,10 @@ def read(signed: bytes) -> Delegated:
     """
     if not isinstance(signed, bytes) or len(signed) > MAX_TOKEN:
         raise VerificationError("not a delegation, or longer than 64 KiB: ask its holder for it again")
-    claims = _claims(cose.peek1(signed))
-    cose.open1(signed, claims.delegator, KIND)
-    return Delegated(signed, claims, cose.digest1(signed, KIND))
+    parts = cose.parts1(signed, KIND)
+    claims = _claims(parts.payload)
+    parts.verify(claims.delegator)
+    return Delegated(signed, claims, parts.digest)
 
 
 def read_chain(tokens: Sequence[bytes], now: int) -> tuple[Delegated, ...]:
@@ -186,7 +187,7 @@ def _kind(value: object) -> Kind:
 
 
 def _audience(value: object) -> str:
-    text = fields.text(value, token.MAX_AUDIENCE)
+    text = fields.text(value, terms.MAX_AUDIENCE)
     try:
         city = CityId.parse(text)
     except InvalidQueryError:
@@ -205,7 +206,7 @@ def _place(value: object) -> str:
 
 
 def _purpose(value: object) -> str:
-    text = fields.text(value, token.MAX_PURPOSE)
+    text = fields.text(value, terms.MAX_PURPOSE)
     try:
         check_purpose(text)
     except InvalidQueryError as why:

@@ -1,7 +1,7 @@
 """Who consents to what, now: a fold over append-only streams.
 
 One list of residents for each (schema, purpose), called a partition. A resident's place in it, and so their account of
-loss, is bound to their public key and stays through renewals, revocation and erasure.
+loss, is bound to their account key and stays through renewals, revocation and erasure.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasov.authority import token
+from datasov.authority.reserved import Reserved
 from datasov.errors import ConsentError, StoreError
 from datasov.model.consent import Claims, Consent
 from datasov.model.document import digest
@@ -133,7 +134,7 @@ class Partition:
         claims = consent.claims
         if place == len(self.members):
             self.members.append(Member(consent, sequence, blob))
-            self.places[claims.issuer] = place
+            self.places[claims.account] = place
             self._grow(place + 1)
         else:
             old = self.members[place]
@@ -177,6 +178,7 @@ class Registry:
         self._listed = 0
         self._tokens: dict[bytes, tuple[str, int]] = {}
         self._barred: dict[bytes, None] = {}
+        self.reserved = Reserved(store)
 
     def partition(self, name: str) -> Partition:
         """The partition, up to date; an empty one where nobody was admitted yet."""
@@ -233,11 +235,21 @@ class Registry:
                 if self.barred(consent.digest):
                     raise ConsentError("the consent was revoked already")
                 return self.partition(_name(claims.coverage[0].schema_digest, claims.purpose)), None, None
-            partition, place = at
-            member = partition.members[place]
-            if member.consent.digest != consent.digest or not member.live:
+            live = self.live(consent.digest)
+            if live is None:
                 raise ConsentError("the consent was revoked or superseded already: revoke your newest one")
-            return partition, cbor.encode(["revoke", place]), member.blob
+            return live
+
+    def live(self, consent: bytes) -> tuple[Partition, bytes, str | None] | None:
+        """What would end the consent with this digest: as :meth:`ending`; None where it is not in force."""
+        at = self._tokens.get(consent)
+        if at is None:
+            return None
+        partition, place = self._partitions[at[0]], at[1]
+        member = partition.members[place]
+        if member.consent.digest != consent or not member.live:
+            return None
+        return partition, cbor.encode(["revoke", place]), member.blob
 
     def _note(self, partition: Partition, event: bytes) -> None:
         match cbor.decode(event):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from datasov.errors import ConsentError
-from datasov.model.consent import Claims
+from datasov.model.consent import Claims, Coverage
 from datasov.model.privacy import Loss
+from datasov.model.schema import Schema
 
 Kind: TypeAlias = Literal["parental", "guardian", "carer"]
 MAX_CHAIN = 4
@@ -129,8 +130,18 @@ def check_covered(claims: Claims, last: Delegation) -> None:
         raise ConsentError(f"the consent goes beyond its delegation in {', '.join(wider)}: grant less")
 
 
+def check_tables(last: Delegation, tables: Iterable[tuple[Schema, Coverage]]) -> None:
+    """Raise ConsentError unless a delegation reaches the covered tables' domains, and their special columns by name."""
+    for schema, covered in tables:
+        if schema.domain not in last.domains:
+            raise ConsentError(f"the delegation does not reach the domain of table {schema.name!r}: cover other tables")
+        special = {f"{schema.name}.{n}" for n in covered.columns if schema.column(n).legal == "special"}
+        if not special <= set(last.special):
+            raise ConsentError(f"the delegation names no special column like those covered of table {schema.name!r}")
+
+
 def check_losses(
-    chain: Iterable[Delegated], account: Hashable, loss: Loss, reserved: Mapping[bytes, Mapping[Hashable, Loss]]
+    chain: Iterable[Delegated], account: str, loss: Loss, reserved: Mapping[bytes, Mapping[str, Loss]]
 ) -> None:
     """Raise ConsentError where a consent would take the sum under one of its delegations beyond that one's loss.
 

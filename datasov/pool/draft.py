@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from datasov.authority.admission import Admission
 from datasov.authority.registry import Member, Registry, partition_name
+from datasov.authority.reserved import STREAM
 from datasov.errors import ConflictError, ConsentError, DatasovError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
@@ -21,15 +22,20 @@ class Draft:
         self._registry, self._store, self._pool, self._now = registry, store, pool, now
         with registry.lock:
             self._versions = {p.name: (p.stream, p.version) for p in registry.refresh()}
-            self._listed, self._bars = registry.listed, registry.bars
+            registry.reserved.refresh()
+            self._listed, self._bars, self._under = registry.listed, registry.bars, registry.reserved.version
         self._events: dict[str, list[bytes]] = {}
-        self._issuers: set[tuple[str, bytes]] = set()
+        self._accounts: set[tuple[str, bytes]] = set()
+        self._roots: set[bytes] = set()
+        self._delegated: list[bytes] = []
         self._fresh: dict[str, int] = {}
         self._blobs: dict[str, bytes | None] = {}
         self._commitments: list[bytes] = []
 
     def add(self, admission: Admission) -> bool:
-        """Take in an admission; False where it must wait for the next draft: one change a resident in each.
+        """Take in an admission; False where it must wait for the next draft.
+
+        A draft holds one change a resident, and one consent under a delegation that a resident signed.
 
         Raises:
             ConsentError: replayed, superseded or revoked.
@@ -42,15 +48,20 @@ class Draft:
         claims = admission.consent.claims
         name = partition_name(admission.schemas[0], claims.purpose)
         partition = self._registry.partition(name)
-        if self._versions.setdefault(name, (partition.stream, 0))[1] != partition.version:
+        moved = self._registry.reserved.version != self._under
+        if moved or self._versions.setdefault(name, (partition.stream, 0))[1] != partition.version:
             raise ConflictError("the registry moved on: begin a new draft")
         if self._registry.barred(admission.consent.digest):
             raise ConsentError("the consent was revoked: grant a new one")
-        if (name, claims.issuer) in self._issuers:
+        roots = {link.digest for link in admission.chain[:1]}
+        if any(self._registry.barred(link.digest) for link in admission.chain):
+            raise ConsentError("a delegation that the consent needs was revoked: only its subject may grant a new one")
+        if (name, claims.account) in self._accounts or roots & self._roots:
             return False
-        place = partition.places.get(claims.issuer)
+        place = partition.places.get(claims.account)
         if place is not None:
             _check_newer(partition.members[place], admission)
+        delegated = self._registry.reserved.admit(admission.chain, admission.consent, name) if admission.chain else []
         if place is None:
             place = len(partition) + self._fresh.get(name, 0)
             if place >= MAX_RESIDENTS:
@@ -63,7 +74,9 @@ class Draft:
         event = cbor.encode(["admit", place, admission.consent.token, admission.sequence, blob])
         self._events.setdefault(name, []).append(event)
         self._commitments.append(commitment(ADMISSION, self._now, admission.commitment))
-        self._issuers.add((name, claims.issuer))
+        self._delegated += delegated
+        self._accounts.add((name, claims.account))
+        self._roots |= roots
         return True
 
     def write(self) -> None:
@@ -77,6 +90,7 @@ class Draft:
                 **{stream: (version, events) for stream, version, events in streams},
                 "partitions": (self._listed, new),
                 "barred": (self._bars, []),
+                STREAM: (self._under, self._delegated),
                 "commitments": (self._store.length("commitments"), self._commitments),
             },
             self._blobs,

@@ -124,7 +124,7 @@ class Pool:
                 raise
             raise ConflictError("a contribution was folded meanwhile: read the registry again") from None
         secret = hkdf(self._secret, salt=b"", info=bytes.fromhex(partition.name))
-        digests = b"".join(sha256(m.consent.claims.issuer)[:8] for m in members)
+        digests = b"".join(sha256(m.consent.claims.account)[:8] for m in members)
         identities = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
         rows = self._merge_rows(schema, secret, old, keep, added, identities)
         profiles = _merge_profiles(old, keep, {i: c.profiles for i, c in added.items()}, residents)
