@@ -5,11 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -20,9 +18,11 @@ from datasov.authority.coverage import coverage, to_send
 from datasov.authority.held import Record, covers, granted, newest_seen
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
+from datasov.delegating import Delegating, account_key, end, ending
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
+from datasov.model.instants import instant
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.schema import Schema
 from datasov.portability import Form
@@ -36,7 +36,7 @@ from datasov.vault.device import DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
 
 
-class Resident:
+class Resident(Delegating):
     """A resident with their vault. Make one with :meth:`create` or :meth:`open`; it is a context manager."""
 
     def __init__(self, vault: Vault, clock: Callable[[], float]) -> None:
@@ -270,7 +270,7 @@ class Resident:
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)
         now = int(self._clock())
-        expires = _instant(until, zone)
+        expires = instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
         covered = coverage(schema, columns, join, reads)
@@ -279,7 +279,7 @@ class Resident:
         account = key.public, purpose, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
-            [now, *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account)]
+            [now, *(c.issued + 1 for c in earlier if (c.account, c.purpose, c.coverage[0].schema_digest) == account)]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
@@ -320,16 +320,17 @@ class Resident:
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
 
+        One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
-        record = self._record(consent)
+        record, key = ending(self._vault, consent)
         now = int(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
             consent.digest, now, messages.salted(record.salt, messages.revocation_record(consent.digest, now))
         )
-        signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
-        self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
+        signed = messages.sign_revocation(revocation, key)
+        end(self._vault, [consent.digest])
         return messages.seal_revocation(signed, consent, city)
 
     @property
@@ -451,7 +452,7 @@ class Resident:
 
     def _signing_key(self, domain: str, city: CityId) -> SigningKey:
         """A key of its own for each domain and controller: no two of them can be linked by it."""
-        return SigningKey(self._vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(str(city).encode())))
+        return account_key(self._vault, domain, city)
 
     def _record(self, consent: Consent) -> Record:
         for record in self._records():
@@ -507,18 +508,3 @@ class Resident:
 
 def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
     return {held.NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
-
-
-def _instant(until: object, zone: str) -> int:
-    """Unix seconds of an instant, or of the end of a day; InvalidQueryError where it is neither."""
-    try:
-        if isinstance(until, str):
-            until = dt.date.fromisoformat(until) if len(until) == 10 else dt.datetime.fromisoformat(until)
-        place = ZoneInfo(zone)
-        if isinstance(until, dt.datetime):
-            return int((until if until.tzinfo else until.replace(tzinfo=place)).timestamp())
-        if isinstance(until, dt.date):
-            return int(dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), place).timestamp())
-    except (ValueError, KeyError, OverflowError, OSError):
-        pass
-    raise InvalidQueryError("until is a day like '2027-12-31' or a time like '2027-12-31T18:00+09:00', in a known zone")

@@ -123,6 +123,11 @@ def verified(consent: Consent, now: int) -> tuple[Delegated, ...]:
     return verify_chain(consent.chain, consent, now)
 
 
+def identity(signed: bytes) -> bytes:
+    """The identity of a delegation that :func:`read` accepted before: SHA-256 of what was signed, 32 bytes."""
+    return cose.digest1(signed, KIND)
+
+
 def bundle(consent: Consent) -> bytes:
     """A consent as it travels: its token, or [token, chain] where it is delegated."""
     return cbor.encode([consent.token, list(consent.chain)]) if consent.chain else consent.token

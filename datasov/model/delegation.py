@@ -135,9 +135,17 @@ def check_tables(last: Delegation, tables: Iterable[tuple[Schema, Coverage]]) ->
     for schema, covered in tables:
         if schema.domain not in last.domains:
             raise ConsentError(f"the delegation does not reach the domain of table {schema.name!r}: cover other tables")
-        special = {f"{schema.name}.{n}" for n in covered.columns if schema.column(n).legal == "special"}
-        if not special <= set(last.special):
+        if not set(special_of([(schema, covered)])) <= set(last.special):
             raise ConsentError(f"the delegation names no special column like those covered of table {schema.name!r}")
+
+
+def special_of(tables: Iterable[tuple[Schema, Coverage]]) -> tuple[str, ...]:
+    """The covered columns of the special class, as `table.column`, ascending."""
+    return tuple(
+        sorted(
+            f"{s.name}.{name}" for s, covered in tables for name in covered.columns if s.column(name).legal == "special"
+        )
+    )
 
 
 def check_losses(

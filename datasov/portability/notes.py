@@ -9,14 +9,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from datasov.authority import held, token
-from datasov.authority.held import Record, granted
+from datasov.authority.held import HeldDelegation, Record, granted
 from datasov.errors import DatasovError, ProofError, VerificationError
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
 
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
+
+
+Held = TypeVar("Held", Record, HeldDelegation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +70,25 @@ def spent(records: Iterable[Record]) -> tuple[Record, ...]:
 def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str, bytes]:
     """The notes of two devices of one resident, to the safe side: every consent counts, the smaller limit holds.
 
-    A consent that was revoked on either is revoked. Of two checkpoints of a log the larger is kept, and of two numbers
-    of contributions. Notes that this release does not know stay on their device.
+    A consent that was revoked on either is revoked, and so is a delegation, with the consents under it. Of two
+    checkpoints of a log the larger is kept, and of two numbers of contributions. Notes that this release does not know
+    stay on their device.
 
     Raises:
         ProofError: a log showed two trees of one size, one to each device.
     """
-    kept: dict[bytes, Record] = {}
-    for record in (*held.unpack(mine.get(held.CONSENTS)), *held.unpack(theirs.get(held.CONSENTS))):
-        known = kept.setdefault(record.consent.digest, record)
-        kept[record.consent.digest] = replace(known, revoked=known.revoked or record.revoked)
     found = dict(mine)
-    if kept:
-        found[held.CONSENTS] = held.pack(
-            sorted(kept.values(), key=lambda r: (r.consent.claims.issued, r.consent.digest))
+    delegations = _united(held.unpack_delegations(n.get(held.DELEGATIONS)) for n in (mine, theirs))
+    if delegations:
+        found[held.DELEGATIONS] = held.pack_delegations(
+            sorted(delegations.values(), key=lambda d: (d.claims.issued, d.digest))
         )
+    ended = {d.digest for d in delegations.values() if d.revoked}
+    for name in (held.CONSENTS, held.SIGNED):
+        kept = _united(held.unpack(notes.get(name)) for notes in (mine, theirs))
+        records = [replace(r, revoked=r.revoked or not ended.isdisjoint(r.links)) for r in kept.values()]
+        if records:
+            found[name] = held.pack(sorted(records, key=lambda r: (r.consent.claims.issued, r.digest)))
     limit = smaller(*(held.unpack_limit(notes.get(held.LIFETIME)) for notes in (mine, theirs)))
     if limit is not None:
         found[held.LIFETIME] = held.pack_limit(limit)
@@ -93,6 +100,17 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
             found[name] = _longer(mine.get(name, note), note)
         elif name.startswith(held.NUMBER):
             found[name] = max(mine.get(name, note), note)
+    return found
+
+
+def _united(devices: Iterable[Iterable[Held]]) -> dict[bytes, Held]:
+    """What either device holds, by identity; of one that both hold, with the lesser salt, so that both agree."""
+    found: dict[bytes, Held] = {}
+    for items in devices:
+        for item in items:
+            known = found.get(item.digest, item)
+            kept = min(known, item, key=lambda held: held.salt)
+            found[item.digest] = replace(kept, revoked=known.revoked or item.revoked)
     return found
 
 
