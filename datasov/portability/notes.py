@@ -7,16 +7,18 @@ vault that signed them.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from datasov.authority import held, token
+from datasov.authority import delegation, held, token
 from datasov.authority.held import HeldDelegation, Record, granted
 from datasov.errors import DatasovError, ProofError, VerificationError
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
 
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
+DELEGATIONS, SIGNED = "delegations.json", "signed.json"
+"""Of a resident who has to do with delegations."""
 
 
 Held = TypeVar("Held", Record, HeldDelegation)
@@ -24,16 +26,28 @@ Held = TypeVar("Held", Record, HeldDelegation)
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """Consents with their salts, the limit for life, and the checkpoints last seen, by the names of their notes."""
+    """What a vault holds beside rows.
+
+    Attributes:
+        records: consents on the resident's own accounts, with their salts. lifetime: the limit for life.
+        checkpoints: those last seen, by the names of their notes.
+        delegations: given and received. signed: consents for somebody else.
+    """
 
     records: tuple[Record, ...] = ()
     lifetime: Loss | None = None
     checkpoints: Mapping[str, bytes] | None = None
+    delegations: tuple[HeldDelegation, ...] = ()
+    signed: tuple[Record, ...] = ()
 
 
 def documents(notes: Notes) -> dict[str, object]:
     """A document for each kind of note."""
+    delegated = {
+        DELEGATIONS: [_delegation(d) for d in notes.delegations], SIGNED: [_consent(r) for r in notes.signed],
+    }  # fmt: skip
     return {
+        **{name: document for name, document in delegated.items() if document},
         ACCOUNT: {
             "lifetime": None if notes.lifetime is None else _loss(notes.lifetime),
             "granted": _loss(granted(notes.records)),
@@ -54,17 +68,27 @@ def read(found: Mapping[str, Any]) -> Notes:
         limit = found[ACCOUNT]["lifetime"]
         lifetime = None if limit is None else _read_loss(limit)
         checkpoints = {name: note.encode() for name, note in found[CHECKPOINTS].items()}
+        delegations = tuple(_read_delegation(item) for item in found.get(DELEGATIONS, ()))
+        signed = tuple(_record(item) for item in found.get(SIGNED, ()))
     except (DatasovError, KeyError, TypeError, ValueError, AttributeError):
         raise VerificationError("the notes of the export cannot be read: export again, or upgrade datasov") from None
-    notes = Notes(records, lifetime, checkpoints)
+    notes = Notes(records, lifetime, checkpoints, delegations, signed)
     if documents(notes) != found or not all(name.startswith("log/") for name in checkpoints):
         raise VerificationError("the notes of the export do not agree with each other: export again")
     return notes
 
 
-def spent(records: Iterable[Record]) -> tuple[Record, ...]:
-    """Records as a vault keeps those of another one: they count, and cannot be contributed under."""
-    return tuple(replace(record, revoked=True) for record in records)
+def spent(items: Iterable[Held]) -> tuple[Held, ...]:
+    """Records as a vault keeps those of another one: they count, and cannot be contributed or signed under."""
+    return tuple(replace(item, revoked=True) for item in items)
+
+
+def gathered(mine: Sequence[Held], arrived: Iterable[Held]) -> list[Held]:
+    """What a vault holds, and after it what came and was not there, as :func:`spent`."""
+    found = {item.digest: item for item in mine}
+    for item in spent(arrived):
+        found.setdefault(item.digest, item)
+    return list(found.values())
 
 
 def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -150,13 +174,37 @@ def _consent(record: Record) -> dict[str, object]:
             {"name": c.table, "schema": c.schema_digest.hex(), "columns": list(c.columns)} for c in claims.coverage
         ],
         "token": record.consent.token.hex(), "salt": record.salt.hex(),
+        **({"chain": [link.hex() for link in record.consent.chain]} if record.consent.chain else {}),
     }  # fmt: skip
 
 
 def _record(doc: Mapping[str, Any]) -> Record:
     if type(doc["revoked"]) is not bool or type(doc["domain"]) is not str:
         raise ValueError
-    return Record(token.read(bytes.fromhex(doc["token"])), bytes.fromhex(doc["salt"]), doc["domain"], doc["revoked"])
+    consent = replace(token.read(bytes.fromhex(doc["token"])), chain=tuple(map(bytes.fromhex, doc.get("chain", ()))))
+    for link in consent.chain:
+        delegation.read(link)
+    return Record(consent, bytes.fromhex(doc["salt"]), doc["domain"], doc["revoked"])
+
+
+def _delegation(held: HeldDelegation) -> dict[str, object]:
+    """A delegation in words, and what it is made of."""
+    claims = held.claims
+    return {
+        "city": claims.audience, "kind": claims.kind, "domains": list(claims.domains), "columns": list(claims.columns),
+        "purposes": list(claims.purposes), "loss": _loss(claims.loss), "issued": _time(claims.issued),
+        "expires": _time(claims.expires), "handover": _time(claims.handover), "given": held.given, "whom": held.whom,
+        "revoked": held.revoked, "chain": [link.hex() for link in held.chain], "salt": held.salt.hex(),
+    }  # fmt: skip
+
+
+def _read_delegation(doc: Mapping[str, Any]) -> HeldDelegation:
+    if type(doc["revoked"]) is not bool or type(doc["given"]) is not bool or type(doc["whom"]) is not str:
+        raise ValueError
+    chain = tuple(map(bytes.fromhex, doc["chain"]))
+    for link in chain:
+        delegation.read(link)
+    return HeldDelegation(chain, doc["given"], bytes.fromhex(doc["salt"]), doc["whom"], doc["revoked"])
 
 
 def _time(seconds: int) -> str:

@@ -381,3 +381,23 @@ def test_bad_arguments_are_refused_by_name(lake, people):
     with pytest.raises(ConsentError, match="at least one table"):
         adult.delegate(lake.id, [], to=bytes(32), kind="guardian", purposes=["a"], loss=RHO, until="2030-01-01")
     assert adult.delegations == []
+
+
+def test_an_export_carries_them_as_ones_that_are_over(lake, people, tmp_path, clock):
+    adult, guardian = people("adult"), people("guardian")
+    adult.put(TRIPS, ROWS)
+    given = delegate(adult, guardian, lake)
+    consent = adult.accept(grant_for(guardian, given))
+    for name in ("adult", "guardian"):
+        people(name).export(tmp_path / f"{name}.out", form="json")
+        people("new " + name).import_(tmp_path / f"{name}.out")
+        (held_,) = people("new " + name).delegations
+        assert (held_.chain, held_.given, held_.revoked) == ((given,), name == "adult", True)
+    assert people("new adult").granted == RHO
+    assert people("new adult").consents == []
+    assert people("new guardian").granted == ds.Loss(0)
+    (record,) = held.unpack(people("new guardian")._vault.state(held.SIGNED))
+    assert record.consent == consent
+    assert record.revoked
+    with pytest.raises(ConsentError):
+        grant_for(people("new guardian"), given)
