@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from datasov.authority.registry import Registry
 from datasov.authority.reserved import STREAM
-from datasov.errors import ConsentError
 from datasov.model.consent import Consent
 from datasov.model.delegation import Delegated
 
@@ -16,8 +15,7 @@ Batch = dict[str, tuple[int, Sequence[bytes]]]
 def endings(registry: Registry, ended: Consent | Delegated) -> tuple[Batch, dict[str, bytes | None]]:
     """What to append at which versions, and the blobs that go. The registry's lock is held until it is appended.
 
-    A consent that never came is barred, so that it never will; a delegation is barred always, so that no consent under
-    it comes again.
+    A consent that never came is barred, so that it never will; no consent under a delegation that ended comes again.
 
     Raises:
         ConsentError: it is revoked or superseded already.
@@ -30,13 +28,9 @@ def endings(registry: Registry, ended: Consent | Delegated) -> tuple[Batch, dict
         }, ({blob: None} if blob else {})
     registry.refresh()
     registry.reserved.refresh()
-    if registry.barred(ended.digest):
-        raise ConsentError("the delegation was revoked already")
-    batch: Batch = {
-        "barred": (registry.bars, [ended.digest]), STREAM: (registry.reserved.version, []),
-    }  # fmt: skip
+    batch: Batch = {STREAM: (registry.reserved.version, registry.reserved.end(ended.digest))}
     blobs: dict[str, bytes | None] = {}
-    for digest in registry.reserved.under(ended.digest):
+    for digest in registry.reserved.under(ended.digest).values():
         found = registry.live(digest)
         if found is not None:
             partition, event, blob = found

@@ -1,4 +1,4 @@
-"""What consents under each delegation reserve together: a fold over an append-only stream of a city.
+"""What consents under each delegation reserve together, and which were revoked: a fold over an append-only stream.
 
 Every admitted consent that was signed for somebody else stands there with its chain, which is also the operator's
 evidence of who signed for whom.
@@ -7,9 +7,9 @@ evidence of who signed for whom.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from datasov.errors import ConsentError
+from datasov.errors import ConsentError, StoreError
 from datasov.model.consent import Consent
 from datasov.model.delegation import Delegated, check_losses, larger
 from datasov.model.privacy import Loss
@@ -32,18 +32,27 @@ class Reserved:
         self._losses: dict[bytes, dict[str, Loss]] = {}
         self._newest: dict[bytes, dict[str, bytes]] = {}
         self._majority: dict[bytes, int] = {}
+        self._ended: set[bytes] = set()
 
     def refresh(self) -> None:
         """Read what came since."""
         for event in self._store.read(STREAM, self.version):
-            account, digest, loss, subject, majority, links, _ = fields.items(cbor.decode(event), 7, 7)
-            for link in links:
-                losses = self._losses.setdefault(link, {})
-                losses[account] = larger(losses.get(account), fields.read_loss(loss))
-                self._newest.setdefault(link, {})[account] = digest
-            if majority:
-                self._majority[subject] = min(majority, self._majority.get(subject, majority))
+            self._apply(cbor.decode(event))
             self.version += 1
+
+    def _apply(self, event: Any) -> None:
+        match event:
+            case ["admit", account, consent, loss, subject, majority, links, _]:
+                for link in links:
+                    losses = self._losses.setdefault(link, {})
+                    losses[account] = larger(losses.get(account), fields.read_loss(loss))
+                    self._newest.setdefault(link, {})[account] = consent
+                if majority:
+                    self._majority[subject] = min(majority, self._majority.get(subject, majority))
+            case ["end", delegation]:
+                self._ended.add(delegation)
+            case _:
+                raise StoreError("an unknown event of a delegation: update datasov")
 
     def admit(self, chain: Sequence[Delegated], consent: Consent, account: str) -> list[bytes]:
         """The events of admitting a consent under a verified chain: none where it was admitted before.
@@ -52,22 +61,34 @@ class Reserved:
             account: one for each table and purpose of the city.
 
         Raises:
-            ConsentError: the sum under a delegation would go beyond its loss, or what was delegated before majority
-                would last longer.
+            ConsentError: a delegation was revoked, the sum under one would go beyond its loss, or what was delegated
+                before majority would last longer.
         """
         root, claims = chain[0].claims, consent.claims
+        if not self._ended.isdisjoint(link.digest for link in chain):
+            raise ConsentError("a delegation that the consent needs was revoked: ask its delegator for a new one")
         if self._newest.get(chain[-1].digest, {}).get(account) == consent.digest:
             return []
         check_handover(root.issued, root.handover, self._majority.get(root.subject))
         check_losses(chain, account, claims.loss, self._losses)
         majority = root.handover if root.kind == "parental" else 0
         links = [link.digest for link in chain]
-        event = [account, consent.digest, fields.loss_map(claims.loss), claims.subject, majority, links]
+        event = ["admit", account, consent.digest, fields.loss_map(claims.loss), claims.subject, majority, links]
         return [cbor.encode([*event, [link.token for link in chain]])]
 
-    def under(self, delegation: bytes) -> list[bytes]:
-        """Identities of the newest consents on each account under a delegation."""
-        return list(self._newest.get(delegation, {}).values())
+    def end(self, delegation: bytes) -> list[bytes]:
+        """The events of revoking a delegation: from then on no consent under it is admitted.
+
+        Raises:
+            ConsentError: it was revoked already.
+        """
+        if delegation in self._ended:
+            raise ConsentError("the delegation was revoked already")
+        return [cbor.encode(["end", delegation])]
+
+    def under(self, delegation: bytes) -> dict[str, bytes]:
+        """The identity of the newest consent on each account under a delegation."""
+        return self._newest.get(delegation, {})
 
 
 def check_handover(issued: int, handover: int, majority: int | None) -> None:

@@ -54,8 +54,6 @@ class Draft:
         if self._registry.barred(admission.consent.digest):
             raise ConsentError("the consent was revoked: grant a new one")
         roots = {link.digest for link in admission.chain[:1]}
-        if any(self._registry.barred(link.digest) for link in admission.chain):
-            raise ConsentError("a delegation that the consent needs was revoked: only its subject may grant a new one")
         if (name, claims.account) in self._accounts or roots & self._roots:
             return False
         place = partition.places.get(claims.account)

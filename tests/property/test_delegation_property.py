@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from datasov.authority import delegation
@@ -56,6 +56,7 @@ def widened(one: Delegation, above: Delegation) -> dict[str, list[Delegation]]:
     return every
 
 
+@settings(max_examples=40)
 @given(chains())
 def test_every_chain_that_narrows_is_accepted(chain):
     assert allowed(chain)
@@ -77,6 +78,7 @@ def test_every_widening_of_any_field_at_any_link_is_refused(chain, data):
         changed.verify()
 
 
+@settings(max_examples=40)
 @given(chains(), st.data())
 def test_every_consent_beyond_its_chain_is_refused(chain, data):
     last, claims = chain.links[-1], chain.claims
@@ -104,6 +106,7 @@ def test_every_consent_beyond_its_chain_is_refused(chain, data):
         changed.verify()
 
 
+@settings(max_examples=40)
 @given(chains(), chains(), st.data())
 def test_a_second_naive_reading_agrees_on_chains_that_mix_two(one, two, data):
     """Fields of another chain put into a link: some narrow still, some do not."""
@@ -120,6 +123,7 @@ def test_a_second_naive_reading_agrees_on_chains_that_mix_two(one, two, data):
             changed.verify()
 
 
+@settings(max_examples=40)
 @given(chains(), st.data())
 def test_a_chain_in_another_order_cut_or_spliced_is_refused(chain, data):
     tokens = signed(chain.links)
@@ -136,6 +140,7 @@ def test_a_chain_in_another_order_cut_or_spliced_is_refused(chain, data):
                 delegation.verify_chain(wrong, consent, NOW)
 
 
+@settings(max_examples=40)
 @given(chains(), st.data())
 def test_a_chain_with_one_expired_link_is_over(chain, data):
     tokens = signed(chain.links)
@@ -146,6 +151,7 @@ def test_a_chain_with_one_expired_link_is_over(chain, data):
         delegation.verify_chain(tokens, consent, data.draw(st.integers(first, first + 10**9)))
 
 
+@settings(max_examples=40)
 @given(chains(least=2), st.data())
 def test_a_key_that_comes_back_is_a_cycle(chain, data):
     at = data.draw(st.integers(1, len(chain.links) - 1))
@@ -159,6 +165,7 @@ def test_a_key_that_comes_back_is_a_cycle(chain, data):
         Chain(tuple(links), claims, chain.now).verify()
 
 
+@settings(max_examples=40)
 @given(chains(), st.data())
 def test_every_changed_byte_of_a_delegation_is_refused(chain, data):
     raw = data.draw(st.sampled_from(signed(chain.links)))
@@ -168,6 +175,7 @@ def test_every_changed_byte_of_a_delegation_is_refused(chain, data):
         delegation.read(changed)
 
 
+@settings(max_examples=40)
 @given(chains())
 def test_what_is_issued_is_read(chain):
     for token in signed(chain.links):
