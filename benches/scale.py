@@ -175,6 +175,9 @@ class _Events:
     def read(self, stream: str, after: int = 0, limit: int = -1) -> list[bytes]:
         return self._events[after : None if limit < 0 else after + limit] if stream.startswith("registry/") else []
 
+    def length(self, stream: str) -> int:
+        return len(self.read(stream))
+
 
 def registry_costs(members: int = MEMBERS) -> dict[str, object]:
     """What a consent costs the city's process: read when it is opened, held, and looked at for each question."""

@@ -4,6 +4,7 @@ Each resident keeps their data in a vault that only they can open; a city learns
 privacy, only under a consent that the resident signed, and every use leaves a receipt that the resident can verify.
 """
 
+from datasov.authority.record import ConsentRecord, check_record
 from datasov.city import City
 from datasov.errors import (
     BudgetExceededError,
@@ -27,6 +28,7 @@ from datasov.model.derived import Exists
 from datasov.model.predicate import Predicate, col
 from datasov.model.preview import Preview
 from datasov.model.privacy import Loss, Trust, central, pure, zcdp
+from datasov.model.purposes import Purpose
 from datasov.model.query import Query, query
 from datasov.model.release import Release
 from datasov.model.schema import Key, Schema, bin, day, hour, month, unknown, week
@@ -47,6 +49,7 @@ __all__ = [
     "CityId",
     "Consent",
     "ConsentError",
+    "ConsentRecord",
     "DatasovError",
     "Decimal",
     "DecryptionError",
@@ -63,6 +66,7 @@ __all__ = [
     "Preview",
     "ProgrammeError",
     "ProofError",
+    "Purpose",
     "Query",
     "Receipt",
     "Release",
@@ -77,6 +81,7 @@ __all__ = [
     "VerificationError",
     "bin",
     "central",
+    "check_record",
     "col",
     "day",
     "hour",

@@ -15,10 +15,11 @@ from typing import Any, Self
 from datasov.authority import messages
 from datasov.authority.admission import Admission, admit
 from datasov.authority.ending import endings
+from datasov.authority.lists import StatusLists
 from datasov.authority.registry import Registry
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
-from datasov.founding import found
+from datasov.founding import DEFAULT_PLACE, found
 from datasov.kernel import monitor
 from datasov.kernel import series as monitor_series
 from datasov.kernel.ledger import KEY, Ledger
@@ -28,20 +29,23 @@ from datasov.model.consent import CityId, Consent
 from datasov.model.plan import Request
 from datasov.model.preview import Preview, least_loss, preview, preview_series
 from datasov.model.privacy import Loss, Trust, central
+from datasov.model.purposes import Purpose, named
 from datasov.model.query import Query, query_from_document
 from datasov.model.release import Release
 from datasov.model.schema import Schema
 from datasov.model.series import Series, SeriesRelease, series_from_document
 from datasov.model.suggest import Bounds, suggest
+from datasov.pool.asked import Asked
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.pool import Pool
+from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
 from datasov.store import anchor, place
 from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
 from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
-from datasov.tlog.ticks import REVOCATION, commitment, publish
+from datasov.tlog.ticks import REVOCATION, commitment
 
 _ADMIT_AT_ONCE = 512
 DAY, HOUR = 86_400, 3_600
@@ -72,10 +76,13 @@ class City:
             raise StoreError("the operator's key is not this city's: bring the right one back")
         store.verify()
         self.trust = Trust(self._settings["trust"])
-        self.log = Log(lambda after: store.read("log", after), self._key, origin_of(self._key.public))
+        self.log = Log(store, self._key, origin_of(self._key.public))
         self._registry = Registry(store)
+        founded, tick = self._settings["founded"], self._settings["tick"]
+        self._times = Public(founded, tick, self._settings["erase_within"] // 2)
+        self._lists = StatusLists(store, self._registry, self._key, founded, tick)
         self._ledger = Ledger(SealedAccounts(store, key))
-        self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()))
+        self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()), lists=self._lists)
         self._guard = threading.RLock()
         self._anchored: int | None = None
         self._asking: weakref.WeakValueDictionary[bytes, _Asking] = weakref.WeakValueDictionary()
@@ -86,13 +93,15 @@ class City:
         path: str | Path,
         *,
         budget: Loss | None = None,
-        purposes: Sequence[str] | None = None,
+        purposes: Sequence[str | Purpose] | None = None,
         trust: Trust | None = None,
+        processing: str | None = None,
         name: str | None = None,
         epoch: int = DAY,
         tick: int = HOUR,
         allowance: Loss | None = None,
         period: int = 365 * DAY,
+        erase_within: int = 30 * DAY,
         operator_key: bytes | None = None,
         reanchor: bool = False,
         clock: Callable[[], float] = time.time,
@@ -103,12 +112,16 @@ class City:
         Args:
             path: the city's folder. Its key and its anchor lie beside it, as `PATH.key` and `PATH.anchor`.
             budget: the loss that all answers may ever cost together; fixed when the city is founded.
-            purposes: what may be asked for; fixed then too.
+            purposes: what may be asked for; fixed then too. A name of your own, a term of the Data Privacy Vocabulary
+                like "dpv:ImproveTransportMobility", or a :class:`datasov.Purpose`.
             trust: the trust model; :func:`datasov.central` is the only one so far.
+            processing: where the city processes, an ISO 3166 code like "JP-10"; fixed then too. None: "JP".
             epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
             allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
                 1970); fixed then too. None: all of it. What one period leaves does not add to the next, and the budget
                 stays the most that all periods may ever cost together.
+            erase_within: seconds within which the rows of a consent that was revoked, expired or renewed are gone from
+                the pool, as long as somebody asks or calls :meth:`tick` twice in them; fixed then too.
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
@@ -128,13 +141,14 @@ class City:
         if new:
             found(
                 path, operator_key, budget, allowance, period, purposes, trust or central(),
-                path.stem if name is None else name, epoch, tick, int(clock()),
+                path.stem if name is None else name, epoch, tick, erase_within, int(clock()),
+                DEFAULT_PLACE if processing is None else processing,
             )  # fmt: skip
         store, key = place.open_store(path, operator_key)
         try:
             city = cls(path, store, key, clock, engine or threads())
             if not new:
-                city._check_same(budget, purposes, trust, allowance)
+                city._check_same(budget, purposes, trust, allowance, processing)
             city._check_anchor(new or reanchor)
         except BaseException:
             store.close()
@@ -142,16 +156,19 @@ class City:
         return city
 
     def _check_same(
-        self, budget: Loss | None, purposes: Sequence[str] | None, trust: Trust | None, allowance: Loss | None
-    ) -> None:
+        self, budget: Loss | None, purposes: Sequence[str | Purpose] | None, trust: Trust | None,
+        allowance: Loss | None, processing: str | None,
+    ) -> None:  # fmt: skip
         if budget is not None and budget != self.budget:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
         if allowance is not None and allowance != self._ledger.allowance:
             raise StoreError("the city keeps the allowance that it was founded with: open it without naming one")
-        if purposes is not None and sorted(set(purposes)) != list(self.purposes):
+        if purposes is not None and not named(purposes, self._declared):
             raise StoreError("the city keeps the purposes that it was founded with: open it without naming any")
         if trust is not None and trust != self.trust:
             raise StoreError("the city keeps the trust model that it was founded with: open it without naming one")
+        if processing is not None and processing != self.processing:
+            raise StoreError("the city keeps the place that it was founded with: open it without naming one")
 
     def _check_anchor(self, fresh: bool) -> None:
         file = place.anchor_path(self._path)
@@ -170,6 +187,23 @@ class City:
     def purposes(self) -> tuple[str, ...]:
         """The purposes that the city declares."""
         return tuple(self._settings["purposes"])
+
+    @property
+    def _declared(self) -> tuple[Purpose, ...]:
+        described = {d["name"]: Purpose(**d) for d in self._settings.get("purpose_documents", [])}
+        return tuple(described.get(name) or Purpose(name) for name in self.purposes)
+
+    def purpose(self, name: str) -> Purpose:
+        """A declared purpose with what it is called; InvalidQueryError where the city declares none of that name."""
+        for purpose in self._declared:
+            if purpose.name == name:
+                return purpose
+        raise InvalidQueryError("a purpose that this city does not declare: see city.purposes")
+
+    @property
+    def processing(self) -> str:
+        """Where the city processes, an ISO 3166 code: a consent for a place that does not contain it is refused."""
+        return str(self._settings.get("processing", DEFAULT_PLACE))
 
     @property
     def budget(self) -> Loss:
@@ -241,7 +275,7 @@ class City:
             return admit(
                 consent, contribution,
                 city=self.id, key=self._opening, purposes=self.purposes, trusts=(self.trust.name,),
-                now=int(self._clock()),
+                now=int(self._clock()), place=self.processing,
             )  # fmt: skip
         except DatasovError as refused:
             return refused
@@ -268,11 +302,12 @@ class City:
         ended, sent = messages.open_revocation(revocation, self._opening, self.id)
         while True:
             with self._guard, self._registry.lock:
-                batch, blobs = endings(self._registry, ended)
-                waiting = commitment(REVOCATION, int(self._clock()), sent.commitment)
-                batch["commitments"] = self._store.length("commitments"), [waiting]
+                now = int(self._clock())
+                ending = endings(self._registry, ended, now)
+                waiting = commitment(REVOCATION, now, sent.commitment)
+                batch = {**ending.streams, "commitments": (self._store.length("commitments"), [waiting])}
                 try:
-                    self._store.append(batch, blobs)
+                    self._store.append(batch, ending.blobs)
                 except ConflictError:
                     continue
                 break
@@ -358,10 +393,11 @@ class City:
             return unpack_release(stored)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
+        asked = Asked(self._pool, self._registry, self._lists)
         with asking.lock:
             data = monitor.release(
-                request, authorise=self._authorise, ledger=self._ledger, pool=self._pool, engine=self._engine,
-                record=lambda r, noised: record_release(r, noised, str(self.id), now),
+                request, authorise=self._authorise, ledger=self._ledger, pool=asked, engine=self._engine,
+                record=lambda r, noised: record_release(r, noised, str(self.id), now, asked.status),
             )  # fmt: skip
         self._anchor()
         return unpack_release(data)
@@ -384,11 +420,12 @@ class City:
         request = Request(plan, loss, purpose, self.trust, 0, period=self._period, series=series, time=now)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
+        asked = Asked(self._pool, self._registry, self._lists)
         with asking.lock:
             bodies = monitor_series.follow(
                 request, series, series.over(now), authorise=self._authorise, ledger=self._ledger,
-                pool=self._pool, engine=self._engine,
-                record=lambda noised, step: record_step(request, noised, step, str(self.id), now),
+                pool=asked, engine=self._engine,
+                record=lambda noised, step: record_step(request, noised, step, str(self.id), now, asked.status),
             )  # fmt: skip
         self._anchor()
         return unpack_series(bodies)
@@ -408,7 +445,8 @@ class City:
         self._anchor()
 
     def tick(self) -> None:
-        """Publish the admissions and revocations of the ticks that are over, in padded batches.
+        """Publish the admissions and revocations of the ticks that are over, in padded batches, and the status lists;
+        and twice in `erase_within` erase what is to go from the pool, and tell the log of it.
 
         Questions do this too; a scheduler calls it where nobody asks. Admissions and revocations never do: that a batch
         came just then would tell of them.
@@ -416,12 +454,26 @@ class City:
         while True:
             try:
                 with self._guard:
-                    if not publish(self._store, self._settings["founded"], self._settings["tick"], int(self._clock())):
-                        return
+                    keep(self._store, self._pool, self._lists, self._times, int(self._clock()))
             except ConflictError:
                 continue
             self._anchor()
             return
+
+    def status(self) -> bytes:
+        """The set of status lists in force, whose SHA-256 stands in the leaf of each answer that applied it.
+
+        Its form is in docs/spec/status.md; it is empty until the first tick is over.
+        """
+        return self._lists.document()
+
+    def status_list(self, number: int) -> bytes:
+        """A signed Token Status List: who has the city's id alone can check it, with :mod:`datasov.authority.status`.
+
+        Raises:
+            StoreError: no list of this number (0 to 4095) was published yet.
+        """
+        return self._lists.signed(number)
 
     def close(self) -> None:
         """Close the city's files."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import vault
+from datasov.commands import log, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError
 
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.set_defaults(run=_demo)
     vault.add(commands)
+    log.add(commands)
     return main
 
 

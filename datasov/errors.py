@@ -12,6 +12,7 @@
     ├ VerificationError               bytes that are not what they claim to be
     │  ├ SignatureError
     │  ├ ProofError
+    │  │  └ WitnessError              a witness does not cosign a checkpoint                its status
     │  └ DecryptionError              opaque: it never says which check failed
     ├ StoreError                      a file, a database or a lock
     │  └ ConflictError                another writer was first; internal, always retried
@@ -81,6 +82,22 @@ class SignatureError(VerificationError):
 
 class ProofError(VerificationError):
     """A transparency-log proof, checkpoint or receipt does not verify."""
+
+
+class WitnessError(ProofError):
+    """A witness does not cosign a checkpoint.
+
+    Attributes:
+        status: as C2SP tlog-witness answers: 400 malformed, 403 not signed by the log, 404 unknown log, 409 not the
+            checkpoint that follows the one it cosigned last, 422 the proof does not hold.
+        size: with 409, the size that it cosigned last; None otherwise.
+        evidence: where the two checkpoints show that the log forked, the text that proves it
+            (datasov.tlog.evidence); empty otherwise.
+    """
+
+    def __init__(self, message: str, status: int, *, size: int | None = None, evidence: bytes = b"") -> None:
+        self.status, self.size, self.evidence = status, size, evidence
+        super().__init__(message)
 
 
 class DecryptionError(VerificationError):

@@ -7,16 +7,21 @@ from pathlib import Path
 
 from datasov.errors import InvalidQueryError
 from datasov.kernel.ledger import Ledger
-from datasov.model.consent import CityId, check_purpose
+from datasov.model.consent import CityId, check_place
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss, Trust, check_loss
+from datasov.model.purposes import Purpose, declared
 from datasov.store import place
 from datasov.store.sqlite import SQLiteStore
+
+DEFAULT_PLACE = "JP"
+"""Where a city processes that does not say so."""
 
 
 def found(
     path: Path, operator_key: bytes | None, budget: Loss | None, allowance: Loss | None, period: int,
-    purposes: Sequence[str] | None, trust: Trust, name: str, epoch: int, tick: int, now: int,
+    purposes: Sequence[str | Purpose] | None, trust: Trust, name: str, epoch: int, tick: int, erase_within: int,
+    now: int, processing: str = DEFAULT_PLACE,
 ) -> None:  # fmt: skip
     """Make the folder of a new city; the arguments are those of :meth:`datasov.City.open`.
 
@@ -33,18 +38,21 @@ def found(
             raise InvalidQueryError("an allowance is a part of the budget: give one that is not above it")
     if not purposes or isinstance(purposes, str):
         raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
-    for purpose in purposes:
-        check_purpose(purpose)
+    check_place(processing)
+    known = declared(purposes)
     if not name or not name.isprintable() or len(name) > 64 or ":" in name:
         raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick, period)):
         raise InvalidQueryError("epoch, tick and period are whole numbers of seconds above zero")
+    if not isinstance(erase_within, int) or erase_within < 2 * tick:
+        raise InvalidQueryError("erase_within is a whole number of seconds, of at least two ticks")
     operator = place.operator_key(path, operator_key, create=True)
     signing, opening = place.keys(operator)
     settings = {
         "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
-        "purposes": sorted(set(purposes)), "trust": trust.name, "epoch": epoch, "tick": tick,
-        "period": period, "founded": now,
+        "purposes": [p.name for p in known], "trust": trust.name, "epoch": epoch, "tick": tick,
+        "period": period, "erase_within": erase_within, "founded": now, "processing": processing,
+        "purpose_documents": [p.document() for p in known if p.document() != Purpose(p.name).document()],
     }  # fmt: skip
 
     def fill(store: SQLiteStore) -> None:

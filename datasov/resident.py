@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -14,21 +15,24 @@ import polars as pl
 from datasov import portability
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
-from datasov.authority.coverage import coverage, to_send
+from datasov.authority.coverage import agreed, to_send
 from datasov.authority.held import Record, covers, granted, newest_seen
+from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.delegating import Delegating, account_key, end, ending
+from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.instants import instant
 from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.portability import Form
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of
+from datasov.tlog.note import Checkpoint, open_checkpoint, origin_of
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
@@ -240,32 +244,38 @@ class Resident(Delegating):
         city: CityId | str,
         schema: Schema,
         *,
-        purpose: str,
+        purpose: str | Purpose,
         loss: Loss,
         until: str | dt.date | dt.datetime,
         columns: Iterable[str] | None = None,
         join: Iterable[Schema] | Mapping[Schema, Iterable[str]] = (),
         reads: Iterable[Schema] = (),
+        special: Iterable[str] = (),
         trust: Trust | None = None,
         jurisdiction: str = "JP",
+        processing: str = "",
         zone: str = "Asia/Tokyo",
     ) -> Consent:
         """Sign a consent, and reserve its whole loss in the vault's lifetime account.
 
         Args:
             city: to whom: `city.id`.
-            schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A column of
-                the special class (要配慮個人情報), or a derived one, is covered only where it is named.
-            purpose: for what, as the city declares it.
+            schema: the table. `columns`: of it, those covered; all of the ordinary legal class where None. A derived
+                column is covered only where it is named.
+            special: the columns of the special class (要配慮個人情報) that are covered beside these, or among them, by
+                name or as `table.column`: no such column is covered otherwise, also where a derived one reads it.
+            purpose: for what, as the city declares it: its name, or `city.purpose(name)` with what it is called.
             loss: the most that all answers under this purpose may ever cost you, over every consent for it.
             until: the last day, to its end in `zone`, or the very instant.
             join: attribute tables whose columns the vault adds, or a mapping of each to its columns.
             reads: the tables that the named derived columns are computed from: all of them and no others. The consent
                 covers what is read there; the rows stay in the vault.
+            jurisdiction: under whose law. `processing`: within which place, where not all of the jurisdiction; ISO 3166
+                codes, as "JP" or "JP-10".
 
         Raises:
-            ConsentError: the lifetime account does not hold the loss, the times are past, or `join` or `reads` are not
-                what they should be.
+            ConsentError: a column of the special class is covered and not named in `special`; the lifetime account does
+                not hold the loss; the times are past; or `join` or `reads` are not what they should be.
         """
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)
@@ -273,26 +283,38 @@ class Resident(Delegating):
         expires = instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
-        covered = coverage(schema, columns, join, reads)
+        covered, scope = agreed(schema, columns, join, reads, special)
+        named = as_purpose(purpose)
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
-        account = key.public, purpose, covered[0].schema_digest
+        account = key.public, named.name, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
             [now, *(c.issued + 1 for c in earlier if (c.account, c.purpose, c.coverage[0].schema_digest) == account)]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
-            expires=expires, coverage=covered, purpose=purpose, trust=trust or central(), loss=loss,
-            jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"),
+            expires=expires, coverage=covered, purpose=named.name, trust=trust or central(), loss=loss,
+            jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"), processing=processing, special=scope,
         )  # fmt: skip
-        consent = token.issue(claims, key)
+        told = make_record(claims, named)
+        consent = token.issue(replace(claims, record=told.digest), key)
         kept = [*records, Record(consent, random(32), schema.domain)]
         lifetime = self.lifetime
         if lifetime is not None and not granted(kept) <= lifetime:
             raise ConsentError("your lifetime account does not hold this loss: grant less, or raise resident.lifetime")
-        self._save(kept)
+        self._vault.set_state({held.CONSENTS: held.pack(kept), **held.called(told.digest, named)})
         return consent
+
+    def record(self, consent: Consent) -> ConsentRecord:
+        """The human-readable record that a consent was signed with: `print(record.text("ja"))`, or "en".
+
+        Raises:
+            ConsentError: not a consent of this vault. VerificationError: it was signed with another record.
+        """
+        claims = ending(self._vault, consent)[0].consent.claims
+        called = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
+        return check_record(make_record(claims, called), claims)
 
     def contribute(self, consent: Consent) -> bytes:
         """What the consent covers, as it stands now: signed, and sealed to the city. It replaces what was sent before.
@@ -301,8 +323,8 @@ class Resident(Delegating):
             ConsentError: the consent is not one of this vault's, or was revoked.
             InvalidDataError: a table that a derived column reads is kept under another schema.
         """
-        record = self._record(consent)
-        if record.revoked:
+        mine = self._record(consent)
+        if mine.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
         sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
@@ -312,10 +334,11 @@ class Resident(Delegating):
         joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
             consent_digest=consent.digest, sequence=sequence,
-            commitment=messages.salted(record.salt, messages.admission_record(consent.digest, number)),
+            commitment=messages.salted(mine.salt, messages.admission_record(consent.digest, number)),
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
+            erasure=messages.salted(mine.salt, messages.erasure_record(consent.digest, number)),
         )  # fmt: skip
-        return messages.sign_contribution(contribution, self._signing_key(record.domain, city), city)
+        return messages.sign_contribution(contribution, self._signing_key(mine.domain, city), city)
 
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
@@ -369,6 +392,32 @@ class Resident(Delegating):
         not know of shows that it was put back to an older copy: a StoreError, unless you `accept_rollback`.
         """
         found: dict[int, Receipt] = {}
+        for city, checkpoint, leaves, mine in self._logged(log):
+            self._not_rolled_back(mine, leaves, accept_rollback)
+            consents = [r.consent for r in mine]
+            for index, leaf in enumerate(leaves):
+                if isinstance(leaf, ReleaseLeaf) and any(
+                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
+                ):
+                    found[index] = receipt(log, index, checkpoint, city.verify_key, checkpoint.origin)
+        return [found[i] for i in sorted(found)]
+
+    def erasures(self, log: LogReader) -> list[Erasure]:
+        """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
+
+        The log and its checkpoint are treated as :meth:`receipts` does, and each notice found is proved to be in it.
+
+        Raises:
+            ProofError: as there.
+        """
+        return [
+            found
+            for _, checkpoint, leaves, mine in self._logged(log)
+            for found in erased(log, checkpoint, leaves, [(r, self._contributed(r.consent)) for r in mine])
+        ]
+
+    def _logged(self, log: LogReader) -> Iterator[tuple[CityId, Checkpoint, list[Leaf], list[Record]]]:
+        """Each city that a consent names and whose log this is: its checkpoint, remembered, and all that it holds."""
         cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
         if cities and log.checkpoint().origin not in {origin_of(CityId.parse(c).verify_key) for c in cities}:
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
@@ -383,15 +432,7 @@ class Resident(Delegating):
             if checkpoint.size == 0:
                 continue
             leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
-            mine = [r for r in self._records() if r.consent.claims.audience == audience]
-            self._not_rolled_back(mine, leaves, accept_rollback)
-            consents = [r.consent for r in mine]
-            for index, leaf in enumerate(leaves):
-                if isinstance(leaf, ReleaseLeaf) and any(
-                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
-                ):
-                    found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
-        return [found[i] for i in sorted(found)]
+            yield city, checkpoint, leaves, [r for r in self._records() if r.consent.claims.audience == audience]
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from datasov.authority import delegation, messages
-from datasov.authority.coverage import check_unsent
+from datasov.authority.coverage import check_special, check_unsent
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
-from datasov.model.consent import CityId, Consent, Coverage
-from datasov.model.delegation import Delegated, check_tables
+from datasov.model.consent import CityId, Consent, Coverage, contains
+from datasov.model.delegation import Delegated
 from datasov.model.document import canonical
 from datasov.model.frames import check_codes
 from datasov.model.schema import Schema
@@ -30,6 +30,7 @@ class Admission:
         rows: codes of the covered columns of the base table, derived ones as the vault computed them.
         profiles: table name to codes of the covered columns, at most one row.
         schemas: the base table's schema, then those of the joined tables. Tables that derived columns read send none.
+        erasure: the hash that enters the log once these rows are erased, 32 bytes, or empty where none was sent.
         chain: the delegations under which the consent was signed, the person's own first; none where they signed it.
     """
 
@@ -39,6 +40,7 @@ class Admission:
     rows: pl.DataFrame
     profiles: dict[str, pl.DataFrame]
     schemas: tuple[Schema, ...]
+    erasure: bytes = b""
     chain: tuple[Delegated, ...] = ()
 
 
@@ -66,8 +68,14 @@ def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame
     return schema, codes
 
 
-def check_consent(consent: Consent, city: CityId, purposes: Collection[str], trusts: Collection[str], now: int) -> None:
-    """Raise ConsentError unless the consent is for this city, a declared purpose and trust model, and not expired."""
+def check_consent(
+    consent: Consent, city: CityId, purposes: Collection[str], trusts: Collection[str], now: int, place: str
+) -> None:
+    """Raise ConsentError unless the consent is for this city, a declared purpose and trust model, and not expired.
+
+    Args:
+        place: where the city processes, an ISO 3166 code: the consent's place must contain it.
+    """
     claims = consent.claims
     if claims.audience != str(city):
         raise ConsentError("the consent is for another city: grant one to city.id")
@@ -75,24 +83,28 @@ def check_consent(consent: Consent, city: CityId, purposes: Collection[str], tru
         raise ConsentError("the consent is for a purpose that this city does not declare: see city.purposes")
     if claims.trust.name not in trusts:
         raise ConsentError("the consent asks for another trust model than this city runs: grant one for city.trust")
+    if not contains(claims.place, place):
+        raise ConsentError(
+            "the consent does not allow processing where this city processes: see city.processing, and grant one for it"
+        )
     if claims.expires <= now:
         raise ConsentError("the consent has expired: grant a new one")
 
 
 def admit(
     signed: bytes | Consent, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
-    trusts: Collection[str], now: int,
+    trusts: Collection[str], now: int, place: str,
 ) -> Admission:  # fmt: skip
     """Verify a consent with the delegations that it needs, and the contribution sealed under it.
 
     Raises:
-        ConsentError: for another city, purpose or trust; expired; rows or columns that the consent does not cover;
-            beyond a delegation, or without one that it names.
+        ConsentError: for another city, purpose, trust or place; expired; rows or columns that the consent does not
+            cover; columns of the special class that it does not name; beyond its delegations, or without them.
         VerificationError: (or its subclasses) bytes that do not verify, decrypt or parse.
         InvalidDataError: a value outside its schema's bounds.
     """
     consent = delegation.unbundle(signed)
-    check_consent(consent, city, purposes, trusts, now)
+    check_consent(consent, city, purposes, trusts, now, place)
     chain = delegation.verified(consent, now)
     sent = messages.open_contribution(sealed, key, city, consent)
     base, *others = consent.claims.coverage
@@ -110,10 +122,11 @@ def admit(
             schemas.append(profile)
         carried = list(zip(schemas, (base, *joined), strict=True))
         check_unsent(carried, read)
+        check_special(carried, consent.claims.special)
         if chain:
-            check_tables(chain[-1].claims, carried)
+            delegation.check_tables(chain[-1].claims, carried)
     except DatasovError:
         raise
     except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):
         raise VerificationError("the contribution cannot be read: contribute again") from None
-    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas), chain)
+    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas), sent.erasure, chain)

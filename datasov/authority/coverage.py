@@ -14,6 +14,24 @@ from datasov.model.derived import Exists, Sources, sources
 from datasov.model.schema import Schema
 
 
+def agreed(
+    schema: Schema,
+    columns: Iterable[str] | None,
+    join: Iterable[Schema] | Mapping[Schema, Iterable[str] | None] = (),
+    reads: Iterable[Schema] = (),
+    special: Iterable[str] = (),
+) -> tuple[tuple[Coverage, ...], tuple[str, ...]]:
+    """What :func:`coverage` gives, and the special columns of it, which must be those that `special` names.
+
+    Raises:
+        ConsentError: as there; or a covered column of the special class is not named, or another is.
+        InvalidQueryError: as there.
+    """
+    scope = qualified(schema, special)
+    covered = _covered(schema, columns, join, reads, scope)
+    return tuple(c for _, c in covered), scope_of(covered, scope)
+
+
 def coverage(
     schema: Schema,
     columns: Iterable[str] | None,
@@ -26,8 +44,15 @@ def coverage(
         ConsentError: nothing is covered of a table, or `reads` are not the tables that the covered columns derive from.
         InvalidQueryError: there is no such column, or a table to read is not the one that a column was declared over.
     """
+    return tuple(c for _, c in _covered(schema, columns, join, reads, frozenset()))
+
+
+def _covered(
+    schema: Schema, columns: Iterable[str] | None, join: Iterable[Schema] | Mapping[Schema, Iterable[str] | None],
+    reads: Iterable[Schema], scope: frozenset[str],
+) -> list[tuple[Schema, Coverage]]:  # fmt: skip
     joined = join.items() if isinstance(join, Mapping) else ((s, None) for s in join)
-    carried = [(s, coverage_of(s, names)) for s, names in ((schema, columns), *joined)]
+    carried = [(s, coverage_of(s, names, scope)) for s, names in ((schema, columns), *joined)]
     events = [s.name for s, _ in carried[1:] if s.kind != "attributes"]
     if events:
         raise ConsentError(f"table {events[0]!r} holds events: only attribute tables are joined, others go in reads=")
@@ -42,22 +67,69 @@ def coverage(
             column = table.column(name)
             if isinstance(column, Exists) and column.table in given:
                 column.over(given[column.table])
-    return *(c for _, c in carried), *(coverage_of(s, needed[s.name][1]) for s in given.values())
+    return [*carried, *((s, coverage_of(s, needed[s.name][1])) for s in given.values())]
 
 
-def coverage_of(schema: Schema, columns: Iterable[str] | None) -> Coverage:
+def qualified(schema: Schema, special: Iterable[str]) -> frozenset[str]:
+    """Names of columns as `table.column`; one without a table is of the first table."""
+    names = [special] if isinstance(special, str) else list(special)
+    if isinstance(special, str) or not all(isinstance(n, str) for n in names):
+        raise ConsentError("special= is a list of columns: write it like special=['diagnosis']")
+    return frozenset(n if "." in n else f"{schema.name}.{n}" for n in names)
+
+
+def special_of(tables: Iterable[tuple[Schema, Coverage]]) -> frozenset[str]:
+    """The covered columns of the special legal class (要配慮個人情報), as `table.column`."""
+    return frozenset(
+        f"{c.table}.{name}" for schema, c in tables for name in c.columns if schema.column(name).legal == "special"
+    )
+
+
+def scope_of(tables: Iterable[tuple[Schema, Coverage]], special: frozenset[str]) -> tuple[str, ...]:
+    """The special columns of a coverage, ascending, where they are exactly those that were named for it.
+
+    Raises:
+        ConsentError: a covered column of the special class was not named, or another was.
+    """
+    found = special_of(tables)
+    missing, idle = sorted(found - special), sorted(special - found)
+    if missing:
+        raise ConsentError(
+            f"column {missing[0]!r} is of the special class (要配慮個人情報), which a consent covers only where "
+            f"it says so: name all such columns, special={sorted(found)}, or leave them out"
+        )
+    if idle:
+        raise ConsentError(f"{idle[0]!r} is no covered column of the special class: leave it out of special=")
+    return tuple(sorted(found))
+
+
+def check_special(tables: Sequence[tuple[Schema, Coverage]], special: Iterable[str]) -> None:
+    """Raise ConsentError unless a consent names the special columns of the tables that came, and no others of them.
+
+    Of tables that are only read no schema comes: what a consent names of these is not compared.
+    """
+    came = {c.table for _, c in tables}
+    if special_of(tables) != {name for name in special if name.partition(".")[0] in came}:
+        raise ConsentError(
+            "the consent does not name exactly the covered columns of the special class (要配慮個人情報): "
+            "grant it anew, with special=[...]"
+        )
+
+
+def coverage_of(schema: Schema, columns: Iterable[str] | None, special: frozenset[str] = frozenset()) -> Coverage:
     """The named columns of a table, in its order; where None, those of the ordinary legal class that are put.
+
+    Args:
+        special: further columns, as `table.column`; those of other tables are left aside.
 
     Raises:
         ConsentError: no column is left. InvalidQueryError: there is no such column.
     """
-    if columns is None:
-        names = tuple(n for n, c in schema.stored if c.legal == "ordinary")
-    else:
-        wanted = set(columns)
-        for name in sorted(wanted):
-            schema.column(name)
-        names = tuple(n for n, _ in schema.items if n in wanted)
+    wanted = {n for n, c in schema.stored if c.legal == "ordinary"} if columns is None else set(columns)
+    wanted |= {name.partition(".")[2] for name in special if name.partition(".")[0] == schema.name}
+    for name in sorted(wanted):
+        schema.column(name)
+    names = tuple(n for n, _ in schema.items if n in wanted)
     if not names:
         raise ConsentError(f"the consent covers no column of table {schema.name!r}: name those that it should")
     return Coverage(schema.name, schema.digest, names)

@@ -6,17 +6,18 @@ delegate of the one before and names its identity. A consent under the chain nam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, get_args
 
 from datasov.authority import terms, token
+from datasov.authority.coverage import special_of
 from datasov.crypto.sign import SigningKey, check_public
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
-from datasov.model.consent import CityId, Consent, check_purpose
+from datasov.model.consent import PLACE, CityId, Consent, Coverage, check_purpose
 from datasov.model.delegation import MAX_CHAIN, Delegated, Delegation, Kind, check, check_covered, check_narrower
+from datasov.model.schema import Schema
 from datasov.wire import cbor, cose, fields
 
 KIND = "datasov delegation v1"
@@ -26,7 +27,6 @@ MAX_BUNDLE = (MAX_CHAIN + 1) * MAX_TOKEN + 64
 """Bytes in a consent with its chain."""
 MAX_DOMAINS, MAX_TABLES, MAX_COLUMNS, MAX_PURPOSES = 64, 64, 1024, 64
 _LABELS = range(1, 20)
-_PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 
 
 def issue(claims: Delegation, key: SigningKey) -> Delegated:
@@ -123,6 +123,14 @@ def verified(consent: Consent, now: int) -> tuple[Delegated, ...]:
     return verify_chain(consent.chain, consent, now)
 
 
+def check_tables(last: Delegation, tables: Sequence[tuple[Schema, Coverage]]) -> None:
+    """Raise ConsentError unless a delegation reaches the covered tables' domains, and their special columns by name."""
+    if not {schema.domain for schema, _ in tables} <= set(last.domains):
+        raise ConsentError("the delegation does not reach the domain of a covered table: cover other tables")
+    if not special_of(tables) <= set(last.special):
+        raise ConsentError("the delegation does not name a covered column of the special class: cover others alone")
+
+
 def identity(signed: bytes) -> bytes:
     """The identity of a delegation that :func:`read` accepted before: SHA-256 of what was signed, 32 bytes."""
     return cose.digest1(signed, KIND)
@@ -205,7 +213,7 @@ def _audience(value: object) -> str:
 
 def _place(value: object) -> str:
     text = fields.text(value, 6)
-    if not _PLACE.fullmatch(text):
+    if not PLACE.fullmatch(text):
         raise ConsentError("a place is an ISO 3166 code: write it like 'JP' or 'JP-10'")
     return text
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from datasov.authority.registry import Registry
+from datasov.authority.registry import Ending, Registry
 from datasov.authority.reserved import STREAM
 from datasov.model.consent import Consent
 from datasov.model.delegation import Delegated
 
-Batch = dict[str, tuple[int, Sequence[bytes]]]
 
-
-def endings(registry: Registry, ended: Consent | Delegated) -> tuple[Batch, dict[str, bytes | None]]:
-    """What to append at which versions, and the blobs that go. The registry's lock is held until it is appended.
+def endings(registry: Registry, ended: Consent | Delegated, now: int) -> Ending:
+    """What to append and which blobs go. The registry's lock is held until it is appended.
 
     A consent that never came is barred, so that it never will; no consent under a delegation that ended comes again.
 
@@ -21,20 +19,20 @@ def endings(registry: Registry, ended: Consent | Delegated) -> tuple[Batch, dict
         ConsentError: it is revoked or superseded already.
     """
     if isinstance(ended, Consent):
-        partition, event, blob = registry.ending(ended)
-        return {
-            partition.stream: (partition.version, [event] if event else []),
-            "barred": (registry.bars, [] if event else [ended.digest]),
-        }, ({blob: None} if blob else {})
+        return registry.ending(ended, now)
     registry.refresh()
     registry.reserved.refresh()
-    batch: Batch = {STREAM: (registry.reserved.version, registry.reserved.end(ended.digest))}
+    streams: dict[str, tuple[int, Sequence[bytes]]] = {
+        STREAM: (registry.reserved.version, registry.reserved.end(ended.digest))
+    }  # fmt: skip
     blobs: dict[str, bytes | None] = {}
-    for digest in registry.reserved.under(ended.digest).values():
-        found = registry.live(digest)
-        if found is not None:
-            partition, event, blob = found
-            batch[partition.stream] = (partition.version, [event])
-            if blob:
-                blobs[blob] = None
-    return batch, blobs
+    for account, consent in registry.reserved.under(ended.digest).items():
+        partition = registry.partition(account)
+        place = partition.places.get(ended.claims.subject)
+        if place is None or not (member := partition.member(place)).live or member.digest != consent:
+            continue
+        one = registry.ending(registry.consent(partition, place), now)
+        blobs |= one.blobs
+        for stream, (version, events) in one.streams.items():
+            streams[stream] = version, [*streams.get(stream, (version, ()))[1], *events]
+    return Ending(streams, blobs)

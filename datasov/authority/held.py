@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,15 +10,15 @@ from datasov.authority import delegation, messages, token
 from datasov.authority.registry import covered_columns, covered_tables
 from datasov.model.consent import Claims, Consent
 from datasov.model.delegation import Delegation, larger
+from datasov.model.document import canonical
 from datasov.model.privacy import Loss
+from datasov.model.purposes import Purpose
 from datasov.wire import cbor, fields
 
 CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence", "log/", "contributed/"
-DELEGATIONS, SIGNED = "delegations", "signed"
-"""Names under which a vault keeps a resident's notes; LOG is followed by the city's, NUMBER by a consent's digest.
-
-CONSENTS are those that draw on the resident's own accounts, SIGNED those that they signed for somebody else.
-"""
+DELEGATIONS, SIGNED, PURPOSE = "delegations", "signed", "purpose/"
+"""Names under which a vault keeps a resident's notes; LOG is followed by the city's, NUMBER by a consent's digest,
+PURPOSE by that of its record. CONSENTS draw on the resident's own accounts, SIGNED on those of somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,17 @@ def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
          if messages.salted(record.salt, messages.admission_record(record.consent.digest, n)) in hashes),
         default=known,
     )  # fmt: skip
+
+
+def called(digest: bytes, purpose: Purpose) -> dict[str, bytes | None]:
+    """The note of what a purpose is called, for the record with this digest; none where its name says it all."""
+    plain = purpose == Purpose(purpose.name)
+    return {} if plain else {PURPOSE + digest.hex(): canonical(purpose.document())}
+
+
+def purpose(note: bytes | None, name: str) -> Purpose:
+    """The purpose of what :func:`called` gave, or that of this name where there is no note."""
+    return Purpose(name) if note is None else Purpose(**json.loads(note))
 
 
 def pack(records: Iterable[Record]) -> bytes:

@@ -42,6 +42,7 @@ class Contribution:
         commitment: the salted hash that enters the log's padded batch, 32 bytes.
         rows: the base table as `authority.admission.pack_table` packs it.
         profiles: name and packed table, for each attribute table.
+        erasure: the salted hash that enters the log once these rows are erased, 32 bytes; empty: none is asked for.
     """
 
     consent_digest: bytes
@@ -49,6 +50,7 @@ class Contribution:
     commitment: bytes
     rows: bytes
     profiles: tuple[tuple[str, bytes], ...] = ()
+    erasure: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ def admission_record(consent_digest: bytes, number: int) -> bytes:
     return cbor.encode(["admission", consent_digest, number])
 
 
+def erasure_record(consent_digest: bytes, number: int) -> bytes:
+    """The record whose salted hash enters the log when the rows of the contribution of this number are erased."""
+    return cbor.encode(["erasure", consent_digest, number])
+
+
 def revocation_record(consent_digest: bytes, time: int) -> bytes:
     """The record whose salted hash enters the log when a consent is revoked."""
     return cbor.encode(["revocation", consent_digest, time])
@@ -90,6 +97,7 @@ def sign_contribution(contribution: Contribution, key: SigningKey, seal_to: City
         {
             1: contribution.consent_digest, 2: contribution.sequence, 3: contribution.commitment,
             4: contribution.rows, 5: [[name, data] for name, data in contribution.profiles],
+            **({6: contribution.erasure} if contribution.erasure else {}),
         }
     )  # fmt: skip
     if _read_contribution(payload) != contribution:
@@ -228,12 +236,12 @@ def _envelope(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _read_contribution(payload: bytes) -> Contribution:
-    found = fields.labelled(cbor.decode(payload), range(1, 6))
+    found = fields.labelled(cbor.decode(payload), range(1, 6), (6,))
     profiles = tuple(_profile(item) for item in fields.items(found[5], 0, _MAX_PROFILES))
     fields.distinct([name for name, _ in profiles])
     return Contribution(
         fields.octets(found[1], 32), fields.integer(found[2], 1, _MAX_SEQUENCE), fields.octets(found[3], 32),
-        fields.blob(found[4], MAX_MESSAGE), profiles,
+        fields.blob(found[4], MAX_MESSAGE), profiles, fields.octets(found[6], 32) if 6 in found else b"",
     )  # fmt: skip
 
 

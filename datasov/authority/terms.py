@@ -5,7 +5,6 @@ They stand in a token as one byte string, so that a city reads them once and the
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +13,7 @@ from typing import Any, get_args
 
 from datasov.crypto.sign import check_public
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
-from datasov.model.consent import CityId, Claims, Coverage
+from datasov.model.consent import PLACE, CityId, Claims, Coverage
 from datasov.model.privacy import MAX_NANO, Loss, Trust, TrustName
 from datasov.wire import cbor, fields
 
@@ -25,7 +24,6 @@ _KNOWN = 128
 AUDIENCE, COVERAGE, PURPOSE, TRUST, LOSS, JURISDICTION, PROCESSING, SPECIAL, RECORD = range(1, 10)
 REQUIRED = (AUDIENCE, COVERAGE, PURPOSE, TRUST, LOSS, JURISDICTION)
 OPTIONAL = (PROCESSING, SPECIAL, RECORD)
-_PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ def _loss(value: object) -> Loss:
 
 def _place(value: object) -> str:
     text = fields.text(value, 6)
-    if not _PLACE.fullmatch(text):
+    if not PLACE.fullmatch(text):
         raise ConsentError("a jurisdiction or place of processing is an ISO 3166 code: write it like 'JP' or 'JP-10'")
     return text
 

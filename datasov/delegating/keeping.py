@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from datasov.authority import delegation, held
 from datasov.authority.held import HeldDelegation, Record
+from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError
 from datasov.model.consent import CityId, Claims, Consent
-from datasov.model.delegation import Delegated, Delegation, check_tables
+from datasov.model.delegation import Delegated, Delegation
+from datasov.model.purposes import Purpose
 from datasov.vault import Vault
 
 
@@ -123,7 +125,23 @@ def check_known(vault: Vault, claims: Claims, last: Delegation, domain: str) -> 
         raise ConsentError(f"put rows of table {base.table!r} first, under the schema that the consent names")
     if found[0][0].domain != domain:
         raise ConsentError("the consent's first table is of another domain than the account: have it signed anew")
-    check_tables(last, found)
+    delegation.check_tables(last, found)
+
+
+def told(claims: Claims, record: ConsentRecord | bytes | None) -> dict[str, bytes | None]:
+    """The note of what the purpose of a consent is called, once its record is the one that it was signed with.
+
+    Raises:
+        ConsentError: it was signed with a record that is not given. VerificationError: it was signed with another one.
+    """
+    if not claims.record:
+        return {}
+    plain = make_record(claims, Purpose(claims.purpose))
+    if record is None and plain.digest != claims.record:
+        raise ConsentError("the consent was signed with a record: ask the delegate for it, read it, and pass it here")
+    purpose = check_record(plain if record is None else record, claims).document["purpose"]
+    named = Purpose(purpose["name"], purpose["within"], purpose["ja"], purpose["en"])
+    return held.called(claims.record, named)
 
 
 def ending(vault: Vault, consent: Consent) -> tuple[Record, SigningKey]:

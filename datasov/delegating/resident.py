@@ -8,16 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from datasov.authority import delegation, held, messages, token
-from datasov.authority.coverage import coverage, coverage_of
+from datasov.authority.coverage import agreed, coverage_of, qualified, scope_of
 from datasov.authority.held import HeldDelegation, Record, granted
+from datasov.authority.record import ConsentRecord, make_record
 from datasov.authority.reserved import check_handover
 from datasov.crypto.kdf import random
 from datasov.delegating import keeping
-from datasov.errors import ConsentError
-from datasov.model.consent import CityId, Claims, Consent, Coverage
-from datasov.model.delegation import Delegation, Kind, check_losses, check_narrower, check_tables, special_of
+from datasov.errors import ConsentError, InvalidQueryError
+from datasov.model.consent import CityId, Claims, Consent
+from datasov.model.delegation import Delegation, Kind, check_losses, check_narrower
 from datasov.model.instants import instant
 from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.vault import Vault
 
@@ -41,9 +43,9 @@ class Delegating:
         return keeping.delegate_key(self._vault, domain, _city(city), whom).public
 
     def delegate(
-        self, city: CityId | str, tables: Tables, *, to: bytes, kind: Kind, purposes: Iterable[str], loss: Loss,
-        until: Until, handover: Until | None = None, depth: int = 0, jurisdiction: str = "JP", processing: str = "",
-        zone: str = "Asia/Tokyo",
+        self, city: CityId | str, tables: Tables, *, to: bytes, kind: Kind, purposes: Iterable[str | Purpose],
+        loss: Loss, until: Until, special: Iterable[str] = (), handover: Until | None = None, depth: int = 0,
+        jurisdiction: str = "JP", processing: str = "", zone: str = "Asia/Tokyo",
     ) -> bytes:  # fmt: skip
         """Let somebody else sign consents on your account in one domain of one city: a delegation, to be given to them.
 
@@ -51,7 +53,9 @@ class Delegating:
 
         Args:
             tables: what may be covered: schemas, or a mapping of each to its columns (None: all of the ordinary legal
-                class). Special columns are those that are named. The first table's domain is that of the account.
+                class). The first one's domain is that of the account.
+            special: the columns of the special class among these or beside them, as `table.column`, or of the first
+                table by their names alone.
             to: the key that the other one's :meth:`delegate_key` shows.
             kind: "parental", "guardian", or "carer", who acts in one domain.
             loss: the most that all consents under it may reserve together.
@@ -60,17 +64,18 @@ class Delegating:
             depth: how many more delegations may follow below it, 0 to 3.
 
         Raises:
-            ConsentError: the times are past or out of order, no hand-over, or a key that cannot be a delegate's.
+            ConsentError: the times are past or out of order, no hand-over, a key that cannot be a delegate's, or a
+                column of the special class that `special` does not name.
         """
         if kind == "parental" and handover is None:
             raise ConsentError("a parental delegation ends at majority: name that day as `handover`")
         parsed, now = _city(city), int(self._clock())
-        listed = _listed(tables)
-        key = keeping.account_key(self._vault, listed[0][0].domain, parsed)
+        schemas = _schemas(tables)
+        key = keeping.account_key(self._vault, next(iter(schemas)).domain, parsed)
         expires = instant(until, zone)
         claims = Delegation(
             delegator=key.public, delegate=to, subject=key.public, token_id=random(16), kind=kind, audience=str(parsed),
-            **_reach(listed), purposes=tuple(sorted(set(purposes))), loss=_checked(loss), jurisdiction=jurisdiction,
+            **_reach(schemas, special), purposes=_names(purposes), loss=_checked(loss), jurisdiction=jurisdiction,
             processing=processing, issued=now, not_before=now, expires=expires,
             handover=expires if handover is None else instant(handover, zone), depth=depth,
         )  # fmt: skip
@@ -78,11 +83,14 @@ class Delegating:
         return keeping.give(self._vault, (), claims, key, now)[-1]
 
     def redelegate(
-        self, chain: Chain, *, to: bytes, tables: Tables | None = None, purposes: Iterable[str] | None = None,
-        loss: Loss | None = None, until: Until | None = None, depth: int = 0, jurisdiction: str | None = None,
-        processing: str | None = None, zone: str = "Asia/Tokyo",
+        self, chain: Chain, *, to: bytes, tables: Tables | None = None, special: Iterable[str] = (),
+        purposes: Iterable[str | Purpose] | None = None, loss: Loss | None = None, until: Until | None = None,
+        depth: int = 0, jurisdiction: str | None = None, processing: str | None = None, zone: str = "Asia/Tokyo",
     ) -> tuple[bytes, ...]:  # fmt: skip
         """Pass on what was delegated to you, or less: the whole chain, for :meth:`grant_for` of the next one.
+
+        Args:
+            tables: with `special`, as in :meth:`delegate`; all that the last delegation names where None.
 
         Raises:
             ConsentError: the chain does not end with a delegation to you, is over, or would be widened.
@@ -90,11 +98,11 @@ class Delegating:
         now = int(self._clock())
         links, key, _ = keeping.received(self._vault, _chain(chain), now)
         above = links[-1]
-        reach = {} if tables is None else _reach(_listed(tables))
+        reach = {} if tables is None else _reach(_schemas(tables), special)
         claims = replace(
             above.claims, delegator=key.public, delegate=to, token_id=random(16), parent=above.digest, depth=depth,
             issued=max(now, above.claims.issued), not_before=max(now, above.claims.not_before), **reach,
-            purposes=above.claims.purposes if purposes is None else tuple(sorted(set(purposes))),
+            purposes=above.claims.purposes if purposes is None else _names(purposes),
             loss=above.claims.loss if loss is None else _checked(loss),
             expires=above.claims.expires if until is None else instant(until, zone),
             jurisdiction=above.claims.jurisdiction if jurisdiction is None else jurisdiction,
@@ -115,10 +123,10 @@ class Delegating:
         keeping.received(self._vault, _chain(chain), int(self._clock()), whom)
 
     def grant_for(
-        self, chain: Chain, schema: Schema, *, purpose: str, loss: Loss, until: Until | None = None,
+        self, chain: Chain, schema: Schema, *, purpose: str | Purpose, loss: Loss, until: Until | None = None,
         columns: Iterable[str] | None = None, join: Iterable[Schema] | Mapping[Schema, Iterable[str]] = (),
-        reads: Iterable[Schema] = (), trust: Trust | None = None, jurisdiction: str | None = None,
-        processing: str | None = None, zone: str = "Asia/Tokyo",
+        reads: Iterable[Schema] = (), special: Iterable[str] = (), trust: Trust | None = None,
+        jurisdiction: str | None = None, processing: str | None = None, zone: str = "Asia/Tokyo",
     ) -> Consent:  # fmt: skip
         """Sign a consent on somebody else's account, for them to :meth:`accept` and contribute under.
 
@@ -132,36 +140,45 @@ class Delegating:
         now = int(self._clock())
         links, key, domain = keeping.received(self._vault, _chain(chain), now)
         last = links[-1].claims
-        covered = coverage(schema, columns, join, reads)
+        covered, scope = agreed(schema, columns, join, reads, special)
+        named = as_purpose(purpose)
         known = {s.name: s for s in (schema, *join, *reads)}
         signed = held.unpack(self._vault.state(held.SIGNED))
         earlier = [r.consent.claims.issued + 1 for r in signed if r.consent.claims.subject == last.subject]
         issued = max([now, last.issued, last.not_before, *earlier])
         place = last.jurisdiction if jurisdiction is None else jurisdiction
-        consent = token.issue(Claims(
+        claims = Claims(
             issuer=key.public, audience=last.audience, token_id=random(16), issued=issued, not_before=issued,
             expires=min(last.expires, last.handover) if until is None else instant(until, zone), coverage=covered,
-            purpose=purpose, trust=trust or central(), loss=_checked(loss), jurisdiction=place,
+            purpose=named.name, trust=trust or central(), loss=_checked(loss), jurisdiction=place,
             processing=last.processing if processing is None else processing,
-            status=int.from_bytes(random(4), "big"), special=special_of((known[c.table], c) for c in covered),
-            subject=last.subject, parent=links[-1].digest,
-        ), key)  # fmt: skip
-        consent = replace(consent, chain=tuple(link.token for link in links))
+            status=int.from_bytes(random(4), "big"), special=scope, subject=last.subject,
+            parent=links[-1].digest,
+        )  # fmt: skip
+        told = make_record(claims, named)
+        consent = replace(
+            token.issue(replace(claims, record=told.digest), key), chain=tuple(link.token for link in links)
+        )
         delegation.verify_chain(consent.chain, consent, now)
-        check_tables(last, [(known[c.table], c) for c in covered])
+        delegation.check_tables(last, [(known[c.table], c) for c in covered])
         check_losses(links, held.account(consent.claims), loss, held.under(signed))
-        self._vault.set_state({held.SIGNED: held.pack([*signed, Record(consent, random(32), domain)])})
+        kept = held.pack([*signed, Record(consent, random(32), domain)])
+        self._vault.set_state({held.SIGNED: kept, **held.called(told.digest, named)})
         return consent
 
-    def accept(self, consent: Consent | bytes) -> Consent:
+    def accept(self, consent: Consent | bytes, record: ConsentRecord | bytes | None = None) -> Consent:
         """Take in a consent that was signed for you, and reserve its loss in your lifetime account.
 
         From then on it is like one of your own: contribute under it, revoke it, find it in your receipts.
 
+        Args:
+            record: the one that it was signed with, from the delegate's :meth:`datasov.Resident.record`, to be read
+                before; without it, the consent must be for a purpose whose name says it all.
+
         Raises:
             ConsentError: it is not on an account of this vault, goes beyond its chain or the sum under it, a delegation
                 was revoked or is over, or the lifetime account does not hold the loss.
-            VerificationError: it does not verify.
+            VerificationError: it does not verify, or was signed with another record.
         """
         found = delegation.unbundle(consent)
         links = delegation.verified(found, int(self._clock()))
@@ -172,11 +189,12 @@ class Delegating:
         ended = {d.digest for d in self.delegations if d.revoked}
         if any(link.digest in ended for link in links):
             raise ConsentError("you revoked a delegation that this consent needs: delegate anew")
-        for record in records:
-            if record.consent.digest == found.digest:
-                if record.revoked:
+        for one in records:
+            if one.digest == found.digest:
+                if one.revoked:
                     raise ConsentError("this consent was revoked: have a new one signed")
-                return record.consent
+                return one.consent
+        called = keeping.told(found.claims, record)
         keeping.check_known(self._vault, found.claims, links[-1].claims, domain)
         account = held.account(found.claims)
         others = [r.consent.claims for r in records if held.account(r.consent.claims) == account]
@@ -187,7 +205,7 @@ class Delegating:
         lifetime = held.unpack_limit(self._vault.state(held.LIFETIME))
         if lifetime is not None and not granted(kept) <= lifetime:
             raise ConsentError("your lifetime account does not hold this loss: have less granted, or raise the limit")
-        self._vault.set_state({held.CONSENTS: held.pack(kept)})
+        self._vault.set_state({held.CONSENTS: held.pack(kept), **called})
         return found
 
     def revoke_delegation(self, given: Chain) -> bytes:
@@ -232,22 +250,27 @@ def _checked(loss: Loss) -> Loss:
     return loss
 
 
-def _listed(tables: Tables) -> list[tuple[Schema, Coverage]]:
-    """The tables and columns that are delegated, at least one."""
+def _names(purposes: Iterable[str | Purpose]) -> tuple[str, ...]:
+    if isinstance(purposes, str):
+        raise InvalidQueryError("purposes is a list: write it like purposes=['bus-planning']")
+    return tuple(sorted({as_purpose(purpose).name for purpose in purposes}))
+
+
+def _schemas(tables: Tables) -> dict[Schema, Iterable[str] | None]:
     if isinstance(tables, Schema):
-        tables = [tables]
-    given = tables.items() if isinstance(tables, Mapping) else ((schema, None) for schema in tables)
-    found = [(schema, coverage_of(schema, names)) for schema, names in given]
+        return {tables: None}
+    found = dict(tables) if isinstance(tables, Mapping) else dict.fromkeys(tables)
     if not found:
         raise ConsentError("a delegation names at least one table: give its schema")
     return found
 
 
-def _reach(listed: Iterable[tuple[Schema, Coverage]]) -> dict[str, Any]:
+def _reach(tables: Mapping[Schema, Iterable[str] | None], special: Iterable[str]) -> dict[str, Any]:
     """The domains, columns and special columns of tables, as a delegation names them."""
-    listed = list(listed)
+    scope = qualified(next(iter(tables)), special)
+    listed = [(schema, coverage_of(schema, names, scope)) for schema, names in tables.items()]
     return {
-        "domains": tuple(sorted({schema.domain for schema, _ in listed})),
-        "columns": tuple(sorted({f"{c.table}.{name}" for _, c in listed for name in c.columns})),
-        "special": special_of(listed),
+        "domains": tuple(sorted({schema.domain for schema in tables})),
+        "columns": tuple(sorted(f"{c.table}.{name}" for _, c in listed for name in c.columns)),
+        "special": scope_of(listed, scope),
     }

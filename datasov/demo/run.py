@@ -50,7 +50,7 @@ def run(options: Options) -> Outcome:
         source = load(options.households)
         console.source(source)
         schemas = tables(source.departments)
-        with City.open(folder / "lakeside.city", budget=BUDGET, purposes=[PURPOSE]) as city:
+        with City.open(folder / "lakeside.city", budget=BUDGET, purposes=[PURPOSE], processing="US") as city:
             enrolled = _enrol(folder, source, schemas, city, progress)
             enrol_seconds = time.perf_counter() - started
             console.enrolled(len(source.households), enrol_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -50,6 +51,21 @@ def check_purpose(purpose: object) -> None:
         raise InvalidQueryError(
             "a purpose is a printable text of 1 to 128 characters, in Unicode's NFC form, without spaces around it"
         )
+
+
+PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
+"""A country or a part of one, by ISO 3166-1 and 3166-2: `JP`, `JP-10`."""
+
+
+def check_place(place: object) -> None:
+    """Raise InvalidQueryError unless a place is written as ISO 3166 does."""
+    if not isinstance(place, str) or not PLACE.fullmatch(place):
+        raise InvalidQueryError("a place is an ISO 3166 code: write it like 'JP' or 'JP-10'")
+
+
+def contains(outer: str, inner: str) -> bool:
+    """Whether a place lies in another, or is it: `JP` contains `JP-10`."""
+    return inner == outer or inner.startswith(outer + "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +118,11 @@ class Claims:
     def account(self) -> bytes:
         """The key whose account of loss the consent draws on, and which signs contributions: 32 bytes."""
         return self.subject or self.issuer
+
+    @property
+    def place(self) -> str:
+        """Where the data may be processed: within this place, an ISO 3166 code."""
+        return self.processing or self.jurisdiction
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from datasov.errors import ConsentError
-from datasov.model.consent import Claims, Coverage
+from datasov.model.consent import Claims, contains
 from datasov.model.privacy import Loss
-from datasov.model.schema import Schema
 
 Kind: TypeAlias = Literal["parental", "guardian", "carer"]
 MAX_CHAIN = 4
@@ -130,24 +129,6 @@ def check_covered(claims: Claims, last: Delegation) -> None:
         raise ConsentError(f"the consent goes beyond its delegation in {', '.join(wider)}: grant less")
 
 
-def check_tables(last: Delegation, tables: Iterable[tuple[Schema, Coverage]]) -> None:
-    """Raise ConsentError unless a delegation reaches the covered tables' domains, and their special columns by name."""
-    for schema, covered in tables:
-        if schema.domain not in last.domains:
-            raise ConsentError(f"the delegation does not reach the domain of table {schema.name!r}: cover other tables")
-        if not set(special_of([(schema, covered)])) <= set(last.special):
-            raise ConsentError(f"the delegation names no special column like those covered of table {schema.name!r}")
-
-
-def special_of(tables: Iterable[tuple[Schema, Coverage]]) -> tuple[str, ...]:
-    """The covered columns of the special class, as `table.column`, ascending."""
-    return tuple(
-        sorted(
-            f"{s.name}.{name}" for s, covered in tables for name in covered.columns if s.column(name).legal == "special"
-        )
-    )
-
-
 def check_losses(
     chain: Iterable[Delegated], account: str, loss: Loss, reserved: Mapping[bytes, Mapping[str, Loss]]
 ) -> None:
@@ -177,12 +158,7 @@ def fits(loss: Loss, most: Loss) -> bool:
     return loss.measure == most.measure and loss <= most
 
 
-def within(place: str, whole: str) -> bool:
-    """Whether one ISO 3166 place lies in another: `JP-10` in `JP`."""
-    return place == whole or place.startswith(whole + "-")
-
-
 def _wider_place(jurisdiction: str, processing: str, above: Delegation) -> list[str]:
-    wider = [] if within(jurisdiction, above.jurisdiction) else ["jurisdiction"]
-    inside = within(processing or jurisdiction, above.processing or above.jurisdiction)
+    wider = [] if contains(above.jurisdiction, jurisdiction) else ["jurisdiction"]
+    inside = contains(above.processing or above.jurisdiction, processing or jurisdiction)
     return wider if inside else [*wider, "processing"]

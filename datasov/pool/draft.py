@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from datasov.authority import events
 from datasov.authority.admission import Admission
-from datasov.authority.registry import Member, Registry, partition_name
+from datasov.authority.partition import Member, Partition, blob_name
+from datasov.authority.registry import ERASURES, STATUS, Registry, partition_name
 from datasov.authority.reserved import STREAM
+from datasov.crypto.kdf import random
 from datasov.errors import ConflictError, ConsentError, DatasovError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
 from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.ticks import ADMISSION, commitment
-from datasov.wire import cbor
 
 
 class Draft:
@@ -21,13 +23,18 @@ class Draft:
     def __init__(self, registry: Registry, store: SQLiteStore, pool: Pool, now: int) -> None:
         self._registry, self._store, self._pool, self._now = registry, store, pool, now
         with registry.lock:
+            self._committed = store.length("commitments")
             self._versions = {p.name: (p.stream, p.version) for p in registry.refresh()}
             registry.reserved.refresh()
-            self._listed, self._bars, self._under = registry.listed, registry.bars, registry.reserved.version
+            self._listed, self._bars, self._published = registry.listed, registry.bars, registry.published
+            self._under = registry.reserved.version
         self._events: dict[str, list[bytes]] = {}
+        self._terms: dict[str, dict[bytes, int]] = {}
         self._accounts: set[tuple[str, bytes]] = set()
         self._roots: set[bytes] = set()
         self._delegated: list[bytes] = []
+        self._statuses: set[int] = set()
+        self._gone: list[bytes] = []
         self._fresh: dict[str, int] = {}
         self._blobs: dict[str, bytes | None] = {}
         self._commitments: list[bytes] = []
@@ -38,7 +45,7 @@ class Draft:
         A draft holds one change a resident, and one consent under a delegation that a resident signed.
 
         Raises:
-            ConsentError: replayed, superseded or revoked.
+            ConsentError: replayed, superseded or revoked, or with a status index that is taken.
             ConflictError: the registry moved on since this draft was begun.
         """
         with self._registry.lock:
@@ -57,42 +64,62 @@ class Draft:
         if (name, claims.account) in self._accounts or roots & self._roots:
             return False
         place = partition.places.get(claims.account)
-        if place is not None:
-            _check_newer(partition.members[place], admission)
+        member = None if place is None else partition.member(place)
+        if member is not None:
+            _check_newer(member, admission)
+        if claims.status in self._statuses or self._registry.taken(claims.status, admission.consent.digest):
+            raise ConsentError("the consent's index in the status lists is taken: grant again, and send that one")
         delegated = self._registry.reserved.admit(admission.chain, admission.consent, name) if admission.chain else []
         if place is None:
             place = len(partition) + self._fresh.get(name, 0)
             if place >= MAX_RESIDENTS:
                 raise StoreError("the pool is full: found a second city for further residents")
             self._fresh[name] = self._fresh.get(name, 0) + 1
-        elif (waiting := partition.members[place].blob) is not None:
-            self._blobs[waiting] = None
-        blob = f"pool/{name}/{place}/{admission.sequence}"
+        elif member is not None and member.blob is not None:
+            self._blobs[member.blob] = None
+            self._gone.append(self._registry.erasure(partition, place, folded=False))
+        blob = blob_name(name, place, admission.sequence)
         self._blobs[blob] = self._pool.seal(blob, Contributed(admission.rows, admission.profiles))
-        event = cbor.encode(["admit", place, admission.consent.token, admission.sequence, blob])
+        event = events.admission(
+            admission.consent, place, self._numbered(partition, admission), admission.sequence, self._now,
+            admission.erasure or random(32),
+        )  # fmt: skip
         self._events.setdefault(name, []).append(event)
         self._commitments.append(commitment(ADMISSION, self._now, admission.commitment))
-        self._delegated += delegated
         self._accounts.add((name, claims.account))
+        self._delegated += delegated
         self._roots |= roots
+        self._statuses.add(claims.status)
         return True
+
+    def _numbered(self, partition: Partition, admission: Admission) -> int:
+        """The number of the consent's terms, which are told of in the stream before they are first used."""
+        event, number = partition.terms(admission.consent.claims)
+        if number is not None:
+            return number
+        fresh = self._terms.setdefault(partition.name, {})
+        if event not in fresh:
+            fresh[event] = partition.numbered + len(fresh)
+            self._events.setdefault(partition.name, []).append(event)
+        return fresh[event]
 
     def write(self) -> None:
         """Admit all of them, durably and together. ConflictError where the registry moved on meanwhile."""
         if not self._events:
             return
         new = [n.encode() for n in self._events if self._versions[n][1] == 0]
-        streams = [(*self._versions[n], events) for n, events in self._events.items()]
-        self._store.append(
-            {
-                **{stream: (version, events) for stream, version, events in streams},
-                "partitions": (self._listed, new),
-                "barred": (self._bars, []),
-                STREAM: (self._under, self._delegated),
-                "commitments": (self._store.length("commitments"), self._commitments),
-            },
-            self._blobs,
-        )
+        streams = [(*self._versions[n], found) for n, found in self._events.items()]
+        batch: dict[str, tuple[int, Sequence[bytes]]] = {
+            **{stream: (version, found) for stream, version, found in streams},
+            "partitions": (self._listed, new),
+            "barred": (self._bars, []),
+            "commitments": (self._committed, self._commitments),
+            STATUS: (self._published, []),
+            STREAM: (self._under, self._delegated),
+        }
+        if self._gone:
+            batch[ERASURES] = self._registry.erased(self._now, self._gone)
+        self._store.append(batch, self._blobs)
 
 
 def admit_all(verified: Sequence[Admission | DatasovError], begin: Callable[[], Draft]) -> list[DatasovError | None]:
@@ -120,10 +147,10 @@ def admit_all(verified: Sequence[Admission | DatasovError], begin: Callable[[], 
 
 
 def _check_newer(member: Member, admission: Admission) -> None:
-    old, new = member.consent, admission.consent
-    if new.digest == old.digest and not member.live:
+    new = admission.consent
+    if new.digest == member.digest and not member.live:
         raise ConsentError("the consent was revoked: grant a new one")
-    if new.digest != old.digest and new.claims.issued <= old.claims.issued:
+    if new.digest != member.digest and new.claims.issued <= member.issued:
         raise ConsentError("a newer consent was admitted already: contribute under that one")
     if admission.sequence <= member.sequence:
         raise ConsentError("the contribution was admitted already, or a newer one was: contribute again")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from datasov.authority.registry import Partition, Registry, partition_name
+from datasov.authority.registry import ERASURES, Partition, Registry, partition_name
 from datasov.crypto.kdf import hkdf, same, sha256
 from datasov.errors import ConflictError, DecryptionError, StoreError
 from datasov.model.plan import Request
@@ -38,6 +38,12 @@ class Store(Protocol):
     def blob(self, name: str) -> bytes: ...
 
 
+class Lists(Protocol):
+    """The status lists that the city publishes."""
+
+    def apply(self, partition: Partition, now: int) -> tuple[Mask, int]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Contributed:
     """One resident's rows under one consent: codes of the covered columns, and at most one row of each profile."""
@@ -54,17 +60,18 @@ class Pool:
         key: the pool's key, 32 bytes: shards and contributions are sealed under keys derived from it, and the rank
             secret is one of them.
         now: the time in Unix seconds.
+        lists: applied to every snapshot; None where none are published.
     """
 
     def __init__(
         self, folder: Path, store: Store, registry: Registry, key: bytes, now: Callable[[], int],
-        residents_per_shard: int = RESIDENTS_PER_SHARD,
+        residents_per_shard: int = RESIDENTS_PER_SHARD, lists: Lists | None = None,
     ) -> None:  # fmt: skip
         self._folder, self._store, self._registry, self._now = folder, store, registry, now
         self._key = hkdf(key, salt=b"", info=b"datasov pool key v1")
         self._secret = hkdf(key, salt=b"", info=b"datasov pool rank secret v1")
-        self._per_shard = residents_per_shard
-        self._lock = threading.RLock()
+        self._per_shard, self._lists = residents_per_shard, lists
+        self.lock = threading.RLock()
         self._cache: dict[tuple[str, int], tuple[int, Shard]] = {}
 
     def seal(self, name: str, contributed: Contributed) -> bytes:
@@ -79,12 +86,15 @@ class Pool:
         tables = {name: digest for name, digest, _ in asked}
         now = self._now() if request.time is None else request.time
         columns = {f"{name}.{c}" if place else c for place, (name, _, read) in enumerate(asked) for c in read}
-        with self._lock, self._registry.lock:
+        with self.lock, self._registry.lock:
             partition = self.fold(query.schema, request.purpose)
+            usable, since = (None, 0) if self._lists is None else self._lists.apply(partition, now)
             return Snapshot(
                 account=partition.name if request.loss.measure == "zcdp" else partition.name + "/pure",
                 fence={partition.stream: partition.version},
-                eligible=partition.eligible(columns, tables, request.trust.name, request.loss.measure, now),
+                eligible=partition.eligible(
+                    columns, tables, request.trust.name, request.loss.measure, now, usable, since
+                ),
                 caps=partition.caps(),
                 shards=[self._shard(query.schema, partition, n) for n in sorted(partition.shards)],
             )
@@ -95,28 +105,44 @@ class Pool:
         Replaced rows leave with any fold of their shard. Those of revoked and expired consents enter no question from
         that moment on, and are erased here at the next fold of their shard.
         """
-        with self._lock, self._registry.lock:
+        return self._fold(partition_name(schema, purpose), schema, compact)
+
+    def erase(self) -> None:
+        """Erase the rows that must leave from all partitions: of consents revoked, expired or replaced.
+
+        It needs no schema, and so no question: contributions that wait to be folded in go on waiting.
+        """
+        for partition in self._registry.refresh():
+            self._fold(partition.name, None, compact=True)
+
+    def _fold(self, name: str, schema: Schema | None, compact: bool) -> Partition:
+        with self.lock, self._registry.lock:
             while True:
-                partition = self._registry.partition(partition_name(schema, purpose))
-                touched = {place // self._per_shard for place in partition.pending()}
+                partition = self._registry.partition(name)
+                touched = {place // self._per_shard for place in partition.pending()} if schema else set[int]()
                 if compact:
                     touched |= {place // self._per_shard for place in partition.leaving(self._now())}
                 try:
                     for shard in sorted(touched):
                         self._fold_shard(schema, partition, shard)
-                        partition = self._registry.partition(partition.name)
+                        partition = self._registry.partition(name)
                 except ConflictError:
                     continue
                 return partition
 
-    def _fold_shard(self, schema: Schema, partition: Partition, number: int) -> None:
+    def _fold_shard(self, schema: Schema | None, partition: Partition, number: int) -> None:
         first, version = number * self._per_shard, partition.version
         residents = min(self._per_shard, len(partition) - first)
-        members = partition.members[first : first + residents]
-        pending = {i: m.blob for i, m in enumerate(members) if m.blob is not None}
+        here = slice(first, first + residents)
+        held, waiting = partition.columns["held"][here] > 0, partition.columns["pending"][here]
+        coming = np.flatnonzero(waiting).tolist() if schema else []
+        pending = {i: partition.blob(first + i) for i in coming}
         old = self._shard(schema, partition, number) if number in partition.shards else None
         now = self._now()
-        keep = np.array([m.folded and m.blob is None and m.lasting(now) for m in members], dtype=np.bool_)
+        keep = held & ~waiting & partition.lasting(now)[here]
+        gone = [
+            self._registry.erasure(partition, first + i, folded=True) for i in np.flatnonzero(held & ~keep).tolist()
+        ]
         try:
             added = {i: self._open(name) for i, name in pending.items()}
         except StoreError:
@@ -124,12 +150,12 @@ class Pool:
                 raise
             raise ConflictError("a contribution was folded meanwhile: read the registry again") from None
         secret = hkdf(self._secret, salt=b"", info=bytes.fromhex(partition.name))
-        digests = b"".join(sha256(m.consent.claims.account)[:8] for m in members)
+        digests = b"".join(sha256(key.tobytes())[:8] for key in partition.columns["account"][here])
         identities = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
         rows = self._merge_rows(schema, secret, old, keep, added, identities)
         profiles = _merge_profiles(old, keep, {i: c.profiles for i, c in added.items()}, residents)
         generation = partition.shards[number][0] + 1 if number in partition.shards else 1
-        shard = Shard(first, residents, rows, profiles, schema_order(schema))
+        shard = Shard(first, residents, rows, profiles, old.order if old else _order(schema))
         sealed = seal_shard(self._key, partition.name, number, generation, shard_to_bytes(shard))
         name = fingerprint(sealed)
         path = self._path(partition.name, number, generation, name)
@@ -138,13 +164,19 @@ class Pool:
         folded = sorted({first + i for i in pending} | {first + i for i in np.flatnonzero(keep).tolist()})
         event = cbor.encode(["fold", number, generation, name, [first, first + residents], folded])
         blobs: dict[str, bytes | None] = dict.fromkeys(pending.values())
-        self._store.append({partition.stream: (version, [event])}, blobs)
-        self._cache[partition.name, number] = generation, shard
+        streams: dict[str, tuple[int, Sequence[bytes]]] = {partition.stream: (version, [event])}
+        if gone:
+            before, after = partition.shards[number], (generation, name)
+            streams[ERASURES] = self._registry.erased(now, gone, (partition.name, number, *before, *after))
+        self._store.append(streams, blobs)
+        self._cache.pop((partition.name, number), None)
+        if schema is not None:
+            self._cache[partition.name, number] = generation, shard
         self._sweep(path, number, generation)
 
     def _merge_rows(
         self,
-        schema: Schema,
+        schema: Schema | None,
         secret: bytes,
         old: Shard | None,
         keep: Mask,
@@ -161,8 +193,8 @@ class Pool:
             frame = contributed.rows.with_columns(pl.lit(place, dtype=pl.UInt32).alias(RESIDENT))
             by_columns.setdefault(tuple(frame.columns), []).append(frame)
         for group in by_columns.values():
-            rows = pl.concat(group)
-            frames.append(ranked(rows, schema, secret, identities))
+            if schema is not None:
+                frames.append(ranked(pl.concat(group), schema, secret, identities))
         together = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
         return together if len(frames) == 1 else together.sort(RESIDENT, maintain_order=True).rechunk()
 
@@ -179,7 +211,7 @@ class Pool:
             if path != current and int(path.name.split("-")[1]) <= generation:
                 path.unlink(missing_ok=True)
 
-    def _shard(self, schema: Schema, partition: Partition, number: int) -> Shard:
+    def _shard(self, schema: Schema | None, partition: Partition, number: int) -> Shard:
         generation, name = partition.shards[number]
         cached = self._cache.get((partition.name, number))
         if cached is not None and cached[0] == generation:
@@ -193,9 +225,15 @@ class Pool:
         if not same(fingerprint(data), name):
             raise DecryptionError("a shard of the pool is not the one that was written: restore the city from a backup")
         content = open_shard(self._key, partition.name, number, generation, data)
-        shard = shard_from_bytes(content, number * self._per_shard, schema_order(schema))
-        self._cache[partition.name, number] = generation, shard
+        shard = shard_from_bytes(content, number * self._per_shard, _order(schema))
+        if schema is not None:
+            self._cache[partition.name, number] = generation, shard
         return shard
+
+
+def _order(schema: Schema | None) -> str:
+    """:func:`schema_order`, or nothing where rows are erased and not looked at."""
+    return "" if schema is None else schema_order(schema)
 
 
 def schema_order(schema: Schema) -> str:

@@ -124,6 +124,8 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
             found[name] = _longer(mine.get(name, note), note)
         elif name.startswith(held.NUMBER):
             found[name] = max(mine.get(name, note), note)
+        elif name.startswith(held.PURPOSE):
+            found.setdefault(name, note)
     return found
 
 

@@ -58,6 +58,7 @@ class SQLiteStore:
             if self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 raise StoreError(f"{path.name} was written by another version of datasov: update datasov")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")
         except sqlite3.Error as fault:
             raise StoreError(f"{path.name} cannot be used as a datasov store: check the file and the disk") from fault
 
@@ -166,6 +167,15 @@ class SQLiteStore:
     def _length(self, stream: str) -> int:
         row = self._db.execute("SELECT max(seq) FROM entries WHERE stream = ?", (stream,)).fetchone()
         return 0 if row[0] is None else int(row[0]) + 1
+
+    def wipe(self) -> None:
+        """Leave nothing of deleted blobs in the write-ahead log: fold it into the file, and cut it to no length.
+
+        In the file they are overwritten with zeros when they are deleted. Where another process reads just now, its
+        part of the log stays until the next time.
+        """
+        with self._lock, _store_errors():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def head(self, position: int | None = None) -> tuple[int, bytes]:
         """The newest (position, hash) of the chain, or the one at `position`; StoreError where there is none."""

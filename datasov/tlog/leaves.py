@@ -20,8 +20,8 @@ from datasov.wire import cbor, fields
 
 BATCH = 256
 """Hashes in a batch come in multiples of this."""
-MAX_BATCH = 65_536
-"""Hashes in one batch leaf; :func:`batch_leaves` makes several of more."""
+MAX_BATCH = 7 * BATCH
+"""Hashes in one batch leaf, which then fits a bundle of tiles; :func:`batch_leaves` makes several of more."""
 MAX_LEAF = 4 * 1024 * 1024
 """Bytes in a leaf."""
 MAX_NOTICE = 2 * 1024 * 1024
@@ -55,7 +55,7 @@ class ReleaseLeaf:
         result_digest: SHA-256 of the released document, 32 bytes.
         release_id: 16 bytes.
         programme: digest of the approved programme, 32 bytes, or empty where the charter leaves the question open.
-        status: digest of the status list that was applied, 32 bytes, or empty where the city publishes none.
+        status: digest of the set of status lists that was applied, 32 bytes, or empty where there is none yet.
     """
 
     purpose: str
@@ -94,12 +94,14 @@ class StepLeaf:
         step: its number, from 0.
         time: Unix seconds.
         result_digest: SHA-256 of the step's output, 32 bytes.
+        status: digest of the set of status lists that was applied, 32 bytes, or empty where there is none yet.
     """
 
     release_id: bytes
     step: int
     time: int
     result_digest: bytes
+    status: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,10 @@ def encode_leaf(leaf: Leaf) -> bytes:
 
 def _map(leaf: Leaf) -> dict[int, Any]:
     if isinstance(leaf, StepLeaf):
-        return {1: _STEP, 2: leaf.release_id, 3: leaf.step, 4: leaf.time, 5: leaf.result_digest}
+        return {
+            1: _STEP, 2: leaf.release_id, 3: leaf.step, 4: leaf.time, 5: leaf.result_digest,
+            **({6: leaf.status} if leaf.status else {}),
+        }  # fmt: skip
     if isinstance(leaf, NoticeLeaf):
         return {1: _NOTICE, 2: leaf.subject, 3: leaf.time, 4: leaf.identity, 5: leaf.body}
     return _batch_map(leaf) if isinstance(leaf, BatchLeaf) else _release_map(leaf)
@@ -256,10 +261,11 @@ def _refuse(_: str) -> None:
 
 
 def _step(value: object) -> StepLeaf:
-    found = fields.labelled(value, range(1, 6))
+    found = fields.labelled(value, range(1, 6), (6,))
     return StepLeaf(
         fields.octets(found[2], 16), fields.integer(found[3], 0, 2**32 - 1),
         fields.integer(found[4], 0, fields.MAX_TIME), fields.octets(found[5], 32),
+        fields.octets(found[6], 32) if 6 in found else b"",
     )  # fmt: skip
 
 

@@ -18,28 +18,32 @@ MAX_SIGNATURES = 64
 """Signature lines in a note; those of unknown keys (witnesses) are passed over."""
 MAX_PROOF = 64 * 1024 * 1024
 """Bytes in a tlog-proof with its extra data."""
-_ED25519 = b"\x01"
+ED25519, COSIGNATURE = b"\x01", b"\x04"
+"""Signature types of keys: of a log, and of a witness (C2SP tlog-cosignature)."""
+MAX_NAME = 255
+"""Characters in the name of a key."""
 _DASH = "— "
 _PROOF_HEAD = "c2sp.org/tlog-proof@v1"
 
 
-def key_id(name: str, public: bytes) -> bytes:
-    """SHA-256(name || 0x0A || 0x01 || public key)[:4], the Ed25519 key id of signed-note."""
-    return sha256(name.encode(), b"\n", _ED25519, public)[:4]
+def key_id(name: str, public: bytes, kind: bytes = ED25519) -> bytes:
+    """SHA-256(name || 0x0A || kind || public key)[:4], the key id of signed-note."""
+    return sha256(name.encode(), b"\n", kind, public)[:4]
 
 
-def vkey(name: str, public: bytes) -> str:
-    """The verifier key as text: name+key id in hex+base64(0x01 || public key)."""
-    _check_name(name)
-    return f"{name}+{key_id(name, public).hex()}+{b64(_ED25519 + public)}"
+def vkey(name: str, public: bytes, kind: bytes = ED25519) -> str:
+    """The verifier key as text: name+key id in hex+base64(kind || public key)."""
+    check_name(name)
+    return f"{name}+{key_id(name, public, kind).hex()}+{b64(kind + public)}"
 
 
-def parse_vkey(text: str) -> tuple[str, bytes]:
-    """Name and Ed25519 public key of a verifier key; ProofError where the text is none."""
+def parse_vkey(text: str, kind: bytes = ED25519) -> tuple[str, bytes]:
+    """Name and Ed25519 public key of a verifier key of this kind; ProofError where the text is none."""
     parts = text.split("+", 2)
     raw = unb64(parts[2]) if len(parts) == 3 else b""
-    if len(raw) != 33 or raw[:1] != _ED25519 or not _is_name(parts[0]) or vkey(parts[0], raw[1:]) != text:
-        raise ProofError("not a verifier key of a log: copy its whole text again")
+    if len(raw) != 33 or raw[:1] != kind or not _is_name(parts[0]) or vkey(parts[0], raw[1:], kind) != text:
+        whose = "a log" if kind == ED25519 else "a witness"
+        raise ProofError(f"not a verifier key of {whose}: copy its whole text again")
     return parts[0], raw[1:]
 
 
@@ -79,11 +83,10 @@ def sign_note(text: str, name: str, key: SigningKey) -> bytes:
     Raises:
         ProofError: the name holds a space or a plus, or the text cannot stand in a note.
     """
-    _check_name(name)
+    check_name(name)
     if not text.endswith("\n") or _controls(text):
         raise ProofError("a note's text ends in a newline and holds no control characters: change the text")
-    signature = key_id(name, key.public) + key.sign(text.encode())
-    return f"{text}\n{_DASH}{name} {b64(signature)}\n".encode()
+    return f"{text}\n{signature_line(name, key_id(name, key.public), key.sign(text.encode()))}".encode()
 
 
 def open_note(note: bytes, name: str, public: bytes) -> str:
@@ -94,16 +97,12 @@ def open_note(note: bytes, name: str, public: bytes) -> str:
     Raises:
         ProofError: the note is malformed, the key is no point, or no signature of the key verifies.
     """
-    _check_name(name)
-    text, lines = _split(note)
+    check_name(name)
+    text, lines = split_note(note)
     found = False
     try:
         check_public(public)
-        for line in lines:
-            signer, _, encoded = line.rpartition(" ")
-            raw = unb64(encoded)
-            if not _is_name(signer) or len(raw) < 5:
-                raise ProofError("a malformed signature line: ask the log for its checkpoint again")
+        for signer, raw in lines:
             if signer == name and raw[:4] == key_id(name, public):
                 verify(public, text.encode(), raw[4:])
                 found = True
@@ -114,8 +113,8 @@ def open_note(note: bytes, name: str, public: bytes) -> str:
     return text
 
 
-def _split(note: bytes) -> tuple[str, list[str]]:
-    """Text and signature lines (without dash) of a note, unverified."""
+def split_note(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+    """Text of a note, and of each signature line the name and the bytes (key id, signature): nothing verified."""
     malformed = ProofError("not a signed note: ask the log for its checkpoint again")
     if not isinstance(note, bytes) or len(note) > MAX_NOTE:
         raise malformed
@@ -127,9 +126,22 @@ def _split(note: bytes) -> tuple[str, list[str]]:
     lines = signatures.split("\n")
     if not blank or _controls(whole) or lines.pop() or not 1 <= len(lines) <= MAX_SIGNATURES:
         raise malformed
-    if not all(line.startswith(_DASH) for line in lines):
-        raise malformed
-    return text + "\n", [line.removeprefix(_DASH) for line in lines]
+    return text + "\n", [read_line(line) for line in lines]
+
+
+def signature_line(name: str, id_: bytes, signature: bytes) -> str:
+    """A signature line, newline included."""
+    check_name(name)
+    return f"{_DASH}{name} {b64(id_ + signature)}\n"
+
+
+def read_line(line: str) -> tuple[str, bytes]:
+    """Name and bytes (key id, signature) of a signature line without its newline; ProofError where it is none."""
+    signer, _, encoded = line.removeprefix(_DASH).rpartition(" ")
+    raw = unb64(encoded)
+    if not line.startswith(_DASH) or not _is_name(signer) or len(raw) < 5:
+        raise ProofError("a malformed signature line: ask the log for its checkpoint again")
+    return signer, raw
 
 
 def _controls(text: str) -> bool:
@@ -137,12 +149,15 @@ def _controls(text: str) -> bool:
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and bool(name) and not any(c.isspace() or c == "+" or c < " " for c in name)
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        return False
+    return not any(c.isspace() or c == "+" or c < " " for c in name)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise ProofError unless this can be the name of a key."""
     if not _is_name(name):
-        raise ProofError("a key's name is not empty and holds no spaces and no plus: choose another")
+        raise ProofError("a key's name is 1 to 255 characters without spaces and without a plus: choose another")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +194,7 @@ def open_checkpoint(note: bytes, origin: str, public: bytes) -> Checkpoint:
 
 def peek_checkpoint(note: bytes) -> Checkpoint:
     """What a checkpoint says before any check of its signature: only to find the key that must verify it."""
-    return _parse(_split(note)[0], note)
+    return _parse(split_note(note)[0], note)
 
 
 def _parse(text: str, note: bytes) -> Checkpoint:

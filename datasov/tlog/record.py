@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,10 +46,10 @@ def pack_opening(opening: SeriesRelease) -> bytes:
     return cbor.encode(["series", canonical(opening.document())])
 
 
-def pack_step(noised: Noised, step: int, time: int) -> tuple[bytes, bytes]:
+def pack_step(noised: Noised, step: int, time: int, status: bytes = b"") -> tuple[bytes, bytes]:
     """A step as it is stored, ["step", its number, the time, the nodes' little-endian words], and its leaf."""
     values = [v.astype("<i8").tobytes() for v in noised.values]
-    leaf = StepLeaf(noised.identifier, step, time, step_digest(noised.identifier, step, time, noised.values))
+    leaf = StepLeaf(noised.identifier, step, time, step_digest(noised.identifier, step, time, noised.values), status)
     return cbor.encode(["step", step, time, values]), encode_leaf(leaf)
 
 
@@ -82,8 +83,10 @@ def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
     )  # fmt: skip
 
 
-def record_release(request: Request, noised: Noised, city: str, now: int) -> tuple[bytes, bytes]:
-    """An answer as it is stored, and its leaf."""
+def record_release(
+    request: Request, noised: Noised, city: str, now: int, status: bytes = b""
+) -> tuple[bytes, bytes]:  # fmt: skip
+    """An answer as it is stored, and its leaf; `status` is the digest of the set of status lists that was applied."""
     plan = request.plan
     release = Release(
         identifier=noised.identifier, city=city, query=plan.query, purpose=request.purpose,
@@ -91,13 +94,15 @@ def record_release(request: Request, noised: Noised, city: str, now: int) -> tup
         epoch=request.epoch, time=now, statistics=plan.statistics, parts=plan.parts, values=noised.values,
         scales=plan.scales(request.loss), cells=noised.cells,
     )  # fmt: skip
-    return pack_release(release), encode_leaf(leaf_of(release))
+    return pack_release(release), encode_leaf(replace(leaf_of(release), status=status))
 
 
-def record_step(request: Request, noised: Noised, step: int, city: str, now: int) -> tuple[bytes, bytes]:
+def record_step(
+    request: Request, noised: Noised, step: int, city: str, now: int, status: bytes = b""
+) -> tuple[bytes, bytes]:  # fmt: skip
     """A step of a series, or with -1 its opening, as it is stored, and its leaf."""
     if step >= 0:
-        return pack_step(noised, step, now)
+        return pack_step(noised, step, now, status)
     if request.series is None:
         raise InternalError("a step belongs to a series")
     plan = request.plan
@@ -107,4 +112,4 @@ def record_step(request: Request, noised: Noised, step: int, city: str, now: int
         mechanism=plan.mechanism(request.loss) + ", binary tree", time=now, statistic=plan.statistics[0],
         scale=plan.scales(request.series.paid(request.loss))[0],
     )  # fmt: skip
-    return pack_opening(opening), encode_leaf(leaf_of_series(opening))
+    return pack_opening(opening), encode_leaf(replace(leaf_of_series(opening), status=status))

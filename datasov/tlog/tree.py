@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from datasov.errors import ProofError
 
@@ -24,6 +25,10 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+Node: TypeAlias = Callable[[int, int], bytes]
+"""`node(level, index)`: the root over the 2**level leaves from index * 2**level on, 32 bytes."""
+
+
 class Tree:
     """A tree that grows by leaf hashes and keeps the hash of every complete subtree, 64 bytes a leaf.
 
@@ -35,8 +40,7 @@ class Tree:
 
     def __init__(self, hashes: Iterable[bytes] = ()) -> None:
         self._levels: list[bytearray] = [bytearray()]
-        for hash_ in hashes:
-            self.append(hash_)
+        self.extend(hashes)
 
     @property
     def size(self) -> int:
@@ -45,17 +49,40 @@ class Tree:
 
     def append(self, hash_: bytes) -> None:
         """Add the hash of a leaf (32 bytes, from :func:`leaf_hash`); ProofError where it is of another length."""
-        _check_hashes((hash_,))
-        levels, level = self._levels, 0
-        while True:
-            row = levels[level]
-            row += hash_
-            if len(row) % (2 * HASH):
-                return
-            hash_ = hashlib.sha256(b"\x01" + row[-2 * HASH :]).digest()
+        self.extend((hash_,))
+
+    def extend(self, hashes: Iterable[bytes]) -> None:
+        """Add the hashes of leaves, in order; ProofError, and nothing added, where one is of another length."""
+        added = list(hashes)
+        _check_hashes(added)
+        self.extend_joined(b"".join(added))
+
+    def extend_joined(self, hashes: bytes) -> None:
+        """As :meth:`extend`, of hashes that are joined; ProofError where they are no whole number of hashes."""
+        if len(hashes) % HASH:
+            raise ProofError("a hash that is not 32 bytes: ask the log for the proof again")
+        new, level, sha256 = hashes, 0, hashlib.sha256
+        while new:
+            if level == len(self._levels):
+                self._levels.append(bytearray())
+            row = self._levels[level]
+            row += new
+            above = len(self._levels[level + 1]) if level + 1 < len(self._levels) else 0
+            pairs = bytes(row[2 * above :])
+            new = b"".join(
+                [sha256(b"\x01" + pairs[at : at + 2 * HASH]).digest() for at in range(0, len(pairs) - HASH, 2 * HASH)]
+            )
             level += 1
-            if level == len(levels):
-                levels.append(bytearray())
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree (:data:`Node`); ProofError where the tree does not hold it yet."""
+        if not 0 <= level < len(self._levels) or not 0 <= index < len(self._levels[level]) // HASH:
+            raise ProofError("the log has no such hash: ask for its checkpoint again")
+        return bytes(self._levels[level][index * HASH : (index + 1) * HASH])
+
+    def hashes(self) -> bytes:
+        """The hashes of all leaves, joined."""
+        return bytes(self._levels[0])
 
     def root(self, size: int | None = None) -> bytes:
         """The root of the first `size` leaves (all of them where None), 32 bytes.
@@ -63,9 +90,7 @@ class Tree:
         Raises:
             ProofError: the tree has fewer leaves.
         """
-        size = self.size if size is None else size
-        self._check_size(size, 0)
-        return self._range(0, size) if size else EMPTY
+        return root_of(self.node, check_size(self.size if size is None else size, self.size))
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
         """The audit path of leaf `index` (0-based) in the first `size` leaves, from the leaf's sibling upwards.
@@ -73,19 +98,7 @@ class Tree:
         Raises:
             ProofError: the tree has fewer leaves, or the index lies outside [0, size).
         """
-        self._check_size(size, 1)
-        if not 0 <= index < size:
-            raise ProofError("no such leaf at that size: give an index below the size")
-        proof, low, high = [], 0, size
-        while high - low > 1:
-            middle = low + _split(high - low)
-            if index < middle:
-                proof.append((middle, high))
-                high = middle
-            else:
-                proof.append((low, middle))
-                low = middle
-        return [self._range(a, b) for a, b in reversed(proof)]
+        return inclusion_of(self.node, index, check_size(size, self.size))
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """The proof that the first `old` leaves are a prefix of the first `new`; empty where they are equal.
@@ -93,35 +106,64 @@ class Tree:
         Raises:
             ProofError: not 1 <= old <= new <= size.
         """
-        self._check_size(new, 1)
-        if not 1 <= old <= new:
-            raise ProofError("no consistency proof between these sizes: give 1 <= old <= new")
-        proof, low, high = [], 0, new
-        while old != high:
-            middle = low + _split(high - low)
-            if old <= middle:
-                proof.append((middle, high))
-                high = middle
-            else:
-                proof.append((low, middle))
-                low = middle
-        # The subtree left over is named in the proof unless it is the whole old tree, whose root the verifier holds.
-        if low:
-            proof.append((low, high))
-        return [self._range(a, b) for a, b in reversed(proof)]
+        return consistency_of(self.node, old, check_size(new, self.size))
 
-    def _range(self, low: int, high: int) -> bytes:
-        """The root over leaves [low, high), where `low` is aligned as in every subtree of the RFC's recursion."""
-        width = high - low
-        if width & (width - 1) == 0:
-            at = (low >> (width.bit_length() - 1)) * HASH
-            return bytes(self._levels[width.bit_length() - 1][at : at + HASH])
-        middle = low + _split(width)
-        return node_hash(self._range(low, middle), self._range(middle, high))
 
-    def _check_size(self, size: int, least: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= self.size:
-            raise ProofError(f"the log has no tree of that size: give one from {least} to its own size")
+def root_of(node: Node, size: int) -> bytes:
+    """The root of the first `size` leaves of a tree whose complete subtrees `node` gives."""
+    return range_of(node, 0, size) if size else EMPTY
+
+
+def inclusion_of(node: Node, index: int, size: int) -> list[bytes]:
+    """As :meth:`Tree.inclusion`, of a tree whose complete subtrees `node` gives."""
+    if not 0 <= index < size:
+        raise ProofError("no such leaf at that size: give an index below the size")
+    proof, low, high = [], 0, size
+    while high - low > 1:
+        middle = low + _split(high - low)
+        if index < middle:
+            proof.append((middle, high))
+            high = middle
+        else:
+            proof.append((low, middle))
+            low = middle
+    return [range_of(node, a, b) for a, b in reversed(proof)]
+
+
+def consistency_of(node: Node, old: int, new: int) -> list[bytes]:
+    """As :meth:`Tree.consistency`, of a tree whose complete subtrees `node` gives."""
+    if not 1 <= old <= new:
+        raise ProofError("no consistency proof between these sizes: give 1 <= old <= new")
+    proof, low, high = [], 0, new
+    while old != high:
+        middle = low + _split(high - low)
+        if old <= middle:
+            proof.append((middle, high))
+            high = middle
+        else:
+            proof.append((low, middle))
+            low = middle
+    # The subtree left over is named in the proof unless it is the whole old tree, whose root the verifier holds.
+    if low:
+        proof.append((low, high))
+    return [range_of(node, a, b) for a, b in reversed(proof)]
+
+
+def range_of(node: Node, low: int, high: int) -> bytes:
+    """The root over leaves [low, high), where `low` is aligned as in every subtree of the RFC's recursion."""
+    width = high - low
+    if width & (width - 1) == 0:
+        level = width.bit_length() - 1
+        return node(level, low >> level)
+    middle = low + _split(width)
+    return node_hash(range_of(node, low, middle), range_of(node, middle, high))
+
+
+def check_size(size: int, most: int) -> int:
+    """The size, which a tree of `most` leaves has; ProofError otherwise."""
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= most:
+        raise ProofError("the log has no tree of that size: give one up to its own size")
+    return size
 
 
 def _split(width: int) -> int:
@@ -176,9 +218,21 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
         if proof or old_root != new_root:
             raise ProofError("two roots of one size: keep both checkpoints, the log shows different trees")
         return
-    path = list(proof)
-    if old & (old - 1) == 0:
-        path.insert(0, old_root)
+    path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
+    first, second = roots_of(old, new, path)
+    if first != old_root or second != new_root:
+        raise ProofError("the log is not shown to have only grown: keep both checkpoints and compare with others")
+
+
+def roots_of(old: int, new: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The roots of the first `old` and of all `new` leaves (1 <= old < new) to which a consistency proof leads.
+
+    Args:
+        path: with its first hash, which RFC 9162 leaves out of a proof where the old tree is one complete subtree.
+
+    Raises:
+        ProofError: the path is too short or too long for these sizes.
+    """
     if not path:
         raise ProofError("the consistency proof is too short: ask the log for the proof again")
     node, last = old - 1, new - 1
@@ -195,5 +249,6 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
         else:
             second = node_hash(second, step)
         node, last = node >> 1, last >> 1
-    if last or first != old_root or second != new_root:
-        raise ProofError("the log is not shown to have only grown: keep both checkpoints and compare with others")
+    if last:
+        raise ProofError("the consistency proof is too short: ask the log for the proof again")
+    return first, second

@@ -271,7 +271,7 @@ def test_replays_within_one_batch_are_refused_and_the_newest_stands(city):
     pairs = [(consent, contribution(city, consent, "ann", s, TRIPS, ROWS[:1] * s)) for s in (1, 1, 3, 2)]
     assert [type(r) for r in city.admit_many(pairs)] == [type(None), ConsentError, type(None), ConsentError]
     (partition,) = city._registry.refresh()
-    assert partition.members[0].sequence == 3
+    assert partition.member(0).sequence == 3
 
 
 def test_revocations_by_others_of_others_and_twice_are_refused(city):

@@ -5,6 +5,7 @@ Each attempt is refused by an error of its own, and changes nothing in the city.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, consent_for, found_ci
 
 ROWS = [{"district": "N", "km": 7}, {"district": "E", "km": 3}]
 SUBJECT = ("link", 0)
+_statuses = itertools.count(10**6)
 VISITS = ds.Schema("visits", domain="health", columns={
     "district": ds.Category("NESW"), "reason": ds.Category("abc", legal="special"),
 })  # fmt: skip
@@ -46,8 +48,8 @@ def claims_under(last: Delegation, digest: bytes, schema: ds.Schema = TRIPS, **c
     base = Claims(
         issuer=last.delegate, audience=last.audience, token_id=bytes(16), issued=last.issued,
         not_before=last.not_before, expires=last.expires, coverage=coverage(schema, None), purpose=last.purposes[0],
-        trust=ds.central(), loss=last.loss, jurisdiction=last.jurisdiction, status=7, subject=last.subject,
-        parent=digest,
+        trust=ds.central(), loss=last.loss, jurisdiction=last.jurisdiction, status=next(_statuses),
+        subject=last.subject, parent=digest,
     )  # fmt: skip
     return replace(base, **changed)
 
@@ -260,7 +262,7 @@ def test_two_delegates_share_one_loss_also_when_both_come_at_once(city):
     def verified(consent: Consent, who: object = SUBJECT) -> Any:
         return admit(
             consent, rows_for(city, consent, who=who), city=city.id, key=city._opening, purposes=("a", PURPOSE),
-            trusts=("central",), now=NOW,
+            trusts=("central",), now=NOW, place=city.processing,
         )  # fmt: skip
 
     above = root(city, purposes=("a", PURPOSE))

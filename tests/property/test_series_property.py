@@ -190,7 +190,7 @@ def compare(everybody: Life, others: Life, found: ds.SeriesRelease, without: str
     if partition is not None:
         account = partition.name + ("/pure" if everybody.loss.measure == "pure" else "")
         held = everybody.city._ledger.spent(account, len(partition))[0]
-        spent = {m.consent.claims.issuer: int(s) for m, s in zip(partition.members, held, strict=True)}
+        spent = {key: int(s) for key, s in zip(partition.places, held, strict=True)}
         assert sorted(spent.values()) == sorted(everybody.spent[n] for n in everybody.consents)
     assert max(everybody.used.values()) <= series.rows, "more rows than the lifetime bound"
     moved = np.zeros(0, dtype=np.int64)

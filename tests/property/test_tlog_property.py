@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ProofError
 from datasov.tlog.leaves import decode_leaf, encode_leaf, pad_batch
-from datasov.tlog.log import Log
 from datasov.tlog.note import decode_proof, open_checkpoint, open_note, origin_of
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import Tree, leaf_hash, verify_consistency, verify_inclusion
 from tests.unit.test_tlog_leaves import RELEASE
+from tests.unit.test_tlog_log import log_over
 
 KEY = SigningKey(b"\x01" * 32)
 ORIGIN = origin_of(KEY.public)
 LEAVES = [encode_leaf(replace(RELEASE, epoch=i)) for i in range(11)]
-LOG = Log(lambda after: LEAVES[after:], KEY, ORIGIN)
+LOG = log_over(LEAVES)
 CHECKPOINT = LOG.checkpoint()
 RECEIPT = receipt(LOG, 7, CHECKPOINT, KEY.public, ORIGIN)
 

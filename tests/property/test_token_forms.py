@@ -109,7 +109,24 @@ def entries(draw: st.DrawFn) -> bytes:
     return head + b"".join(found) + (b"\xff" if change == "end" else b"")
 
 
-@given(st.one_of(hostile(PAYLOAD), hostile(DELEGATED), hostile(EARLY), entries()))
+@st.composite
+def layouts(draw: st.DrawFn) -> bytes:
+    """The bytes of the usual form with integers of any size in its four bytes."""
+    parts = list(token._USUAL.unpack_from(PAYLOAD))
+    for at in draw(st.sets(st.sampled_from([3, 5, 7, 11]))):
+        parts[at] = draw(st.sampled_from([0, 23, 24, 255, 256, 2**16 - 1, 2**16, 2**32 - 1]))
+    return token._USUAL.pack(*parts) + PAYLOAD[token._USUAL.size :]
+
+
+def test_every_constant_byte_of_the_usual_form_counts():
+    own = {*range(4, 47), *range(49, 53), *range(55, 59), *range(61, 65), *range(67, 83), *range(89, 93)}
+    for at in set(range(token._USUAL.size)) - own:
+        for byte in range(256):
+            other = PAYLOAD[:at] + bytes([byte]) + PAYLOAD[at + 1 :]
+            assert token._usual(other) is None or other == PAYLOAD
+
+
+@given(st.one_of(hostile(PAYLOAD), hostile(DELEGATED), hostile(EARLY), entries(), layouts()))
 @example(PAYLOAD)
 @example(DELEGATED)
 @example(EARLY)
@@ -122,7 +139,7 @@ def test_claims_are_read_as_the_general_reader_does(payload):
 
 
 @given(st.one_of(hostile(CONSENT.token), hostile(PAYLOAD).map(lambda p: cose.sign1(p, KEY, token.KIND)),
-                 entries().map(lambda p: cose.sign1(p, KEY, token.KIND))))  # fmt: skip
+                 st.one_of(entries(), layouts()).map(lambda p: cose.sign1(p, KEY, token.KIND))))  # fmt: skip
 def test_a_token_is_read_where_the_general_way_reads_it(data):
     """Whatever is signed: read by both ways with one result, or refused by both with one kind of error."""
     usual, token._usual = token._usual, lambda _: None

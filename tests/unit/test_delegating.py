@@ -156,9 +156,11 @@ def test_a_guardian_passes_on_less_and_a_carer_touches_one_domain(lake, people):
     with pytest.raises(ConsentError, match="columns"):
         grant_for(carer, care)
     with pytest.raises(ConsentError, match="special"):
-        grant_for(carer, care, VISITS, columns=["day", "reason"])
-    seen = delegate(adult, carer, lake, {VISITS: ["day", "reason"]}, kind="carer")
-    assert grant_for(carer, seen, VISITS, columns=["reason"]).claims.special == ("visits.reason",)
+        grant_for(carer, care, VISITS, columns=["day"], special=["reason"])
+    seen = delegate(adult, carer, lake, {VISITS: ["day"]}, special=["reason"], kind="carer")
+    assert grant_for(carer, seen, VISITS, columns=["reason"], special=["visits.reason"]).claims.special == (
+        "visits.reason",
+    )
 
 
 def test_the_sum_under_a_delegation_is_capped_whoever_signs(lake, people, tmp_path):
@@ -321,6 +323,24 @@ def test_a_consent_on_a_table_of_another_domain_than_the_account_is_not_accepted
         adult.accept(grant_for(guardian, given, VISITS))
 
 
+def test_a_consent_is_accepted_with_the_record_that_it_was_signed_with(lake, people):
+    """The purpose has names in two languages, which stand in the record, and in the delegate's vault alone."""
+    adult, guardian = people("adult"), people("guardian")
+    adult.put(TRIPS, ROWS)
+    bus = ds.Purpose(PURPOSE, within="dpv:ImproveTransportMobility", ja="バスの計画", en="Planning buses")
+    given = delegate(adult, guardian, lake, purposes=[bus])
+    consent = grant_for(guardian, given, purpose=bus)
+    told = guardian.record(consent)
+    assert "バスの計画" in told.text("ja")
+    with pytest.raises(ConsentError, match="record"):
+        adult.accept(consent)
+    other = grant_for(guardian, given)
+    with pytest.raises(VerificationError):
+        adult.accept(consent, guardian.record(other))
+    assert adult.accept(delegation.bundle(consent), told.data) == consent
+    assert adult.record(consent) == told
+
+
 def test_given_and_received_are_listed_and_kept_and_stay_apart(lake, people, clock, tmp_path):
     adult, guardian = people("adult"), people("guardian")
     key = guardian.delegate_key(lake.id, "mobility", whom="aunt")
@@ -371,7 +391,9 @@ def test_bad_arguments_are_refused_by_name(lake, people):
     for given, error in [
         ({"to": bytes(32)}, VerificationError), ({"to": b"short"}, VerificationError), ({"to": mine}, ConsentError),
         ({"kind": "friend"}, VerificationError), ({"purposes": []}, VerificationError),
-        ({"purposes": [" x"]}, ConsentError), ({"loss": ds.Loss(0)}, InvalidQueryError),
+        ({"special": ["km"]}, ConsentError),
+        ({"purposes": [" x"]}, InvalidQueryError), ({"purposes": "bus"}, InvalidQueryError),
+        ({"loss": ds.Loss(0)}, InvalidQueryError),
         ({"until": "soon"}, InvalidQueryError), ({"until": "2001-01-01"}, ConsentError),
         ({"depth": 4}, VerificationError), ({"jurisdiction": "the moon"}, VerificationError),
         ({"jurisdiction": "jp"}, ConsentError), ({"processing": "J"}, ConsentError),

@@ -8,7 +8,7 @@ import pytest
 
 from datasov.authority import delegation, token
 from datasov.errors import ConsentError, SignatureError, VerificationError
-from datasov.model.delegation import Delegated, Delegation, check_losses, check_narrower, within
+from datasov.model.delegation import Delegated, Delegation, check_losses, check_narrower
 from datasov.model.privacy import MAX_NANO, Loss
 from datasov.wire import cbor, cose
 from tests.delegations import KEYS, claims_under, link, secret, signed
@@ -108,14 +108,6 @@ def test_a_consent_travels_with_its_chain_and_comes_back():
     ):  # fmt: skip
         with pytest.raises(VerificationError):
             delegation.unbundle(wrong)
-
-
-@pytest.mark.parametrize(("place", "whole", "lies"), [
-    ("JP", "JP", True), ("JP-10", "JP", True), ("JP", "JP-10", False), ("JP-1", "JP-10", False),
-    ("JP-10", "JP-1", False), ("JPN", "JP", False), ("NL", "JP", False),
-])  # fmt: skip
-def test_a_place_lies_in_another_by_its_parts(place, whole, lies):
-    assert within(place, whole) is lies
 
 
 def test_the_place_of_processing_is_the_jurisdiction_where_none_is_named():

@@ -50,7 +50,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
     folder = tmp_path_factory.mktemp("pooled")
     loaded = source.load(HOUSEHOLDS)
     schemas = tables(loaded.departments)
-    with City.open(folder / "demo.city", budget=BUDGET, purposes=[PURPOSE]) as city:
+    with City.open(folder / "demo.city", budget=BUDGET, purposes=[PURPOSE], processing="US") as city:
         sent = [pair for e in people.enrol_all(folder, loaded, schemas, city.id) for pair in e.sent]
         assert city.admit_many(sent) == [None] * (3 * HOUSEHOLDS)
         yield Pooled(loaded, questions(schemas), city)

@@ -113,7 +113,51 @@ def test_a_consent_says_what_was_granted(ann, city, clock):
 def test_special_columns_are_covered_only_by_name(ann, city):
     ann.put(SECRET, [{"n": 1, "illness": "a"}])
     assert grant(ann, city, SECRET).claims.coverage[0].columns == ("n",)
-    assert grant(ann, city, SECRET, columns=["illness", "n"]).claims.coverage[0].columns == ("n", "illness")
+    for given in ({"columns": ["illness", "n"]}, {"columns": ["illness"], "special": ["n"]}, {"special": ["n"]},
+                  {"special": ["illness", "people.ward"]}, {"special": "illness"}):  # fmt: skip
+        with pytest.raises(ConsentError, match="special="):
+            grant(ann, city, SECRET, **given)
+    with pytest.raises(InvalidQueryError):
+        grant(ann, city, SECRET, special=["disease"])
+    for given in ({"columns": ["illness", "n"], "special": ["illness"]}, {"special": ["secret.illness"]},
+                  {"columns": ["n"], "special": ["illness"]}):  # fmt: skip
+        claims = grant(ann, city, SECRET, **given).claims
+        assert (claims.coverage[0].columns, claims.special) == (("n", "illness"), ("secret.illness",))
+
+
+def test_special_columns_of_joined_tables_and_of_derived_columns_are_named_too(ann, city):
+    care = ds.Schema("care", domain="health", kind="attributes", columns={
+        "level": ds.Integer(0, 5, legal="special"), "ward": ds.Category("ab"),
+    })  # fmt: skip
+    told = ds.Schema("told", domain="mobility", columns={
+        "km": ds.Integer(0, 9), "ill": ds.Exists(SECRET, where=ds.col("illness") == "a"),
+    })  # fmt: skip
+    assert told.column("ill").legal == "special"
+    with pytest.raises(ConsentError, match=r"special=\['care.level'\]"):
+        grant(ann, city, join={care: ["level"]})
+    assert grant(ann, city, join=[care]).claims.special == ()
+    joined = grant(ann, city, join=[care], special=["care.level"]).claims
+    assert (joined.coverage[1].columns, joined.special) == (("level", "ward"), ("care.level",))
+    with pytest.raises(ConsentError, match=r"special=\['secret.illness', 'told.ill'\]"):
+        grant(ann, city, told, columns=["km", "ill"], reads=[SECRET], special=["ill"])
+    derived = grant(ann, city, told, columns=["km"], reads=[SECRET], special=["ill", "secret.illness"]).claims
+    assert derived.special == ("secret.illness", "told.ill")
+    assert [(c.table, c.columns) for c in derived.coverage] == [("told", ("km", "ill")), ("secret", ("illness",))]
+
+
+def test_a_resident_who_named_special_columns_is_admitted(ann, city):
+    ann.put(SECRET, [{"n": 1, "illness": "a"}])
+    consent = grant(ann, city, SECRET, special=["illness"])
+    city.admit(consent, ann.contribute(consent))
+
+
+def test_a_place_of_processing_is_granted(ann, city):
+    assert grant(ann, city).claims.place == "JP"
+    claims = grant(ann, city, processing="JP-10").claims
+    assert (claims.processing, claims.jurisdiction, claims.place) == ("JP-10", "JP", "JP-10")
+    for bad in ({"processing": "Gunma"}, {"special": [7]}, {"purpose": " "}, {"purpose": 7}):
+        with pytest.raises(ds.DatasovError):
+            grant(ann, city, **bad)
 
 
 def test_keys_of_domains_and_cities_are_unlinkable(ann, city, tmp_path, clock):
@@ -133,7 +177,8 @@ def test_keys_of_domains_and_cities_are_unlinkable(ann, city, tmp_path, clock):
         ({"until": dt.datetime.fromtimestamp(NOW, dt.UTC)}, ConsentError), ({"zone": "Mars/X"}, InvalidQueryError),
         ({"loss": Loss(0)}, InvalidQueryError),
         ({"loss": 0.1}, InvalidQueryError), ({"loss": Loss(-4)}, InvalidQueryError),
-        ({"columns": ["none"]}, InvalidQueryError), ({"columns": []}, ConsentError), ({"purpose": " x"}, ConsentError),
+        ({"columns": ["none"]}, InvalidQueryError), ({"columns": []}, ConsentError),
+        ({"purpose": " x"}, InvalidQueryError),
         ({"jurisdiction": "japan"}, ds.DatasovError), ({"join": [TRIPS]}, ds.DatasovError),
         ({"purpose": ""}, ds.DatasovError),
     ],

@@ -16,6 +16,7 @@ from datasov.tlog.log import Log, LogReader
 from datasov.tlog.note import Checkpoint, decode_proof, open_checkpoint, origin_of, sign_checkpoint
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import EMPTY, Tree, leaf_hash, verify_consistency, verify_inclusion
+from tests.helpers import MemoryStore
 from tests.unit.test_tlog_leaves import BATCH_LEAF, QUESTION, RELEASE
 
 KEY, OTHER = SigningKey(b"\x01" * 32), SigningKey(b"\x02" * 32)
@@ -24,7 +25,9 @@ LEAVES = [encode_leaf(replace(RELEASE, epoch=i)) for i in range(6)]
 
 
 def log_over(stored: list[bytes], key: SigningKey = KEY, origin: str = ORIGIN) -> Log:
-    return Log(lambda after: stored[after:], key, origin)
+    store = MemoryStore()
+    store.streams["log"] = stored
+    return Log(store, key, origin)
 
 
 def opened(reader: LogReader, key: SigningKey = KEY) -> Checkpoint:
@@ -72,12 +75,15 @@ def test_leaves_are_told_by_range():
 
 
 def test_threads_that_refresh_at_once_hash_every_leaf_once():
-    def read(after: int) -> list[bytes]:
-        found = (LEAVES * 50)[after:]
-        time.sleep(0.02)
-        return found
+    class Slow(MemoryStore):
+        def read(self, stream: str, after: int = 0, limit: int = -1) -> list[bytes]:
+            found = super().read(stream, after, limit)
+            time.sleep(0.02)
+            return found
 
-    log, seen = Log(read, KEY, ORIGIN), []
+    store, seen = Slow(), []
+    store.streams["log"] = LEAVES * 50
+    log = Log(store, KEY, ORIGIN)
     threads = [threading.Thread(target=lambda: seen.append(log.checkpoint())) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -170,7 +176,9 @@ def test_a_log_that_lies_to_a_resident_is_caught():
             return [encode_leaf(replace(RELEASE, loss=Loss(1)))]
 
     honest = log_over(LEAVES)
-    liar = Liar(lambda after: LEAVES[after:], KEY, ORIGIN)
+    store = MemoryStore()
+    store.streams["log"] = LEAVES
+    liar = Liar(store, KEY, ORIGIN)
     with pytest.raises(ProofError):
         receipt(liar, 2, honest.checkpoint(), KEY.public, ORIGIN)
     with pytest.raises(ProofError):
