@@ -22,18 +22,21 @@ from datasov.errors import (
     StoreError,
     VerificationError,
 )
+from datasov.model.charter import Charter
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
 from datasov.model.consent import CityId, Consent
 from datasov.model.derived import Exists
 from datasov.model.predicate import Predicate, col
 from datasov.model.preview import Preview
 from datasov.model.privacy import Loss, Trust, central, pure, zcdp
+from datasov.model.programme import Programme
 from datasov.model.purposes import Purpose
 from datasov.model.query import Query, query
 from datasov.model.release import Release
 from datasov.model.schema import Key, Schema, bin, day, hour, month, unknown, week
 from datasov.model.series import Series, SeriesRelease, series
 from datasov.model.suggest import Bounds
+from datasov.notices import Notice
 from datasov.resident import Resident
 from datasov.sql import sql
 from datasov.tlog.receipt import Receipt
@@ -45,6 +48,7 @@ __all__ = [
     "Bounds",
     "BudgetExceededError",
     "Category",
+    "Charter",
     "City",
     "CityId",
     "Consent",
@@ -61,9 +65,11 @@ __all__ = [
     "InvalidQueryError",
     "Key",
     "Loss",
+    "Notice",
     "PeerError",
     "Predicate",
     "Preview",
+    "Programme",
     "ProgrammeError",
     "ProofError",
     "Purpose",

@@ -10,22 +10,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from datasov.authority import messages
 from datasov.authority.admission import Admission, admit
+from datasov.authority.approval import Signed
 from datasov.authority.ending import endings
 from datasov.authority.lists import StatusLists
+from datasov.authority.programme import Approved
 from datasov.authority.registry import Registry
 from datasov.engine.local import threads
-from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, StoreError
+from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, ProgrammeError, StoreError
 from datasov.founding import DEFAULT_PLACE, found
+from datasov.governing import Governing, check_founding
 from datasov.kernel import monitor
 from datasov.kernel import series as monitor_series
 from datasov.kernel.ledger import KEY, Ledger
 from datasov.kernel.plan import compile
 from datasov.kernel.series import compile_series
+from datasov.model.charter import Charter
 from datasov.model.consent import CityId, Consent
+from datasov.model.document import digest
 from datasov.model.plan import Request
 from datasov.model.preview import Preview, least_loss, preview, preview_series
 from datasov.model.privacy import Loss, Trust, central
@@ -37,6 +42,7 @@ from datasov.model.series import Series, SeriesRelease, series_from_document
 from datasov.model.suggest import Bounds, suggest
 from datasov.pool.asked import Asked
 from datasov.pool.draft import Draft, admit_all
+from datasov.pool.mixing import mixed
 from datasov.pool.pool import Pool
 from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
@@ -48,6 +54,7 @@ from datasov.tlog.record import is_series, record_release, record_step, unpack_r
 from datasov.tlog.ticks import REVOCATION, commitment
 
 _ADMIT_AT_ONCE = 512
+Answer = TypeVar("Answer", Release, SeriesRelease)
 DAY, HOUR = 86_400, 3_600
 
 
@@ -82,6 +89,7 @@ class City:
         self._times = Public(founded, tick, self._settings["erase_within"] // 2)
         self._lists = StatusLists(store, self._registry, self._key, founded, tick)
         self._ledger = Ledger(SealedAccounts(store, key))
+        self._governing = Governing(store, self.id)
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()), lists=self._lists)
         self._guard = threading.RLock()
         self._anchored: int | None = None
@@ -102,6 +110,7 @@ class City:
         allowance: Loss | None = None,
         period: int = 365 * DAY,
         erase_within: int = 30 * DAY,
+        charter: Signed | bytes | None = None,
         operator_key: bytes | None = None,
         reanchor: bool = False,
         clock: Callable[[], float] = time.time,
@@ -122,6 +131,8 @@ class City:
                 stays the most that all periods may ever cost together.
             erase_within: seconds within which the rows of a consent that was revoked, expired or renewed are gone from
                 the pool, as long as somebody asks or calls :meth:`tick` twice in them; fixed then too.
+            charter: the first one, signed, as :meth:`adopt` takes it. A new city is founded under it or not at all, for
+                which its key must be there before; an existing one must have been.
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
@@ -138,6 +149,10 @@ class City:
                 f"{path.name} is missing, and its anchor is here: bring the folder back from a backup, "
                 "or move the key and the anchor away to found another city"
             )
+        if new and charter is not None:
+            signing, opening = place.keys(place.operator_key(path, operator_key, create=False))
+            known = CityId(path.stem if name is None else name, signing.public, opening.public)
+            check_founding(charter, known, int(clock()))
         if new:
             found(
                 path, operator_key, budget, allowance, period, purposes, trust or central(),
@@ -150,6 +165,10 @@ class City:
             if not new:
                 city._check_same(budget, purposes, trust, allowance, processing)
             city._check_anchor(new or reanchor)
+            if new and charter is not None:
+                city.adopt(charter)
+            elif charter is not None:
+                city._governing.check_same(charter)
         except BaseException:
             store.close()
             raise
@@ -163,7 +182,7 @@ class City:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
         if allowance is not None and allowance != self._ledger.allowance:
             raise StoreError("the city keeps the allowance that it was founded with: open it without naming one")
-        if purposes is not None and not named(purposes, self._declared):
+        if purposes is not None and not named(purposes, self._described):
             raise StoreError("the city keeps the purposes that it was founded with: open it without naming any")
         if trust is not None and trust != self.trust:
             raise StoreError("the city keeps the trust model that it was founded with: open it without naming one")
@@ -189,13 +208,13 @@ class City:
         return tuple(self._settings["purposes"])
 
     @property
-    def _declared(self) -> tuple[Purpose, ...]:
+    def _described(self) -> tuple[Purpose, ...]:
         described = {d["name"]: Purpose(**d) for d in self._settings.get("purpose_documents", [])}
         return tuple(described.get(name) or Purpose(name) for name in self.purposes)
 
     def purpose(self, name: str) -> Purpose:
         """A declared purpose with what it is called; InvalidQueryError where the city declares none of that name."""
-        for purpose in self._declared:
+        for purpose in self._described:
             if purpose.name == name:
                 return purpose
         raise InvalidQueryError("a purpose that this city does not declare: see city.purposes")
@@ -218,16 +237,54 @@ class City:
     @property
     def allowance(self) -> Loss:
         """What may still be spent in this period, exactly: at most what is left of the budget."""
-        return self._ledger.remaining(self._period)
+        return self._ledger.remaining([self._allowed])
 
     @property
-    def _period(self) -> int:
-        return int(self._clock()) // int(self._settings["period"])
+    def _allowed(self) -> tuple[str, Loss]:
+        """The purse of the present period."""
+        number = int(self._clock()) // int(self._settings["period"])
+        return f"the allowance of period {number}", self._ledger.allowance
 
     @property
     def epoch(self) -> int:
         """The number of the present data epoch: it advances with the clock alone, never with admissions."""
         return int(self._clock()) // int(self._settings["epoch"])
+
+    @property
+    def charter(self) -> Charter | None:
+        """The present charter, or None: then every declared purpose may be asked for."""
+        return self._governing.state().charter
+
+    @property
+    def programmes(self) -> tuple[Approved, ...]:
+        """The programmes under which questions may be asked now."""
+        now, state = int(self._clock()), self._governing.state()
+        return tuple(state.running(now)) if state.charter is not None and now < state.charter.expires else ()
+
+    def adopt(self, charter: Signed | bytes) -> Charter:
+        """Take up a charter: the first one on trust, once, every other one as the successor of the one before.
+
+        Raises:
+            ProgrammeError, VerificationError: as :meth:`datasov.governing.Governing.adopt`.
+        """
+        found = self._governing.adopt(charter, int(self._clock()))
+        self._anchor()
+        return found
+
+    def approve(self, programme: Signed | bytes) -> Approved:
+        """Take up a programme that the council and the assembly signed; its identity is what `release` can name.
+
+        Raises:
+            ProgrammeError, VerificationError: as :meth:`datasov.governing.Governing.approve`.
+        """
+        found = self._governing.approve(programme, int(self._clock()), self.purposes, self.budget)
+        self._anchor()
+        return found
+
+    def remaining_under(self, programme: bytes) -> Loss:
+        """What questions under a programme may still cost now: of its total, its period, and the city's budget."""
+        now, approved = int(self._clock()), self._governing.state().programme(programme)
+        return self._ledger.remaining([self._allowed, *approved.programme.purses(programme, now)])
 
     def admit(self, consent: Consent | bytes, contribution: bytes) -> None:
         """Verify a consent and what was contributed under it, and pool the covered columns, durably.
@@ -250,6 +307,9 @@ class City:
         progress: Callable[[int], None] | None = None,
     ) -> list[DatasovError | None]:
         """Admit many; the result has, for each pair in order, None or why it was refused.
+
+        They are admitted in a drawn order, 512 at a time, so that who came beside whom is not kept. Collect what
+        arrives, and admit it together: one by one, the order of arrival stands in the registry (docs/identity.md).
 
         Args:
             progress: called with the number of pairs done so far.
@@ -284,11 +344,21 @@ class City:
         self, batch: Sequence[tuple[Consent | bytes, bytes]], executor: ThreadPoolExecutor
     ) -> list[DatasovError | None]:
         verified = list(executor.map(self._verified, batch))
+        order = mixed(verified)
         with self._guard:
-            results = admit_all(verified, lambda: Draft(self._registry, self._store, self._pool, int(self._clock())))
+            done = admit_all(
+                [verified[i] for i in order], lambda: Draft(self._registry, self._store, self._pool, self._tick_began)
+            )
         if batch:
             self._anchor()
-        return results
+        results = dict(zip(order, done, strict=True))
+        return [results[i] for i in range(len(batch))]
+
+    @property
+    def _tick_began(self) -> int:
+        """When the present tick began: no finer time of an admission or a revocation is kept."""
+        tick: int = self._settings["tick"]
+        return int(self._clock()) // tick * tick
 
     def revoke(self, revocation: bytes) -> None:
         """End a consent, as its resident or its delegate signed, or a delegation with every consent under it.
@@ -302,7 +372,7 @@ class City:
         ended, sent = messages.open_revocation(revocation, self._opening, self.id)
         while True:
             with self._guard, self._registry.lock:
-                now = int(self._clock())
+                now = self._tick_began
                 ending = endings(self._registry, ended, now)
                 waiting = commitment(REVOCATION, now, sent.commitment)
                 batch = {**ending.streams, "commitments": (self._store.length("commitments"), [waiting])}
@@ -349,7 +419,9 @@ class City:
         """
         return least_loss(lambda loss: self.preview(query, loss=loss, confidence=confidence), within, like or Loss(1))
 
-    def suggest_bounds(self, query: Query, *, loss: Loss, purpose: str, share: object = "0.95") -> Bounds:
+    def suggest_bounds(
+        self, query: Query, *, loss: Loss, purpose: str, share: object = "0.95", programme: bytes | str | None = None
+    ) -> Bounds:
         """Bounds for a question, from noisy quantiles: `bounds.apply(query)` is the question under them.
 
         Args:
@@ -361,19 +433,28 @@ class City:
         Raises:
             As :meth:`release`.
         """
-        return suggest(query, share, loss, lambda q, part: self.release(q, loss=part, purpose=purpose))
+        most, cohort = self._governing.bounds(purpose, programme, int(self._clock()))
+        return suggest(
+            query, share, loss, lambda q, part: self.release(q, loss=part, purpose=purpose, programme=programme),
+            most, cohort=cohort,
+        )  # fmt: skip
 
-    def release(self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None) -> Release:
+    def release(
+        self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None, programme: bytes | str | None = None
+    ) -> Release:
         """Answer a question with noise, or return the stored answer where it was asked before in this data epoch.
 
         Args:
             loss: what the answer costs the city's budget, and at most each resident who takes part.
             as_of: a public data epoch. An earlier one only finds what was asked then.
+            programme: the identity of the approved one under which it is asked; the first that covers it where None.
+                One that is over only finds what was asked under it, until its days of retention are over too.
 
         Raises:
             InvalidQueryError: malformed, unbounded, or for an epoch in which it was not asked.
             ConsentError: a purpose that the city does not declare.
-            BudgetExceededError: the remaining budget does not cover the loss.
+            ProgrammeError: the city has a charter, which does not leave the question open, and no programme covers it.
+            BudgetExceededError: the remaining budget, or what is left to the programme, does not cover the loss.
         """
         plan = compile(query)
         plan.losses(loss)
@@ -384,13 +465,16 @@ class City:
         if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= present:
             raise InvalidQueryError(f"as_of is the number of a data epoch up to the present one, {present}")
         now = int(self._clock())
-        request = Request(plan, loss, purpose, self.trust, epoch, period=self._period, time=now)
-        if epoch < present:
-            self._authorise(request)
+        request = Request(plan, loss, purpose, self.trust, epoch, purses=(self._allowed,), time=now)
+        request, running = self._under(request, programme, now)
+        if epoch < present or not running:
             stored = self._ledger.stored(request.key)
+            if stored is None and not running:
+                raise ProgrammeError("the programme is over: it only finds what was asked under it, with as_of")
             if stored is None:
                 raise InvalidQueryError("not asked in that epoch, which is over: leave as_of out to ask now")
-            return unpack_release(stored)
+            answer = unpack_release(stored)
+            return self._retained(answer, answer.time)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
         asked = Asked(self._pool, self._registry, self._lists)
@@ -400,14 +484,19 @@ class City:
                 record=lambda r, noised: record_release(r, noised, str(self.id), now, asked.status),
             )  # fmt: skip
         self._anchor()
-        return unpack_release(data)
+        answer = unpack_release(data)
+        return self._retained(answer, answer.time)
 
-    def follow(self, series: Series, *, loss: Loss, purpose: str) -> SeriesRelease:
+    def follow(
+        self, series: Series, *, loss: Loss, purpose: str, programme: bytes | str | None = None
+    ) -> SeriesRelease:
         """Open a series, or continue it: the steps that are over are counted, noised and released, each once.
 
         Args:
             loss: what the whole horizon costs: the city's budget at the opening, and at most each resident, as they
                 take part. Asked again, the same series with the same loss and purpose goes on where it was.
+            programme: as in :meth:`release`. A series goes on under the programme under which it was opened; when that
+                is over, no further step is counted.
 
         Raises:
             As :meth:`release`.
@@ -417,27 +506,53 @@ class City:
         _check_made(series)
         self.tick()
         now = int(self._clock())
-        request = Request(plan, loss, purpose, self.trust, 0, period=self._period, series=series, time=now)
+        request = Request(plan, loss, purpose, self.trust, 0, purses=(self._allowed,), series=series, time=now)
+        request, running = self._under(request, programme, now)
+        over = series.over(now) if running else self._counted(request.key, series)
         with self._guard:
             asking = self._asking.setdefault(request.key, _Asking())
         asked = Asked(self._pool, self._registry, self._lists)
         with asking.lock:
             bodies = monitor_series.follow(
-                request, series, series.over(now), authorise=self._authorise, ledger=self._ledger,
-                pool=asked, engine=self._engine,
+                request, series, over, authorise=self._authorise if running else self._declared,
+                ledger=self._ledger, pool=asked, engine=self._engine,
                 record=lambda noised, step: record_step(request, noised, step, str(self.id), now, asked.status),
             )  # fmt: skip
         self._anchor()
-        return unpack_series(bodies)
+        found = unpack_series(bodies)
+        return self._retained(found, found.times[-1] if found.times else found.time)
 
-    def _authorise(self, request: Request) -> None:
+    def _declared(self, request: Request) -> None:
         if request.purpose not in self.purposes:
             raise ConsentError("a purpose that this city does not declare: see city.purposes")
 
+    def _authorise(self, request: Request) -> None:
+        self._declared(request)
+        self._governing.state().check(request, int(self._clock()) if request.time is None else request.time)
+
+    def _under(self, request: Request, programme: bytes | str | None, now: int) -> tuple[Request, bool]:
+        """The request under its programme, and whether that runs."""
+        self._declared(request)
+        return self._governing.under(request, programme, now, self._ledger.stored)
+
+    def _counted(self, key: bytes, series: Series) -> int:
+        """How many steps of a series are stored."""
+        if self._ledger.stored(key) is None:
+            raise ProgrammeError("the programme is over: no series is opened under it")
+        steps = (step for step in range(series.steps) if self._ledger.stored(digest([key.hex(), step])) is None)
+        return next(steps, series.steps)
+
+    def _retained(self, release: Answer, time: int) -> Answer:
+        if not self._governing.state().retained(release.programme, time, int(self._clock())):
+            raise ProgrammeError("the programme's days of retention are over for this release: ask anew")
+        return release
+
     def releases(self) -> list[Release]:
-        """All that was ever released, in order, but for the steps of series."""
+        """All that was released and may still be kept, in order, but for the steps of series."""
         bodies = (body[KEY:] for body in self._store.read("releases"))
-        return [unpack_release(body) for body in bodies if not is_series(body)]
+        found = [unpack_release(body) for body in bodies if not is_series(body)]
+        now, state = int(self._clock()), self._governing.state()
+        return [r for r in found if state.retained(r.programme, r.time, now)]
 
     def compact(self, schema: Schema, purpose: str) -> None:
         """Fold pending contributions into the pool's shards and erase the rows of revoked consents from them."""

@@ -9,6 +9,7 @@ from datasov.errors import InvalidQueryError
 from datasov.kernel.ledger import Ledger
 from datasov.model.consent import CityId, check_place
 from datasov.model.document import canonical
+from datasov.model.mynumber import check_text
 from datasov.model.privacy import Loss, Trust, check_loss
 from datasov.model.purposes import Purpose, declared
 from datasov.store import place
@@ -42,6 +43,7 @@ def found(
     known = declared(purposes)
     if not name or not name.isprintable() or len(name) > 64 or ":" in name:
         raise InvalidQueryError("a city's name is a printable text of 1 to 64 characters without a colon")
+    check_text(name, "a city's name")
     if not all(isinstance(s, int) and s > 0 for s in (epoch, tick, period)):
         raise InvalidQueryError("epoch, tick and period are whole numbers of seconds above zero")
     if not isinstance(erase_within, int) or erase_within < 2 * tick:

@@ -16,7 +16,8 @@ from datasov import portability
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import agreed, to_send
-from datasov.authority.held import Record, covers, granted, newest_seen
+from datasov.authority.held import Record, covers, day, granted, newest_seen
+from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
@@ -29,6 +30,7 @@ from datasov.model.instants import instant
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
+from datasov.notices import Notice, read_notices
 from datasov.portability import Form
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
@@ -290,7 +292,10 @@ class Resident(Delegating):
         account = key.public, named.name, covered[0].schema_digest
         earlier = (r.consent.claims for r in records)
         issued = max(
-            [now, *(c.issued + 1 for c in earlier if (c.account, c.purpose, c.coverage[0].schema_digest) == account)]
+            [
+                day(now),
+                *(c.issued + 1 for c in earlier if (c.account, c.purpose, c.coverage[0].schema_digest) == account),
+            ]
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
@@ -327,9 +332,10 @@ class Resident(Delegating):
         if mine.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
-        sequence = max(int.from_bytes(self._vault.state(held.SEQUENCE) or b"", "big") + 1, int(self._clock() * 1e6))
+        noted = held.sequence_note(consent)
+        sequence = held.next_sequence(self._vault.state(noted), self._clock())
         number = self._contributed(consent) + 1
-        self._vault.set_state({held.SEQUENCE: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
+        self._vault.set_state({noted: sequence.to_bytes(8, "big"), **_numbered(consent, number)})
         covered = consent.claims.coverage
         joined = to_send(covered, self._versions(covered))
         contribution = messages.Contribution(
@@ -347,14 +353,33 @@ class Resident(Delegating):
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
         record, key = ending(self._vault, consent)
-        now = int(self._clock())
+        today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
-            consent.digest, now, messages.salted(record.salt, messages.revocation_record(consent.digest, now))
+            consent.digest, today, messages.salted(record.salt, messages.revocation_record(consent.digest, today))
         )
         signed = messages.sign_revocation(revocation, key)
         end(self._vault, [consent.digest])
         return messages.seal_revocation(signed, consent, city)
+
+    def pseudonym(
+        self, city: CityId | str, *, domain: str, programme: bytes | str, period: int, at: int | None = None
+    ) -> bytes:
+        """What you are called in one city, domain, programme and period: 32 bytes, in no way linked to any other.
+
+        All your devices agree on it, and new keys of the vault do not change it. docs/identity.md
+
+        Args:
+            programme: the identity of the programme's notice (32 bytes), or a purpose.
+            period: its length in seconds; periods are counted from 1970. at: Unix seconds in it, now where None.
+
+        Raises:
+            InvalidQueryError: no such domain, programme or period.
+        """
+        parsed = city if isinstance(city, CityId) else CityId.parse(city)
+        return pseudonym(
+            self._vault.derive, parsed, domain, programme, int(self._clock()) if at is None else at, period
+        )
 
     @property
     def consents(self) -> list[Consent]:
@@ -433,6 +458,25 @@ class Resident(Delegating):
                 continue
             leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
             yield city, checkpoint, leaves, [r for r in self._records() if r.consent.claims.audience == audience]
+
+    def notices(self, log: LogReader) -> list[Notice]:
+        """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
+
+        Each is checked to be signed as the charters before it demand, and every release to be covered by one of them:
+        see :func:`datasov.notices.read_notices`.
+
+        Raises:
+            ProofError: the log forgot or rewrote something, is of no such city, or tells of what nobody approved.
+        """
+        note = log.checkpoint()
+        for audience in dict.fromkeys(r.consent.claims.audience for r in self._records()):
+            city = CityId.parse(audience)
+            origin = origin_of(city.verify_key)
+            if note.origin == origin:
+                checkpoint = open_checkpoint(note.note, origin, city.verify_key)
+                self._remember(log, city, origin, checkpoint.note)
+                return read_notices(log.leaves(0, checkpoint.size), checkpoint, city)
+        raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
 
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from datasov.authority import delegation, messages, token
 from datasov.authority.registry import covered_columns, covered_tables
+from datasov.crypto.kdf import sha256
 from datasov.model.consent import Claims, Consent
 from datasov.model.delegation import Delegation, larger
 from datasov.model.document import canonical
@@ -15,10 +16,32 @@ from datasov.model.privacy import Loss
 from datasov.model.purposes import Purpose
 from datasov.wire import cbor, fields
 
-CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence", "log/", "contributed/"
+CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence/", "log/", "contributed/"
 DELEGATIONS, SIGNED, PURPOSE = "delegations", "signed", "purpose/"
-"""Names under which a vault keeps a resident's notes; LOG is followed by the city's, NUMBER by a consent's digest,
-PURPOSE by that of its record. CONSENTS draw on the resident's own accounts, SIGNED on those of somebody else."""
+"""Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG the city's, after
+NUMBER a consent's digest, after PURPOSE that of its record. CONSENTS draw on the resident's own accounts, SIGNED on
+those of somebody else."""
+
+DAY = 86_400
+
+
+def day(now: float) -> int:
+    """The first second of a time's day in UTC: what a city is told, since finer times would join two domains' pools."""
+    return int(now) // DAY * DAY
+
+
+def sequence_note(consent: Consent) -> str:
+    """The name of the note that holds the last sequence number of the account that a consent draws on."""
+    return SEQUENCE + sha256(consent.claims.account).hex()[:32]
+
+
+def next_sequence(last: bytes | None, now: float) -> int:
+    """Above the last one, and above all of the days before, whichever device sent them: no clock finer than a day.
+
+    Args:
+        last: what the account's note holds.
+    """
+    return max(int.from_bytes(last or b"", "big"), day(now) * 1_000_000) + 1
 
 
 @dataclass(frozen=True, slots=True)

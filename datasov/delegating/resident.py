@@ -9,7 +9,7 @@ from typing import Any
 
 from datasov.authority import delegation, held, messages, token
 from datasov.authority.coverage import agreed, coverage_of, qualified, scope_of
-from datasov.authority.held import HeldDelegation, Record, granted
+from datasov.authority.held import HeldDelegation, Record, day, granted
 from datasov.authority.record import ConsentRecord, make_record
 from datasov.authority.reserved import check_handover
 from datasov.crypto.kdf import random
@@ -60,7 +60,8 @@ class Delegating:
             kind: "parental", "guardian", or "carer", who acts in one domain.
             loss: the most that all consents under it may reserve together.
             until: the last day, or the very instant. handover: from then on nobody but you signs; a parental one is at
-                the day of majority, stands once it was given, and can only come earlier. `until` where None.
+                majority at the latest, stands once it was given, and can only come earlier. `until` where None. Cities
+                see it: a birthday would link the child's accounts, the first day of that year does not.
             depth: how many more delegations may follow below it, 0 to 3.
 
         Raises:
@@ -69,17 +70,18 @@ class Delegating:
         """
         if kind == "parental" and handover is None:
             raise ConsentError("a parental delegation ends at majority: name that day as `handover`")
-        parsed, now = _city(city), int(self._clock())
+        parsed, now, grown = _city(city), int(self._clock()), keeping.majority(self._vault)
+        issued = day(now) if grown is None or now < grown else max(day(now), grown)
         schemas = _schemas(tables)
         key = keeping.account_key(self._vault, next(iter(schemas)).domain, parsed)
         expires = instant(until, zone)
         claims = Delegation(
             delegator=key.public, delegate=to, subject=key.public, token_id=random(16), kind=kind, audience=str(parsed),
             **_reach(schemas, special), purposes=_names(purposes), loss=_checked(loss), jurisdiction=jurisdiction,
-            processing=processing, issued=now, not_before=now, expires=expires,
+            processing=processing, issued=issued, not_before=issued, expires=expires,
             handover=expires if handover is None else instant(handover, zone), depth=depth,
         )  # fmt: skip
-        check_handover(now, claims.handover, keeping.majority(self._vault))
+        check_handover(issued, claims.handover, grown)
         return keeping.give(self._vault, (), claims, key, now)[-1]
 
     def redelegate(
@@ -101,7 +103,7 @@ class Delegating:
         reach = {} if tables is None else _reach(_schemas(tables), special)
         claims = replace(
             above.claims, delegator=key.public, delegate=to, token_id=random(16), parent=above.digest, depth=depth,
-            issued=max(now, above.claims.issued), not_before=max(now, above.claims.not_before), **reach,
+            issued=max(day(now), above.claims.issued), not_before=max(day(now), above.claims.not_before), **reach,
             purposes=above.claims.purposes if purposes is None else _names(purposes),
             loss=above.claims.loss if loss is None else _checked(loss),
             expires=above.claims.expires if until is None else instant(until, zone),
@@ -145,7 +147,7 @@ class Delegating:
         known = {s.name: s for s in (schema, *join, *reads)}
         signed = held.unpack(self._vault.state(held.SIGNED))
         earlier = [r.consent.claims.issued + 1 for r in signed if r.consent.claims.subject == last.subject]
-        issued = max([now, last.issued, last.not_before, *earlier])
+        issued = max([day(now), last.issued, last.not_before, *earlier])
         place = last.jurisdiction if jurisdiction is None else jurisdiction
         claims = Claims(
             issuer=key.public, audience=last.audience, token_id=random(16), issued=issued, not_before=issued,
@@ -222,10 +224,10 @@ class Delegating:
         ended = delegation.read(_chain(given)[-1])
         known = {d.digest: d for d in self.delegations}
         one = known.get(ended.digest) or HeldDelegation(_chain(given), True, random(32))
-        city, now = CityId.parse(ended.claims.audience), int(self._clock())
+        city, today = CityId.parse(ended.claims.audience), day(self._clock())
         key = keeping.revoking_key(self._vault, ended.claims)
-        commitment = messages.salted(one.salt, messages.revocation_record(ended.digest, now))
-        revocation = messages.Revocation(ended.digest, now, commitment)
+        commitment = messages.salted(one.salt, messages.revocation_record(ended.digest, today))
+        revocation = messages.Revocation(ended.digest, today, commitment)
         signed = messages.sign_revocation(revocation, key, messages.DELEGATION_REVOCATION)
         keeping.keep(self._vault, replace(one, revoked=True))
         keeping.end_under(self._vault, ended.digest)

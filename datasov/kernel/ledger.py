@@ -20,11 +20,11 @@ from datasov.errors import BudgetExceededError, ConflictError, InternalError, In
 from datasov.kernel.accountant import charged
 from datasov.model.charges import Amounts, amounts, grown, pack, unpack
 from datasov.model.document import canonical
-from datasov.model.privacy import Loss
+from datasov.model.privacy import Loss, Purses
 
 Mask = npt.NDArray[np.bool_]
 Batch: TypeAlias = Mapping[str, tuple[int, Sequence[bytes]]]
-KEY = 32
+KEY, BUDGET = 32, "the city's budget"
 
 
 class Store(Protocol):
@@ -56,7 +56,7 @@ class Ledger:
     Args:
         store: where the streams are.
         budget: the whole budget; written when the ledger is new, and None for one that exists.
-        allowance: of it, the most in any one period; written then too. None: all of it.
+        allowance: of it, the most in any one period; kept for who names the purses. None: all of it.
 
     Raises:
         StoreError: the ledger exists with another budget, or there is none and no budget is given.
@@ -66,7 +66,7 @@ class Ledger:
         self.store, self._lock = store, threading.RLock()
         self._read = 0
         self.budget, self.allowance = Loss(0), Loss(0)
-        self._spent, self._periods = Loss(0), dict[int, Loss]()
+        self._spent = dict[str, Loss]()
         self._open: set[str] = set()
         self._standing: dict[bytes, str] = {}
         self._releases: dict[bytes, int] = {}
@@ -81,15 +81,14 @@ class Ledger:
         if budget is not None and budget != self.budget:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
 
-    def remaining(self, period: int | None = None) -> Loss:
-        """What is neither reserved nor spent, exactly: of the whole budget, or of what one period may still take."""
+    def remaining(self, purses: Purses = ()) -> Loss:
+        """What is neither reserved nor spent, exactly: of the budget, and of each of these purses as well."""
         with self._lock:
             self._refresh()
-            left = self.budget - self._spent
-            if period is None:
-                return left
-            now = self.allowance - self._periods.get(period, Loss(0, left.measure))
-            return Loss(min(left.nano, now.nano), left.measure, min(left.delta, now.delta))
+            left = self.budget
+            for name, cap in [(BUDGET, self.budget), *purses]:
+                left = left.meet(cap - self._spent.get(name, Loss(0, cap.measure)))
+            return left
 
     def stored(self, key: bytes) -> bytes | None:
         """The persisted output of the question with this key (32 bytes), byte for byte, or None."""
@@ -103,24 +102,26 @@ class Ledger:
                 raise InternalError("the stored releases do not match the ledger")
             return bytes(body[KEY:])
 
-    def reserve(self, loss: Loss, period: int = 0) -> Reservation:
-        """Charge a loss to the global budget, in a period, durably, before anything is drawn. It is never given back.
+    def reserve(self, loss: Loss, purses: Purses = ()) -> Reservation:
+        """Charge a loss to the budget and to these purses, durably, before anything is drawn: to all, or not at all.
+
+        It is never given back. The caps are in the budget's measure.
 
         Raises:
-            BudgetExceededError: less than the loss is left.
+            BudgetExceededError: less than the loss is left, of the budget or in a purse.
             InvalidQueryError: the loss has another measure than the budget, and does not imply one in it.
         """
         if loss.nano <= 0:
             raise InvalidQueryError("a loss is above zero")
-        cost = charged(loss, self.budget.measure)
-        identifier = os.urandom(16)
-        entry = canonical({"op": "reserve", "id": identifier.hex(), "loss": cost.document(), "period": period})
+        cost, identifier = charged(loss, self.budget.measure), os.urandom(16)
+        names = [name for name, _ in purses]
+        entry = canonical({"op": "reserve", "id": identifier.hex(), "loss": cost.document(), "purses": names})
         while True:
             with self._lock:
-                if not cost <= self.remaining():
-                    raise BudgetExceededError("the city's budget does not cover this loss: see city.remaining")
-                if not cost <= self.remaining(period):
-                    raise BudgetExceededError("this period's allowance does not cover this loss: see city.allowance")
+                # The last turn looks at everything at once, as it stands at the length that the append then names.
+                for count, name in enumerate([BUDGET, *names]):
+                    if not cost <= self.remaining(purses[:count]):
+                        raise BudgetExceededError(f"{name} does not cover this loss: see what remains of it")
                 try:
                     self.store.append({"ledger": (self._read, [entry])})
                 except ConflictError:
@@ -203,11 +204,10 @@ class Ledger:
             match entry["op"]:
                 case "open":
                     self.budget, self.allowance = (Loss.from_document(entry[n]) for n in ("budget", "allowance"))
-                    self._spent = Loss(0, self.budget.measure)
                 case "reserve":
-                    cost, period = Loss.from_document(entry["loss"]), entry["period"]
-                    self._spent = self._spent + cost
-                    self._periods[period] = self._periods.get(period, Loss(0, cost.measure)) + cost
+                    cost = Loss.from_document(entry["loss"])
+                    for name in {BUDGET, *entry["purses"]}:
+                        self._spent[name] = self._spent.get(name, Loss(0, cost.measure)) + cost
                     self._open.add(entry["id"])
                 case "commit" | "stands":
                     key = bytes.fromhex(entry["key"])

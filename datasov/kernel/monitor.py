@@ -56,7 +56,7 @@ def release(
     authorise(request)
     if (stored := ledger.stored(request.key)) is not None:
         return stored
-    reservation = ledger.reserve(request.loss, request.period)
+    reservation = ledger.reserve(request.loss, request.purses)
     with opaque():
         noised = _answer(request, reservation, ledger, pool, engine)
     return ledger.commit(reservation, request.key, *record(request, noised))

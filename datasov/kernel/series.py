@@ -49,7 +49,7 @@ def follow(
     """
     authorise(request)
     if (opening := ledger.stored(request.key)) is None:
-        reserved = ledger.reserve(request.loss, request.period)
+        reserved = ledger.reserve(request.loss, request.purses)
         opening = ledger.commit(reserved, request.key, *record(Noised(reserved.identifier, ()), -1), stands=True)
     outputs, stream = [opening], "accounts/series/" + request.key.hex()
     for step in range(over):

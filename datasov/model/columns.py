@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from datasov.errors import InvalidQueryError
+from datasov.model import mynumber
 
 Legal: TypeAlias = Literal["ordinary", "special", "forbidden"]
 """Legal class: ordinary, special (要配慮個人情報: a consent must name it), or forbidden (never stored or pooled)."""
@@ -71,6 +72,8 @@ class Category:
             raise InvalidQueryError("a Category needs a list of distinct texts")
         if len(listed) > 65_535:
             raise InvalidQueryError("a Category holds at most 65,535 values: bin them first")
+        for label in listed:
+            mynumber.check_text(label, "a category")
         _check_legal(legal)
         object.__setattr__(self, "values", listed)
         object.__setattr__(self, "nullable", nullable)
@@ -95,7 +98,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """A whole number in [low, high]; the code is the number."""
+    """A whole number in [low, high]; the code is the number. Bounds that admit twelve-digit numbers need a unit."""
 
     low: int
     high: int
@@ -108,6 +111,7 @@ class Integer:
             if isinstance(bound, bool) or not isinstance(bound, int):
                 raise InvalidQueryError("an Integer's bounds are whole numbers")
         _check_range(self.low, self.high)
+        mynumber.check_bounds(self.low, self.high, self.unit)
         _check_legal(self.legal)
 
     @property
@@ -163,6 +167,7 @@ class Decimal:
         ):  # fmt: skip
             object.__setattr__(self, name, value)
         _check_range(*self.range)
+        mynumber.check_bounds(self.low, self.high, unit)
 
     @property
     def range(self) -> tuple[int, int]:

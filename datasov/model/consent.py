@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from datasov.errors import InvalidQueryError
+from datasov.model.mynumber import check_text
 from datasov.model.privacy import Loss, Trust
 
 
@@ -51,6 +52,7 @@ def check_purpose(purpose: object) -> None:
         raise InvalidQueryError(
             "a purpose is a printable text of 1 to 128 characters, in Unicode's NFC form, without spaces around it"
         )
+    check_text(purpose, "a purpose")
 
 
 PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from datasov.errors import InternalError, InvalidQueryError
+from datasov.model.mynumber import check_text
 
 Document: TypeAlias = Mapping[str, Any]
 
@@ -48,6 +49,7 @@ def check_name(name: object, what: str) -> None:
         raise InvalidQueryError(
             f"a {what}'s name is a word of letters, digits and underscores that starts with a letter, at most 64 long"
         )
+    check_text(name, f"the name of a {what}")
 
 
 def digest(value: object) -> bytes:

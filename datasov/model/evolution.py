@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from datasov.errors import InvalidDataError, InvalidQueryError
+from datasov.model import mynumber
 from datasov.model.columns import Category, Column, Decimal, Integer, Timestamp
 from datasov.model.derived import Exists
-from datasov.model.frames import code_dtype
+from datasov.model.frames import code_dtype, my_numbers
 from datasov.model.schema import Schema
 
 
@@ -57,6 +58,8 @@ def _code(name: str, column: Column, value: object) -> int:
     low, high = column.range
     if not low <= code <= high:
         raise InvalidDataError("the value to fill in lies outside the declared bounds", column=name)
+    if (found := my_numbers(column, pl.Series([code]))) is not None and found.any():
+        raise InvalidDataError(mynumber.REFUSAL, column=name)
     return code
 
 

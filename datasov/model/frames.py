@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import polars as pl
 
 from datasov.errors import InvalidDataError, InvalidQueryError
-from datasov.model import delimited
+from datasov.model import delimited, mynumber
 from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, Timestamp
 from datasov.model.schema import Schema
 
@@ -88,6 +89,8 @@ def check_codes(schema: Schema, codes: pl.DataFrame) -> pl.DataFrame:
             len(series) > series.null_count() and (series.min() < low or series.max() > high)  # type: ignore[operator]
         ):
             raise InvalidDataError("a value lies outside the schema's bounds: contribute again", column=name)
+        if (found := my_numbers(column, series)) is not None and found.any():
+            raise InvalidDataError(f"{mynumber.REFUSAL}, and contribute again", column=name)
     return codes
 
 
@@ -131,7 +134,19 @@ def _encode_value(name: str, column: Column, value: object, row: int) -> int | N
     low, high = column.range
     if not low <= code <= high:
         raise InvalidDataError("the value lies outside the declared bounds", row=row, column=name)
+    if isinstance(column, Integer | Decimal) and isinstance(value, str) and mynumber.in_numeral(value):
+        raise InvalidDataError(mynumber.REFUSAL, row=row, column=name)
     return code
+
+
+def my_numbers(column: Column, codes: pl.Series) -> pl.Series | None:
+    """Which codes are My Numbers; None where the bounds admit none."""
+    if not isinstance(column, Integer | Decimal) or not mynumber.admits(column.low, column.high):
+        return None
+    factor = 10**column.scale if isinstance(column, Decimal) else 1
+    numbers = codes.cast(pl.Int64).fill_null(0).to_numpy()
+    whole, part = np.divmod(np.abs(numbers), factor)
+    return pl.Series(mynumber.among(whole) & (part == 0))
 
 
 def _refuse(name: str, bad: pl.Series, reason: str) -> None:
@@ -148,6 +163,8 @@ def _in_range(name: str, column: Column, codes: pl.Series) -> pl.Series:
     least, most = codes.min(), codes.max()
     if least is not None and (least < low or most > high):  # type: ignore[operator]
         _refuse(name, (codes < low) | (codes > high), "the value lies outside the declared bounds")
+    if (found := my_numbers(column, codes)) is not None:
+        _refuse(name, found, mynumber.REFUSAL)
     return codes
 
 
@@ -223,6 +240,7 @@ def _encode_number(name: str, column: Integer | Decimal, series: pl.Series) -> p
     fine = f"more than {column.scale} digits after the point" if isinstance(column, Decimal) else "not a whole number"
     low, high = column.range
     if series.dtype == pl.String:
+        _refuse(name, mynumber.among_texts(series), mynumber.REFUSAL)
         scale = column.scale if isinstance(column, Decimal) else 0
         quick = _quick(series, _DIGITS % (f"(\\.[0-9]{{1,{scale}}})?" if scale else ""), lambda s: _fixed(s, scale))
         if quick is not None:

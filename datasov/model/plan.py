@@ -102,7 +102,9 @@ class Request:
     """A compiled question with all that makes it this question and no other.
 
     Attributes:
-        period: whose allowance it is charged to.
+        programme: the identity of the approved programme that covers it, in hexadecimal digits; or empty.
+        purses: to which it is charged beside the budget: the name and the cap of each.
+        cohort: cells with fewer noisy residents are withheld; 0: none.
         series: that the plan was compiled from, if any.
         time: Unix seconds at which consents are looked at, and which the leaf tells; None: that of the snapshot.
     """
@@ -113,7 +115,8 @@ class Request:
     trust: Trust
     epoch: int
     programme: str = ""
-    period: int = 0
+    purses: tuple[tuple[str, Loss], ...] = ()
+    cohort: int = 0
     series: Series | None = None
     time: int | None = None
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from datasov.errors import InvalidQueryError
-from datasov.model.columns import Boolean, Category, Column
+from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, exact
+from datasov.model.mynumber import check_literal
 
 Op: TypeAlias = Literal["lt", "le", "gt", "ge", "in", "null", "and", "or", "not"]
 _OPS = ("lt", "le", "gt", "ge", "in", "null", "and", "or", "not")
@@ -99,6 +100,9 @@ def check_predicate(predicate: Predicate, table: Typed) -> None:
         raise InvalidQueryError(f"column {predicate.column!r} has no order: use == or is_in")
     for value in predicate.values:
         column.encode(value)
+        if isinstance(column, Integer | Decimal):
+            check_literal(value)
+            check_literal(exact(value))
 
 
 def _predicate(value: object) -> Predicate:

@@ -6,7 +6,7 @@ The unit of privacy is one resident with everything they have; neighbours differ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
@@ -78,6 +78,11 @@ class Loss:
         self._same(other)
         return self.nano <= other.nano and self.delta <= other.delta
 
+    def meet(self, other: Loss) -> Loss:
+        """The largest loss that fits within both."""
+        self._same(other)
+        return Loss(min(self.nano, other.nano), self.measure, min(self.delta, other.delta))
+
     def _same(self, other: Loss) -> None:
         if self.measure != other.measure:
             raise InvalidQueryError("a loss in pure epsilon and one in zCDP have no order and no sum: see concentrated")
@@ -97,6 +102,10 @@ class Loss:
     @staticmethod
     def from_document(doc: Mapping[str, Any]) -> Loss:
         return Loss(doc["nano"], doc["measure"], doc["delta"])
+
+
+Purses: TypeAlias = Sequence[tuple[str, Loss]]
+"""Accounts beside the budget that a question is charged to as well: the name and the cap of each."""
 
 
 def zcdp(*, rho: Number, delta: Number = 0) -> Loss:

@@ -11,6 +11,7 @@ from datasov.model.aggregate import CLIPPED, ROWS, Aggregate, AggregateKind, asc
 from datasov.model.columns import MAX_CODE, Boolean, Category, Column, Decimal, Integer, Timestamp
 from datasov.model.derived import sources
 from datasov.model.document import canonical, digest
+from datasov.model.mynumber import check_literal
 from datasov.model.predicate import Predicate, check_predicate
 from datasov.model.schema import Key, Schema, as_key, cell_labels, check_keys
 
@@ -259,6 +260,12 @@ def check_question(query: Query, cells: int) -> None:
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
         raise InvalidQueryError(f"the answer would have two columns {twice!r}: leave out the key or the aggregate")
+    for aggregate in query.aggregates:
+        type_ = query.column(aggregate.column) if aggregate.column else ROWS
+        low, high, cuts = aggregate.low, aggregate.high, aggregate.cuts
+        chosen = () if not cuts or cuts == equal_cuts(low, high, len(cuts) + 1) else cuts
+        for code in (low, high, *chosen):
+            check_literal(type_.decode(code))
     if len(query.tables()) > MAX_TABLES:
         raise InvalidQueryError(f"a question reads at most {MAX_TABLES} tables: leave out those it does not need")
     if len(canonical(query.document())) > MAX_QUESTION:

@@ -36,6 +36,9 @@ class Release:
         parts: for every aggregate, the indices of its statistics.
         epoch: the public data epoch. time: Unix seconds.
         cells: of unknown keys the cells that showed, ascending; else None.
+        cohort: cells with fewer noisy residents were withheld before the release was stored; 0: none were.
+        withheld: those cells, ascending, with values of 0 that show as null; of unknown keys they are left out instead.
+        withheld_whole: what was asked about the whole question is withheld too.
     """
 
     identifier: bytes
@@ -53,6 +56,9 @@ class Release:
     values: tuple[npt.NDArray[np.int64], ...]
     scales: tuple[float, ...]
     cells: npt.NDArray[np.int64] | None = None
+    cohort: int = 0
+    withheld: tuple[int, ...] = ()
+    withheld_whole: bool = False
 
     def frame(self, confidence: float = 0.95, *, adjusted: bool = False) -> pl.DataFrame:
         """A row a key, in the order of the public cells: the keys, then value, low and high of each aggregate.
@@ -60,7 +66,7 @@ class Release:
         Each interval covers the exact bounded statistic with probability `confidence` over the noise: for the residents
         of unknown keys over all draws, those included after which a key does not show. What the bounds leave out, no
         interval can know. Of a question for the top it is a row a rank; of one that asks for numbers
-        about the whole alone, one row, as :meth:`overall`.
+        about the whole alone, one row, as :meth:`overall`. A cell that was withheld has its keys, and nulls.
 
         Args:
             adjusted: add `NAME_adjusted` to counts, residents and sums that cannot be negative: whole numbers of at
@@ -76,11 +82,15 @@ class Release:
             return self.overall(confidence)
         columns = key_columns(self.query, self.cells)
         for aggregate, part in asked:
-            columns += self._columns(aggregate, part, confidence)
+            found = self._columns(aggregate, part, confidence)
             if adjusted and estimates.adjustable(aggregate):
-                whole = estimates.adjusted(self.values[part[0]])
+                values = self.values[part[0]]
+                shown = np.isin(np.arange(len(values)), self.withheld, invert=True)
+                whole = np.zeros_like(values)
+                whole[shown] = estimates.adjusted(values[shown])
                 unit = estimates.unit_of(self.query, aggregate)
-                columns.append(pl.Series(aggregate.name + "_adjusted", whole if unit == 1 else whole / unit))
+                found.append(pl.Series(aggregate.name + "_adjusted", whole if unit == 1 else whole / unit))
+            columns += [c.scatter(list(self.withheld), None) for c in found] if self.withheld else found
         return pl.DataFrame(columns)
 
     def overall(self, confidence: float = 0.95) -> pl.DataFrame:
@@ -88,7 +98,8 @@ class Release:
         estimates.check_confidence(confidence)
         columns = []
         for aggregate, part in zip(self.query.aggregates, self.parts, strict=True):
-            columns += self._columns(aggregate, part, confidence) if aggregate.whole else []
+            found = self._columns(aggregate, part, confidence) if aggregate.whole else []
+            columns += [c.scatter(0, None) for c in found] if self.withheld_whole else found
         return pl.DataFrame(columns)
 
     def scale(self, name: str) -> float:
@@ -118,6 +129,7 @@ class Release:
             "statistics": [s.document() for s in self.statistics],
             "parts": [list(p) for p in self.parts], "scales": [s.hex() for s in self.scales],
             "cells": None if self.cells is None else self.cells.tolist(),
+            "cohort": self.cohort, "withheld": list(self.withheld), "withheld_whole": self.withheld_whole,
         }  # fmt: skip
 
     @staticmethod
@@ -134,6 +146,7 @@ class Release:
             values=tuple(np.frombuffer(values[i], dtype="<i8") for i in range(len(doc["statistics"]))),
             scales=tuple(float.fromhex(s) for s in doc["scales"]),
             cells=None if doc["cells"] is None else np.array(doc["cells"], dtype=np.int64),
+            cohort=doc["cohort"], withheld=tuple(doc["withheld"]), withheld_whole=doc["withheld_whole"],
         )  # fmt: skip
 
     @property

@@ -14,6 +14,7 @@ from datasov.errors import InvalidQueryError
 from datasov.model.columns import Boolean, Category, Column, Timestamp
 from datasov.model.derived import Exists, check_derived, column_from_document
 from datasov.model.document import check_name, digest
+from datasov.model.mynumber import check_literal
 
 DOMAINS = (
     "mobility", "logistics", "payments", "administration", "health",
@@ -178,6 +179,10 @@ def bin_cuts(key: Key, column: Column) -> tuple[int, ...]:
     if isinstance(column, Category | Boolean):
         raise InvalidQueryError(f"column {key.column!r} has listed values: use it as a key without ds.bin")
     cuts = tuple(column.encode(c) for c in key.cuts)
+    if not isinstance(column, Timestamp):
+        for cut, written in zip(cuts, key.cuts, strict=True):
+            check_literal(written)
+            check_literal(column.decode(cut))
     low, high = column.range
     if not cuts or any(b <= a for a, b in zip((low, *cuts), cuts, strict=False)) or cuts[-1] > high:
         raise InvalidQueryError(f"cuts of {key.column!r} must ascend strictly within its bounds, above the low bound")

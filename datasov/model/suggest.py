@@ -47,11 +47,21 @@ class Bounds:
         return replace(aggregate, low=low, high=high)
 
 
-def suggest(query: Query, share: object, loss: Loss, ask: Callable[[Query, Loss], Release]) -> Bounds:
+def suggest(
+    query: Query, share: object, loss: Loss, ask: Callable[[Query, Loss], Release],
+    most: tuple[int, int] = (MOST_ROWS, MOST_KEYS), *, cohort: bool = False,
+) -> Bounds:  # fmt: skip
     """Ask for the quantiles, with half of the loss for rows and keys and half for values where both are wanted.
 
     The most rows of a resident in one key, and the keys of a resident, are each one number a resident. Values are those
     of one row of each resident, chosen by secret rank.
+
+    Args:
+        most: the largest rows and keys to look for.
+        cohort: ask for the residents too, so that a minimum cohort can be tested.
+
+    Raises:
+        InvalidQueryError: the answers were withheld, or there is nothing to find.
     """
     text = share_of(share)
     if Number(text) <= Number("0.5"):
@@ -64,24 +74,33 @@ def suggest(query: Query, share: object, loss: Loss, ask: Callable[[Query, Loss]
     part = replace(loss, nano=loss.nano // 2) if events and columns else loss
     releases, rows, keys, clips = [], None, None, {}
     if events:
-        spread = plain.bound(rows=MOST_ROWS, keys=MOST_KEYS)
-        spread = spread.rows_per_key(text, high=MOST_ROWS).keys_per_resident(text, high=MOST_KEYS)
-        found = ask(spread, part)
+        spread = plain.bound(rows=most[0], keys=most[1])
+        spread = spread.rows_per_key(text, high=max(2, most[0])).keys_per_resident(text, high=max(2, most[1]))
+        found = ask(spread.coverage() if cohort else spread, part)
         frame = found.overall()
         releases.append(found)
-        rows, keys = (max(1, math.ceil(frame[a.name][0])) for a in spread.aggregates)
+        _check_shown(found)
+        rows, keys = (
+            min(bound, max(1, math.ceil(frame[a.name][0]))) for a, bound in zip(spread.aggregates, most, strict=True)
+        )
     if columns:
         values = replace(plain, key_list=()).bound(rows=1, keys=1)
         ends = (f"{1 - Number(text):f}", text)
         for column in columns:
             for end in ends:
                 values = values.quantile(column, end)
-        found = ask(values, part)
+        found = ask(values.distinct() if cohort else values, part)
         frame = found.frame()
         releases.append(found)
+        _check_shown(found)
         names = iter(a.name for a in values.aggregates)
         clips = {c: _ends(query.column(c), frame[next(names)][0], frame[next(names)][0]) for c in columns}
     return Bounds(rows, keys, clips, tuple(releases))
+
+
+def _check_shown(release: Release) -> None:
+    if release.withheld or release.withheld_whole:
+        raise InvalidQueryError("fewer residents took part than the programme's minimum cohort: give bounds yourself")
 
 
 def _ends(column: Column, low: float, high: float) -> tuple[Number | int, Number | int]:

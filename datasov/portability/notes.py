@@ -95,8 +95,8 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
     """The notes of two devices of one resident, to the safe side: every consent counts, the smaller limit holds.
 
     A consent that was revoked on either is revoked, and so is a delegation, with the consents under it. Of two
-    checkpoints of a log the larger is kept, and of two numbers of contributions. Notes that this release does not know
-    stay on their device.
+    checkpoints of a log the larger is kept, and of two numbers of contributions or sequence numbers. Notes that this
+    release does not know stay on their device.
 
     Raises:
         ProofError: a log showed two trees of one size, one to each device.
@@ -116,13 +116,10 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
     limit = smaller(*(held.unpack_limit(notes.get(held.LIFETIME)) for notes in (mine, theirs)))
     if limit is not None:
         found[held.LIFETIME] = held.pack_limit(limit)
-    sequences = [notes[held.SEQUENCE] for notes in (mine, theirs) if held.SEQUENCE in notes]
-    if sequences:
-        found[held.SEQUENCE] = max(sequences)
     for name, note in theirs.items():
         if name.startswith(held.LOG):
             found[name] = _longer(mine.get(name, note), note)
-        elif name.startswith(held.NUMBER):
+        elif name.startswith((held.NUMBER, held.SEQUENCE)):
             found[name] = max(mine.get(name, note), note)
         elif name.startswith(held.PURPOSE):
             found.setdefault(name, note)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from datasov.errors import InternalError, VerificationError
+from datasov.model.cohort import withhold
 from datasov.model.document import canonical, digest
 from datasov.model.plan import Noised, Request
 from datasov.model.release import Release
@@ -38,6 +39,7 @@ def leaf_of(release: Release) -> ReleaseLeaf:
         purpose=release.purpose, tables=query.tables(), question=canonical(query.document()),
         query_digest=query.digest, mechanism=release.mechanism, loss=release.loss, trust=release.trust.name,
         epoch=release.epoch, time=release.time, result_digest=release.digest, release_id=release.identifier,
+        programme=bytes.fromhex(release.programme),
     )  # fmt: skip
 
 
@@ -80,19 +82,25 @@ def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
         purpose=opening.purpose, tables=opening.series.tables(), question=canonical(question),
         query_digest=digest(question), mechanism=opening.mechanism, loss=opening.loss, trust=opening.trust.name,
         epoch=0, time=opening.time, result_digest=opening.digest, release_id=opening.identifier,
+        programme=bytes.fromhex(opening.programme),
     )  # fmt: skip
 
 
 def record_release(
     request: Request, noised: Noised, city: str, now: int, status: bytes = b""
 ) -> tuple[bytes, bytes]:  # fmt: skip
-    """An answer as it is stored, and its leaf; `status` is the digest of the set of status lists that was applied."""
+    """An answer as it is stored, without the cells below its programme's minimum cohort, and its leaf.
+
+    `status` is the digest of the set of status lists that was applied.
+    """
     plan = request.plan
+    kept = withhold(plan.statistics, noised, request.cohort)
     release = Release(
         identifier=noised.identifier, city=city, query=plan.query, purpose=request.purpose,
         programme=request.programme, loss=request.loss, trust=request.trust, mechanism=plan.mechanism(request.loss),
-        epoch=request.epoch, time=now, statistics=plan.statistics, parts=plan.parts, values=noised.values,
-        scales=plan.scales(request.loss), cells=noised.cells,
+        epoch=request.epoch, time=now, statistics=plan.statistics, parts=plan.parts, values=kept.noised.values,
+        scales=plan.scales(request.loss), cells=kept.noised.cells, cohort=request.cohort, withheld=kept.cells,
+        withheld_whole=kept.whole,
     )  # fmt: skip
     return pack_release(release), encode_leaf(replace(leaf_of(release), status=status))
 

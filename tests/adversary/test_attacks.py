@@ -79,7 +79,7 @@ def test_released_numbers_are_functions_of_whole_numbers(city):
 
 
 HUGE = ds.Schema("huge", domain="energy", columns={
-    "num": ds.Integer(-(2**53), 2**53), "basket": ds.Integer(0, 3), "cell": ds.Category("ab"),
+    "num": ds.Integer(-(2**53), 2**53, "Wh"), "basket": ds.Integer(0, 3), "cell": ds.Category("ab"),
 }, keys=[("cell",)])  # fmt: skip
 
 

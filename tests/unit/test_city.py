@@ -161,7 +161,7 @@ def test_every_change_is_anchored_before_its_call_returns(tmp_path, clock):
 
 
 def test_rows_are_sealed_at_rest(tmp_path, clock):
-    marked = ds.Schema("m", domain="energy", columns={"n": ds.Integer(0, 2**53)}, keys=[])
+    marked = ds.Schema("m", domain="energy", columns={"n": ds.Integer(0, 2**53, "B")}, keys=[])
     value = 0x1122334455667F
     with found_city(tmp_path, clock) as city:
         enrol(city, range(2), lambda n: [{"n": value}] * 40, schema=marked)

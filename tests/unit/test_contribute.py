@@ -82,7 +82,7 @@ def test_a_profile_under_another_schema_neither_counts_nor_breaks_the_shard(harn
     """Two residents join a table of one name whose columns have other types."""
     other = ds.Schema(
         "people", domain="administration", kind="attributes",
-        columns={"age": ds.Integer(-(2**40), 2**40), "ward": ds.Integer(-5, 5)},
+        columns={"age": ds.Integer(-(2**40), 2**40, "s"), "ward": ds.Integer(-5, 5)},
     )  # fmt: skip
     harness.admit(S, {"a": rows(1)}, {PEOPLE: {"a": {"age": 30, "ward": "b"}}})
     harness.admit(S, {"b": rows(1)}, {other: {"b": {"age": -(2**40), "ward": -5}}})
@@ -125,7 +125,7 @@ def test_literals_beyond_64_bits_mean_what_they_say(harness, huge):
 )
 def test_literals_at_and_beyond_the_ends_of_every_code_type(tmp_path, bounds):
     low, high = bounds
-    schema = ds.Schema("w", domain="energy", columns={"n": ds.Integer(low, high)})
+    schema = ds.Schema("w", domain="energy", columns={"n": ds.Integer(low, high, "B")})
     harness = Harness(tmp_path)
     harness.admit(schema, {"a": [{"n": low}, {"n": high}]}, {})
     base, col = ds.query(schema).bound(rows=9), ds.col("n")

@@ -433,10 +433,11 @@ def test_accounts_merge_to_the_safe_side(home, phone, tmp_path, clock):
         both(home, phone, tmp_path)
         with pytest.raises(ConsentError, match="revoked"):
             phone.contribute(second)
-        before = int.from_bytes(phone._vault.state(held.SEQUENCE), "big")
+        note = held.sequence_note(first)
+        before = int.from_bytes(phone._vault.state(note), "big")
         home._clock, clock.now = clock, 0
         home.contribute(first)
-        assert int.from_bytes(home._vault.state(held.SEQUENCE), "big") > before
+        assert int.from_bytes(home._vault.state(note), "big") > before
 
 
 def test_the_larger_checkpoint_is_kept_and_two_trees_of_one_size_are_noticed(home, phone, tmp_path, clock):
@@ -462,8 +463,25 @@ def test_the_larger_checkpoint_is_kept_and_two_trees_of_one_size_are_noticed(hom
 
 def test_sequences_of_contributions_go_on_above_both():
     for mine, theirs in ((3, 9), (9, 3)):
-        both_of = [{held.SEQUENCE: n.to_bytes(8, "big")} for n in (mine, theirs)]
-        assert notes.combined(*both_of) == {held.SEQUENCE: (9).to_bytes(8, "big")}
+        both_of = [{held.SEQUENCE + "a": n.to_bytes(8, "big")} for n in (mine, theirs)]
+        assert notes.combined(*both_of) == {held.SEQUENCE + "a": (9).to_bytes(8, "big")}
+    assert set(notes.combined({held.SEQUENCE + "a": b"1"}, {held.SEQUENCE + "b": b"2"})) == {"sequence/a", "sequence/b"}
+
+
+def test_a_device_that_did_not_merge_is_a_replay_on_that_day_alone(home, phone, tmp_path, clock):
+    """What a city is told of the time is the day: two devices that part can use one number twice on it."""
+    home._clock = phone._clock = clock
+    with found_city(tmp_path, clock) as city:
+        consent = home.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2030-01-01")
+        both(home, phone, tmp_path)
+        home._clock = phone._clock = clock
+        city.admit(consent, home.contribute(consent))
+        with pytest.raises(ConsentError, match="contribute again"):
+            city.admit(consent, phone.contribute(consent))
+        city.admit(consent, phone.contribute(consent))
+        city.admit(consent, home.contribute(consent) and home.contribute(consent))
+        clock.now += 86_400
+        city.admit(consent, phone.contribute(consent))
 
 
 def test_notes_that_nobody_knows_stay_on_their_device():

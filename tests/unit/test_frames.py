@@ -20,7 +20,7 @@ from datasov.wire import columns as wire
 from tests.strategies import table
 
 S = ds.Schema("s", domain="energy", columns={
-    "cat": ds.Category(["a", "b b", "ü", ""], nullable=True), "num": ds.Integer(-5, 2**53),
+    "cat": ds.Category(["a", "b b", "ü", ""], nullable=True), "num": ds.Integer(-5, 2**53, unit="Wh"),
     "flag": ds.Boolean(nullable=True),
     "dec": ds.Decimal("-9.99", "9.99", scale=2, nullable=True),
     "at": ds.Timestamp("1969-12-01", "2100-01-01", zone="UTC"),

@@ -18,7 +18,7 @@ S = ds.Schema(
     "s", domain="energy", keys=[("cat",), ("cat", "flag"), (ds.bin("num", [3]),)],
     columns={
         "cat": ds.Category("abc", nullable=True), "flag": ds.Boolean(), "num": ds.Integer(-4, 9),
-        "dec": ds.Decimal("-1.5", "2.5", scale=1, nullable=True), "big": ds.Integer(0, 2**40),
+        "dec": ds.Decimal("-1.5", "2.5", scale=1, nullable=True), "big": ds.Integer(0, 2**40, "B"),
         "at": ds.Timestamp("2027-01-01T00:00", "2027-01-03T12:00"), "count": ds.Category("xy"),
     },
 )  # fmt: skip

@@ -25,7 +25,8 @@ KEY = bytes(range(32))
 S = ds.Schema("stays", domain="health", columns={
     "ward": ds.Category(["a", "", "=SUM(A1)", 'b,"b"\n'], nullable=True),
     "cost": ds.Decimal("-99.5", "99.5", scale=2),
-    "at": ds.Timestamp("2026-01-01", "2027-01-01", zone="Europe/Berlin", nullable=True), "n": ds.Integer(-1, 2**53),
+    "at": ds.Timestamp("2026-01-01", "2027-01-01", zone="Europe/Berlin", nullable=True),
+    "n": ds.Integer(-1, 2**53, "B"),
     "ill": ds.Boolean(nullable=True),
 })  # fmt: skip
 ROWS: list[dict[str, object]] = [

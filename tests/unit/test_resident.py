@@ -104,7 +104,12 @@ def test_a_consent_says_what_was_granted(ann, city, clock):
     claims = token.read(consent.token).claims
     assert claims == consent.claims
     assert [(c.table, c.columns) for c in claims.coverage] == [("trips", ("km",)), ("people", ("age",))]
-    assert (claims.purpose, claims.loss, claims.jurisdiction, claims.issued) == (PURPOSE, RHO, "JP-10", NOW)
+    assert (claims.purpose, claims.loss, claims.jurisdiction, claims.issued) == (
+        PURPOSE,
+        RHO,
+        "JP-10",
+        NOW // 86_400 * 86_400,
+    )
     assert claims.expires == int(dt.datetime.fromisoformat("2028-01-01T00:00+09:00").timestamp())
     assert claims.audience == str(city.id)
     assert ann.consents == [consent]
@@ -244,6 +249,22 @@ def test_sequences_rise_even_where_the_clock_goes_back(ann, city, clock):
     for moved in (0, -500, -1000, 3):
         clock.now = NOW + moved
         city.admit(consent, ann.contribute(consent))
+
+
+def test_a_city_is_told_days_and_counts_and_no_finer_times(ann, city, clock):
+    """Times to the second, or to the microsecond, would join the pools of two domains (tests/adversary)."""
+    ann.put(TRIPS, ROWS)
+    told = []
+    for seconds in (0, 3_601, 7_203):
+        clock.now = NOW + seconds
+        consent = grant(ann, city, until="2027-12-31")
+        city.admit(consent, ann.contribute(consent))
+        city.admit(consent, ann.contribute(consent))
+        ended, sent = messages.open_revocation(ann.revoke(consent), city._opening, city.id)
+        (partition,) = city._registry.refresh()
+        told.append((ended.claims.issued, ended.claims.not_before, partition.member(0).sequence, sent.time))
+    day = NOW // 86_400 * 86_400
+    assert told == [(day + i, day + i, day * 10**6 + 2 * i + 2, day) for i in range(3)]
 
 
 def test_what_was_revoked_or_never_granted_is_not_contributed(ann, city, tmp_path, clock):

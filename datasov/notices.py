@@ -1,0 +1,131 @@
+"""Notices: the charters, programmes and emergencies in a city's log, checked by whoever reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasov.authority.approval import Signed, fingerprint
+from datasov.authority.governance import NOTICES, Governance
+from datasov.authority.programme import Approved
+from datasov.errors import DatasovError, ProofError
+from datasov.model.charter import Charter
+from datasov.model.consent import CityId
+from datasov.model.document import canonical
+from datasov.model.privacy import Loss
+from datasov.model.programme import fits
+from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, decode_leaf
+from datasov.tlog.note import Checkpoint
+from datasov.tlog.tree import Tree, leaf_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A public document of the city's governance, as its log has it.
+
+    Attributes:
+        subject: "charter", "programme" or "emergency".
+        index: of its leaf, from 0. time: Unix seconds at which it was taken up, as the city says.
+        identity: 32 bytes: what releases refer to it by.
+        document: the charter or the programme.
+        signers: the public keys that signed it.
+    """
+
+    subject: str
+    index: int
+    time: int
+    identity: bytes
+    document: Mapping[str, Any]
+    signers: frozenset[bytes]
+
+    @property
+    def fingerprint(self) -> str:
+        """What people compare: the first 100 bits of the identity."""
+        return fingerprint(self.identity)
+
+    def __str__(self) -> str:
+        name = self.document.get("name", "the city's charter")
+        return f"{self.subject} {self.fingerprint}: {name}, version {self.document['version']}"
+
+
+def read_notices(leaves: Sequence[bytes], checkpoint: Checkpoint, city: CityId) -> list[Notice]:
+    """The notices among all leaves of a log, once each is what the charters before it demand.
+
+    Every release after the first charter is checked too, as far as its leaf tells: that its programme was approved and
+    ran, its purpose, tables, columns, mechanism, trust and loss, and that all of them stay within its total; or that
+    the charter left it open.
+
+    Args:
+        leaves: those of the checkpoint's tree, all of them.
+
+    Raises:
+        ProofError: the leaves are not the checkpoint's, a notice was not signed as it must be, or a release was covered
+            by nothing.
+    """
+    tree = Tree()
+    for data in leaves:
+        tree.append(leaf_hash(data))
+    if tree.size != checkpoint.size or tree.root() != checkpoint.root:
+        raise ProofError("the leaves are not those of the checkpoint: keep it, and ask the log again")
+    state, spent, found = Governance(), dict[bytes, Loss](), list[Notice]()
+    for index, data in enumerate(leaves):
+        leaf = decode_leaf(data)
+        if isinstance(leaf, NoticeLeaf) and leaf.subject in NOTICES:
+            try:
+                state = state.noticed(leaf.subject, leaf.time, leaf.identity, leaf.body)
+            except ProofError:
+                raise
+            except DatasovError as why:
+                raise _fault(index, f"a notice that should not be there: {why}") from None
+            _check_own(index, state.charters[-1], city)
+            signed = Signed.from_bytes(leaf.body)
+            found.append(
+                Notice(leaf.subject, index, leaf.time, leaf.identity, signed.document, frozenset(signed.signatures))
+            )
+        elif isinstance(leaf, ReleaseLeaf):
+            _check_release(index, leaf, state, spent)
+    return found
+
+
+def _fault(index: int, what: str) -> ProofError:
+    return ProofError(f"leaf {index}: {what}; keep the log's checkpoint and ask the city")
+
+
+def _check_own(index: int, charter: Charter, city: CityId) -> None:
+    if city.verify_key not in {m.key for m in charter.operators}:
+        raise _fault(index, "the charter does not name this city's key among its operators")
+
+
+def _check_release(index: int, leaf: ReleaseLeaf, state: Governance, spent: dict[bytes, Loss]) -> None:
+    charter = state.at(leaf.time)
+    if charter is None and not leaf.programme:
+        return
+    if charter is None or leaf.time >= charter.expires:
+        raise _fault(index, "a release without a charter in force")
+    if not leaf.programme:
+        if not any(leaf.purpose == p and fits(leaf.loss, limit) for p, limit in charter.open):
+            raise _fault(index, "a release that no programme covers, and that the charter does not leave open")
+        return
+    try:
+        approved = state.programme(leaf.programme)
+    except DatasovError:
+        raise _fault(index, "a release under a programme that nobody approved") from None
+    if not _covers(approved, leaf) or not approved.starts <= leaf.time < state.end(approved):
+        raise _fault(index, "a release that its programme does not cover")
+    total = approved.programme.total
+    cost = leaf.loss.concentrated if total.measure == "zcdp" else leaf.loss
+    spent[leaf.programme] = spent.get(leaf.programme, Loss(0, total.measure)) + cost
+    if not spent[leaf.programme] <= total:
+        raise _fault(index, "releases under a programme that lose more than its total")
+
+
+def _covers(approved: Approved, leaf: ReleaseLeaf) -> bool:
+    programme = approved.programme
+    allowed = {t.table: (t.schema_digest, set(t.columns)) for t in programme.tables}
+    tables = all(n in allowed and allowed[n][0] == s and set(columns) <= allowed[n][1] for n, s, columns in leaf.tables)
+    return (
+        leaf.purpose == programme.purpose and leaf.trust in programme.trust and fits(leaf.loss, programme.largest)
+        and leaf.mechanism in programme.mechanisms and tables and leaf.tables[0][0] == programme.tables[0].table
+        and (programme.question is None or canonical(programme.question) == leaf.question)
+    )  # fmt: skip
