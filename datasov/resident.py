@@ -21,7 +21,7 @@ from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
-from datasov.delegating import Delegating, account_key, end, ending
+from datasov.delegating import Delegating, account_key, end, ending, find
 from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
@@ -317,7 +317,7 @@ class Resident(Delegating):
         Raises:
             ConsentError: not a consent of this vault. VerificationError: it was signed with another record.
         """
-        claims = ending(self._vault, consent)[0].consent.claims
+        claims = find(self._vault, consent)[0].consent.claims
         called = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
         return check_record(make_record(claims, called), claims)
 

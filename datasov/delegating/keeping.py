@@ -144,18 +144,26 @@ def told(claims: Claims, record: ConsentRecord | bytes | None) -> dict[str, byte
     return held.called(claims.record, named)
 
 
+def find(vault: Vault, consent: Consent) -> tuple[Record, bool]:
+    """The record of a consent, and whether this vault signed it for somebody else; ConsentError where it has none."""
+    for name in (held.CONSENTS, held.SIGNED):
+        for record in held.unpack(vault.state(name)):
+            if record.digest == consent.digest:
+                return record, name == held.SIGNED
+    raise ConsentError("not a consent of this vault: grant one first")
+
+
 def ending(vault: Vault, consent: Consent) -> tuple[Record, SigningKey]:
     """The record of a consent that this vault holds or signed for somebody else, and the key that revokes it."""
-    city = CityId.parse(consent.claims.audience)
-    for record in held.unpack(vault.state(held.CONSENTS)):
-        if record.consent.digest == consent.digest:
-            return record, account_key(vault, record.domain, city)
-    for record in held.unpack(vault.state(held.SIGNED)):
-        if record.consent.digest == consent.digest:
-            names = dict.fromkeys(["", *(d.whom for d in kept(vault))])
-            keys = (delegate_key(vault, record.domain, city, whom) for whom in names)
-            return record, next(key for key in keys if key.public == consent.claims.issuer)
-    raise ConsentError("not a consent of this vault: grant one first")
+    record, signed = find(vault, consent)
+    claims, city = record.consent.claims, CityId.parse(record.consent.claims.audience)
+    if not signed:
+        return record, account_key(vault, record.domain, city)
+    for whom in dict.fromkeys(["", *(d.whom for d in kept(vault))]):
+        key = delegate_key(vault, record.domain, city, whom)
+        if key.public == claims.issuer:
+            return record, key
+    raise ConsentError("another vault signed this consent: revoke it there, or with the vault of the person")
 
 
 def end(vault: Vault, consents: Iterable[bytes]) -> None:

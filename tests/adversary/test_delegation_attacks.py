@@ -284,6 +284,8 @@ def test_two_delegates_share_one_loss_also_when_both_come_at_once(city):
     smaller = consent_of([above, two_link], loss=ds.zcdp(rho="1e-9"), token_id=b"\x01" * 16)
     with pytest.raises(ConsentError, match="its loss"):
         fresh.add(verified(smaller))
+    with pytest.raises(ConflictError):
+        drafts[1].add(verified(smaller))
 
 
 def test_a_document_of_one_kind_is_not_one_of_another(city):

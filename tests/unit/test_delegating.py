@@ -323,6 +323,24 @@ def test_a_consent_on_a_table_of_another_domain_than_the_account_is_not_accepted
         adult.accept(grant_for(guardian, given, VISITS))
 
 
+def test_a_joint_consent_needs_every_domain_that_it_reads(lake, people):
+    """A column of trips that tells of visits: a delegation for trips alone does not reach it."""
+    adult, guardian = people("adult"), people("guardian")
+    rides = ds.Schema("rides", domain="mobility", columns={
+        "km": ds.Integer(0, 50), "ill": ds.Exists(VISITS, where=ds.col("day") == 3),
+    })  # fmt: skip
+    adult.put_all([(VISITS, [{"day": 3, "reason": "a"}]), (rides, [{"km": 7}])])
+    joint = {"columns": ["km", "ill"], "reads": [VISITS]}
+    with pytest.raises(ConsentError, match="columns"):
+        grant_for(guardian, delegate(adult, guardian, lake, {rides: ["km", "ill"]}), rides, **joint)
+    both = delegate(adult, guardian, lake, {rides: ["km", "ill"], VISITS: ["day"]})
+    assert delegation.read(both).claims.domains == ("health", "mobility")
+    consent = adult.accept(grant_for(guardian, both, rides, **joint))
+    lake.admit(consent, adult.contribute(consent))
+    with pytest.raises(ConsentError, match="one domain"):
+        delegate(adult, guardian, lake, {rides: ["km", "ill"], VISITS: ["day"]}, kind="carer")
+
+
 def test_a_consent_is_accepted_with_the_record_that_it_was_signed_with(lake, people):
     """The purpose has names in two languages, which stand in the record, and in the delegate's vault alone."""
     adult, guardian = people("adult"), people("guardian")
@@ -421,5 +439,8 @@ def test_an_export_carries_them_as_ones_that_are_over(lake, people, tmp_path, cl
     (record,) = held.unpack(people("new guardian")._vault.state(held.SIGNED))
     assert record.consent == consent
     assert record.revoked
+    assert people("new guardian").record(consent).digest == consent.claims.record
+    with pytest.raises(ConsentError, match="another vault"):
+        people("new guardian").revoke(consent)
     with pytest.raises(ConsentError):
         grant_for(people("new guardian"), given)
