@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=("small", "full"), default="small", help="default: %(default)s")
     parser.add_argument("--rows", type=int, metavar="N", help="so many rows instead, where the bench takes that")
     parser.add_argument("--residents", type=int, metavar="N", help="so many residents, where the bench takes that")
+    parser.add_argument("--tokens", type=int, metavar="N", help="so many tokens, where the bench takes that")
     parser.add_argument("--days", type=int, metavar="N", help="so many days, where the bench takes that")
     parser.add_argument(
         "--engine", choices=("local", "ray"), help="who maps over the shards, where the bench takes that"
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"name one of: {', '.join(names())}")
     run = importlib.import_module(f"benches.{options.name}").run
     extra: dict[str, object] = {}
-    for option in ("rows", "residents", "days"):
+    for option in ("rows", "residents", "tokens", "days"):
         number = getattr(options, option)
         if number is not None:
             if option not in inspect.signature(run).parameters or number < 1:

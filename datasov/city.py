@@ -12,13 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from datasov.authority import messages
+from datasov.authority import messages, signers
 from datasov.authority.admission import Admission, admit
 from datasov.authority.approval import Signed
 from datasov.authority.ending import endings
 from datasov.authority.lists import StatusLists
 from datasov.authority.programme import Approved
 from datasov.authority.registry import Registry
+from datasov.crypto.certificate import certified
 from datasov.engine.local import threads
 from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidQueryError, ProgrammeError, StoreError
 from datasov.founding import DEFAULT_PLACE, found
@@ -51,7 +52,7 @@ from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.log import Log
 from datasov.tlog.note import origin_of
 from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
-from datasov.tlog.ticks import REVOCATION, commitment
+from datasov.tlog.ticks import REVOCATION, waiting
 
 _ADMIT_AT_ONCE = 512
 Answer = TypeVar("Answer", Release, SeriesRelease)
@@ -89,6 +90,7 @@ class City:
         self._times = Public(founded, tick, self._settings["erase_within"] // 2)
         self._lists = StatusLists(store, self._registry, self._key, founded, tick)
         self._ledger = Ledger(SealedAccounts(store, key))
+        self._signers, self._authorities = signers.Signers(store), tuple[bytes, ...]()
         self._governing = Governing(store, self.id)
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()), lists=self._lists)
         self._guard = threading.RLock()
@@ -112,6 +114,7 @@ class City:
         erase_within: int = 30 * DAY,
         charter: Signed | bytes | None = None,
         operator_key: bytes | None = None,
+        authorities: Sequence[bytes] = (),
         reanchor: bool = False,
         clock: Callable[[], float] = time.time,
         engine: monitor.Engine | None = None,
@@ -134,6 +137,7 @@ class City:
             charter: the first one, signed, as :meth:`adopt` takes it. A new city is founded under it or not at all, for
                 which its key must be there before; an existing one must have been.
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.
+            authorities: certificates (X.509, DER) of those who accredit signers: :meth:`enrol_certificate`.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
 
@@ -162,6 +166,7 @@ class City:
         store, key = place.open_store(path, operator_key)
         try:
             city = cls(path, store, key, clock, engine or threads())
+            city._authorities = tuple(authorities)
             if not new:
                 city._check_same(budget, purposes, trust, allowance, processing)
             city._check_anchor(new or reanchor)
@@ -250,6 +255,27 @@ class City:
         """The number of the present data epoch: it advances with the clock alone, never with admissions."""
         return int(self._clock()) // int(self._settings["epoch"])
 
+    def enrol_certificate(self, certificate: bytes, chain: Sequence[bytes] = ()) -> bytes:
+        """Let the key of a certificate sign consents, while it is valid. Returns the key's name, 32 bytes.
+
+        Of the certificate only the key and its validity are kept. Enrolling a renewed one prolongs it.
+
+        Args:
+            certificate: X.509 in DER, for signing, with a key of P-256. `chain`: those between it and an authority.
+
+        Raises:
+            SignatureError: it is not valid under the authorities that the city was opened with, or its key may not
+                sign so.
+        """
+        entry = certified(certificate, chain, self._authorities, int(self._clock()))
+        while True:
+            try:
+                self._store.append({signers.STREAM: (self._signers.refresh(), [signers.pack(entry)])})
+            except ConflictError:
+                continue
+            self._anchor()
+            return entry.key.name
+
     @property
     def charter(self) -> Charter | None:
         """The present charter, or None: then every declared purpose may be asked for."""
@@ -277,7 +303,7 @@ class City:
         Raises:
             ProgrammeError, VerificationError: as :meth:`datasov.governing.Governing.approve`.
         """
-        found = self._governing.approve(programme, int(self._clock()), self.purposes, self.budget)
+        found = self._governing.approve(programme, int(self._clock()), self.purposes, self.budget, self.processing)
         self._anchor()
         return found
 
@@ -335,7 +361,7 @@ class City:
             return admit(
                 consent, contribution,
                 city=self.id, key=self._opening, purposes=self.purposes, trusts=(self.trust.name,),
-                now=int(self._clock()), place=self.processing,
+                now=int(self._clock()), place=self.processing, directory=self._signers.at(int(self._clock())),
             )  # fmt: skip
         except DatasovError as refused:
             return refused
@@ -343,6 +369,7 @@ class City:
     def _admit_batch(
         self, batch: Sequence[tuple[Consent | bytes, bytes]], executor: ThreadPoolExecutor
     ) -> list[DatasovError | None]:
+        self._signers.refresh()
         verified = list(executor.map(self._verified, batch))
         order = mixed(verified)
         with self._guard:
@@ -369,15 +396,16 @@ class City:
             ConsentError: for another city, or of a consent that was revoked or superseded already.
             VerificationError: (or its subclasses) bytes that do not decrypt, verify or parse.
         """
-        ended, sent = messages.open_revocation(revocation, self._opening, self.id)
+        self._signers.refresh()
+        ended, sent = messages.open_revocation(revocation, self._opening, self.id, self._signers.at(None))
         while True:
             with self._guard, self._registry.lock:
                 now = self._tick_began
                 ending = endings(self._registry, ended, now)
-                waiting = commitment(REVOCATION, now, sent.commitment)
-                batch = {**ending.streams, "commitments": (self._store.length("commitments"), [waiting])}
+                entries, blobs = waiting(REVOCATION, now, [sent.commitment])
+                batch = {**ending.streams, "commitments": (self._store.length("commitments"), entries)}
                 try:
-                    self._store.append(batch, ending.blobs)
+                    self._store.append(batch, {**blobs, **ending.blobs})
                 except ConflictError:
                     continue
                 break

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import log, vault
+from datasov.commands import charter, key, log, programme, vault
 from datasov.commands.secret import NoTerminalError
-from datasov.errors import DatasovError
+from datasov.errors import DatasovError, MissingExtraError
 
 DEMO = """Run the main job on real data, from end to end: one year of purchases of up to 2,469 households.
 
@@ -54,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.set_defaults(run=_demo)
     vault.add(commands)
+    key.add(commands)
+    charter.add(commands)
+    programme.add(commands)
     log.add(commands)
     return main
 
@@ -61,10 +68,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0, 1 where it was refused or failed, 2 where it cannot be run as asked."""
     options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
-    except NoTerminalError as fault:
+        with _ended_cleanly():
+            return run(options)
+    except (NoTerminalError, MissingExtraError) as fault:
         print(f"datasov: {fault}", file=sys.stderr)
         return 2
     except BrokenPipeError:
@@ -73,9 +83,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DatasovError as fault:
         print(f"datasov: {fault}", file=sys.stderr)
         return 1
+    except OSError as fault:
+        print(f"datasov: {fault.strerror or fault}: check the path, and who may read and write there", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _ended_cleanly() -> Iterator[None]:
+    """Where the terminal goes or somebody ends the process, it takes back first what it has half written."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    mine = [s for s in (signal.SIGTERM, signal.SIGHUP) if _ours() and signal.getsignal(s) is signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _ours() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasov.authority import messages
 from datasov.authority.held import Record
-from datasov.model.consent import Consent
+from datasov.model.consent import CityId, Consent
 from datasov.tlog import erasures
-from datasov.tlog.leaves import Leaf, NoticeLeaf
+from datasov.tlog.leaves import NoticeLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import Checkpoint
+from datasov.tlog.note import open_checkpoint, origin_of
 from datasov.tlog.tree import leaf_hash, verify_inclusion
 
 
@@ -31,24 +31,28 @@ class Erasure:
     index: int
 
 
-def erased(
-    log: LogReader, checkpoint: Checkpoint, leaves: Sequence[Leaf], mine: Sequence[tuple[Record, int]]
-) -> Iterator[Erasure]:
-    """The erasures that the log's notices tell of, for records and the number of contributions under each.
+def erased(log: LogReader, mine: Sequence[tuple[Record, int]]) -> list[Erasure]:
+    """The erasures that a log tells of, for records and the number of contributions under each, in the log's order.
 
     Raises:
-        ProofError: a notice that tells of one is not in the tree of the checkpoint.
+        ProofError: another key signed the checkpoint, or a notice that tells of one is not in its tree.
     """
+    checkpoint, found = log.checkpoint(), list[Erasure]()
+    cities = {origin_of(CityId.parse(a).verify_key): a for a in {r.consent.claims.audience for r, _ in mine}}
+    audience = cities.get(checkpoint.origin)
+    if audience is None:
+        return found
+    signed = open_checkpoint(checkpoint.note, checkpoint.origin, CityId.parse(audience).verify_key)
     wanted = {
         messages.salted(r.salt, messages.erasure_record(r.consent.digest, n)): (r.consent, n)
         for r, many in mine
         for n in range(1, many + 1)
     }
-    for index, leaf in enumerate(leaves):
-        told = erasures.hashes(leaf) & wanted.keys() if isinstance(leaf, NoticeLeaf) else frozenset[bytes]()
-        if told and isinstance(leaf, NoticeLeaf):
-            (data,) = log.leaves(index, index + 1)
-            path = log.inclusion(index, checkpoint.size)
-            verify_inclusion(leaf_hash(data), index, checkpoint.size, path, checkpoint.root)
-            for consent, number in sorted((wanted[h] for h in told), key=lambda found: found[1]):
-                yield Erasure(consent, number, leaf.time, index)
+    for index, data in enumerate(log.leaves(0, signed.size)):
+        leaf = decode_leaf(data)
+        if not isinstance(leaf, NoticeLeaf) or not (told := erasures.hashes(leaf) & wanted.keys()):
+            continue
+        verify_inclusion(leaf_hash(data), index, signed.size, log.inclusion(index, signed.size), signed.root)
+        for consent, number in sorted((wanted[h] for h in told), key=lambda pair: pair[1]):
+            found.append(Erasure(consent, number, leaf.time, index))
+    return found

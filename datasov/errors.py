@@ -5,6 +5,7 @@
     DatasovError
     ├ InvalidQueryError(ValueError)   the question cannot be asked as written            400
     ├ InvalidDataError(ValueError)    rows that do not fit their schema                  422
+    │  └ MissingExtraError            a package that what was asked for needs is not installed
     ├ DeniedError                     the question or the contribution is refused        403
     │  ├ ConsentError                 expired, revoked, wrong purpose, not covered
     │  ├ ProgrammeError               not approved, expired
@@ -54,6 +55,10 @@ class InvalidDataError(DatasovError, ValueError):
             if part
         )
         super().__init__(f"{where}: {reason}" if where else reason)
+
+
+class MissingExtraError(InvalidDataError):
+    """What was asked for needs an extra of datasov that is not installed. The message names it."""
 
 
 class DeniedError(DatasovError):

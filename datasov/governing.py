@@ -13,7 +13,7 @@ from datasov.authority.governance import Governance
 from datasov.authority.programme import Approved, read_programme
 from datasov.errors import ConflictError, InternalError, InvalidQueryError, ProgrammeError, StoreError
 from datasov.model.charter import Charter
-from datasov.model.consent import CityId
+from datasov.model.consent import CityId, contains
 from datasov.model.plan import Request
 from datasov.model.privacy import Loss
 from datasov.model.suggest import MOST_KEYS, MOST_ROWS
@@ -63,8 +63,13 @@ class Governing:
         _check_own(read_charter(signed), self._city, first=self.state().charter is None)
         return self._enter("charter", signed, now).charters[-1]
 
-    def approve(self, document: Signed | bytes, now: int, purposes: Sequence[str], budget: Loss) -> Approved:
+    def approve(
+        self, document: Signed | bytes, now: int, purposes: Sequence[str], budget: Loss, place: str
+    ) -> Approved:
         """Take up a programme, durably, with its notice in the log.
+
+        Args:
+            purposes, budget, place: that the city declares, has, and processes in.
 
         Raises:
             ProgrammeError: no charter in force, not signed by the thresholds it needs, or what does not fit the city.
@@ -74,6 +79,8 @@ class Governing:
         programme = read_programme(signed)
         if programme.purpose not in purposes:
             raise ProgrammeError("the programme's purpose is none that this city declares: see city.purposes")
+        if not contains(programme.processing, place):
+            raise ProgrammeError(f"the city processes in {place}, and the programme allows {programme.processing}")
         if programme.total.measure != budget.measure:
             raise ProgrammeError(f"the city's budget is in {budget.measure}: give the total and period losses in that")
         return self._enter("emergency" if programme.emergency else "programme", signed, now).approved[-1]

@@ -10,7 +10,6 @@ from datasov.authority.approval import Signed, fingerprint
 from datasov.authority.governance import NOTICES, Governance
 from datasov.authority.programme import Approved
 from datasov.errors import DatasovError, ProofError
-from datasov.model.charter import Charter
 from datasov.model.consent import CityId
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss
@@ -78,23 +77,19 @@ def read_notices(leaves: Sequence[bytes], checkpoint: Checkpoint, city: CityId) 
                 raise
             except DatasovError as why:
                 raise _fault(index, f"a notice that should not be there: {why}") from None
-            _check_own(index, state.charters[-1], city)
             signed = Signed.from_bytes(leaf.body)
             found.append(
                 Notice(leaf.subject, index, leaf.time, leaf.identity, signed.document, frozenset(signed.signatures))
             )
         elif isinstance(leaf, ReleaseLeaf):
             _check_release(index, leaf, state, spent)
+    if state.charter is not None and city.verify_key not in {m.key for m in state.charter.operators}:
+        raise _fault(len(leaves), "the charter does not name this city's key among its operators")
     return found
 
 
 def _fault(index: int, what: str) -> ProofError:
     return ProofError(f"leaf {index}: {what}; keep the log's checkpoint and ask the city")
-
-
-def _check_own(index: int, charter: Charter, city: CityId) -> None:
-    if city.verify_key not in {m.key for m in charter.operators}:
-        raise _fault(index, "the charter does not name this city's key among its operators")
 
 
 def _check_release(index: int, leaf: ReleaseLeaf, state: Governance, spent: dict[bytes, Loss]) -> None:

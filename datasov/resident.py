@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from datasov.authority.coverage import agreed, to_send
 from datasov.authority.held import Record, covers, day, granted, newest_seen
 from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
-from datasov.crypto.kdf import random, sha256
+from datasov.crypto.kdf import random
 from datasov.crypto.sign import SigningKey
 from datasov.delegating import Delegating, account_key, end, ending, find
 from datasov.erased import Erasure, erased
@@ -32,14 +32,15 @@ from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
+from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import Checkpoint, open_checkpoint, origin_of
+from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
 from datasov.tlog.receipt import Receipt, receipt
 from datasov.tlog.tree import verify_consistency
 from datasov.vault import Anchor, Vault
-from datasov.vault.device import DeviceStore
 from datasov.vault.keychain import Keys, NewSecrets
+from datasov.vault.opening import New, Ways
 
 
 class Resident(Delegating):
@@ -50,61 +51,26 @@ class Resident(Delegating):
         self._vault, self._clock = vault, clock
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        device: DeviceStore | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Make a vault, opened by a passphrase (Argon2id), a 32-byte device key, or either.
+    def create(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **new: Unpack[New]) -> Resident:
+        """Make a vault in a new folder, opened by what :class:`datasov.vault.opening.New` names.
 
-        Args:
-            path: a folder that does not exist yet.
-            device_secret: 32 bytes that the passphrase needs beside it, kept on the device.
-            recovery_key: what `datasov.vault.new_recovery_key` gave, printed.
-            device: `datasov.vault.Keyring()` or `KeyFile(path)`, to make and keep the device key; or, beside a
-                passphrase, the device secret.
+        That is a `passphrase`, a `device_key`, a `recovery_key`, or what a `device` makes and keeps.
 
         Raises:
+            InvalidDataError: nothing that opens it, or of the wrong shape.
             StoreError: the path exists, or the disk refuses.
         """
-        vault = Vault.create(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, device=device,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.create(path, **new), clock)
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        guardian: bytes | None = None,
-        device: DeviceStore | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-        accept_rollback: bool = False,
-        clock: Callable[[], float] = time.time,
-    ) -> Resident:
-        """Open a vault for reading and writing: one writer at a time. Arguments as in :meth:`datasov.vault.Vault.open`.
+    def open(cls, path: str | Path, *, clock: Callable[[], float] = time.time, **ways: Unpack[Ways]) -> Resident:
+        """Open a vault for reading and writing, one writer at a time: :class:`datasov.vault.opening.Ways`.
 
         Raises:
             StoreError: no vault, or another process writes to it, or it is older than an anchor says.
             DecryptionError: a wrong key, or damaged files: it does not say which.
         """
-        vault = Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key,
-            guardian=guardian, device=device, anchor=anchor, accept_rollback=accept_rollback,
-        )  # fmt: skip
-        return cls(vault, clock)
+        return cls(Vault.open(path, **ways), clock)
 
     def put(self, schema: Schema, data: frames.Rows) -> int:
         """Validate rows and keep them, durably: all, or none. Returns how many.
@@ -190,36 +156,18 @@ class Resident(Delegating):
         """
         return portability.import_(self._vault, path, passphrase=passphrase, identities=identities)
 
-    def enrol(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-    ) -> None:
+    def enrol(self, path: str | Path, **new: Unpack[New]) -> None:
         """Make this vault once more, for another device of yours, which opens it by what is given here.
 
         Each of the two has ways of opening, keys and anchors of its own, and erases on its own: docs/vault.md.
 
         Raises:
-            StoreError: the path exists, or the disk refuses.
+            InvalidDataError: nothing that opens it, or of the wrong shape.
+            StoreError: the path exists, or the disk refuses, or `device` keeps the key of this vault.
         """
-        self._vault.enrol(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret, recovery_key=recovery_key
-        )
+        self._vault.enrol(path, **new)
 
-    def merge(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-    ) -> bool:
+    def merge(self, path: str | Path, **ways: Unpack[Ways]) -> bool:
         """Take in what only another device's vault holds, rows and consents; whether there was anything.
 
         The other vault is opened by what is given here, read, and stays as it is: merge there too, and both hold the
@@ -227,18 +175,14 @@ class Resident(Delegating):
         row put last stands, by the devices' clocks. Every consent of both counts, and the smaller limit for life holds.
         Ways of opening and anchors are not taken over, and rows of a domain that was erased here are refused.
 
-        Args:
-            anchor: of the other vault, so that an older copy of it is noticed.
+        An `anchor` is of the other vault, so that an older copy of it is noticed.
 
         Raises:
             StoreError: no vault there, one that is being written to, or rows that cannot be brought together.
             InvalidDataError: a vault of somebody else, a copy of this device's, or schemas of which none follows.
             DecryptionError: a wrong key, or damaged files. ProofError: a log showed each device another tree.
         """
-        with Vault.open(
-            path, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-            recovery_key=recovery_key, anchor=anchor,
-        ) as other:  # fmt: skip
+        with Vault.open(path, **ways) as other:
             return portability.merge(self._vault, other)
 
     def grant(
@@ -417,32 +361,6 @@ class Resident(Delegating):
         not know of shows that it was put back to an older copy: a StoreError, unless you `accept_rollback`.
         """
         found: dict[int, Receipt] = {}
-        for city, checkpoint, leaves, mine in self._logged(log):
-            self._not_rolled_back(mine, leaves, accept_rollback)
-            consents = [r.consent for r in mine]
-            for index, leaf in enumerate(leaves):
-                if isinstance(leaf, ReleaseLeaf) and any(
-                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
-                ):
-                    found[index] = receipt(log, index, checkpoint, city.verify_key, checkpoint.origin)
-        return [found[i] for i in sorted(found)]
-
-    def erasures(self, log: LogReader) -> list[Erasure]:
-        """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
-
-        The log and its checkpoint are treated as :meth:`receipts` does, and each notice found is proved to be in it.
-
-        Raises:
-            ProofError: as there.
-        """
-        return [
-            found
-            for _, checkpoint, leaves, mine in self._logged(log)
-            for found in erased(log, checkpoint, leaves, [(r, self._contributed(r.consent)) for r in mine])
-        ]
-
-    def _logged(self, log: LogReader) -> Iterator[tuple[CityId, Checkpoint, list[Leaf], list[Record]]]:
-        """Each city that a consent names and whose log this is: its checkpoint, remembered, and all that it holds."""
         cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
         if cities and log.checkpoint().origin not in {origin_of(CityId.parse(c).verify_key) for c in cities}:
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
@@ -457,7 +375,26 @@ class Resident(Delegating):
             if checkpoint.size == 0:
                 continue
             leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
-            yield city, checkpoint, leaves, [r for r in self._records() if r.consent.claims.audience == audience]
+            mine = [r for r in self._records() if r.consent.claims.audience == audience]
+            self._not_rolled_back(mine, leaves, accept_rollback)
+            consents = [r.consent for r in mine]
+            for index, leaf in enumerate(leaves):
+                if isinstance(leaf, ReleaseLeaf) and any(
+                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
+                ):
+                    found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
+        return [found[i] for i in sorted(found)]
+
+    def erasures(self, log: LogReader) -> list[Erasure]:
+        """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
+
+        The whole log is read and checked as :meth:`receipts` does.
+
+        Raises:
+            ProofError, StoreError: as there.
+        """
+        self.receipts(log)
+        return erased(log, [(r, self._contributed(r.consent)) for r in self._records()])
 
     def notices(self, log: LogReader) -> list[Notice]:
         """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
@@ -478,9 +415,32 @@ class Resident(Delegating):
                 return read_notices(log.leaves(0, checkpoint.size), checkpoint, city)
         raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
 
+    def checkpoints(self) -> dict[str, bytes]:
+        """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
+        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
+        notes = {city: self._vault.state(held.log_note(city)) for city in cities}
+        return {city: note for city, note in notes.items() if note is not None}
+
+    def compare(self, note: bytes, log: LogReader | None = None) -> Evidence | None:
+        """Another person's checkpoint beside the one last seen of that log: None, or evidence that the log forked.
+
+        Args:
+            note: what they saw, as :meth:`checkpoints` gives it.
+            log: a reader of the larger of the two trees, where their sizes differ.
+
+        Raises:
+            ProofError: of no city whose log this vault has seen, not signed by it, or nothing is shown either way.
+        """
+        origin = peek_checkpoint(note).origin
+        for city, seen in self.checkpoints().items():
+            key = CityId.parse(city).verify_key
+            if origin_of(key) == origin:
+                return compare(seen, note, key, log)
+        raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
+
     def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
         """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = held.LOG + sha256(str(city).encode()).hex()[:32]
+        name = held.log_note(str(city))
         new = open_checkpoint(note, origin, city.verify_key)
         seen = self._vault.state(name)
         if seen is not None:

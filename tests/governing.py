@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import datasov as ds
 from datasov.authority import approval
 from datasov.authority.approval import Signed
@@ -23,14 +25,15 @@ ASSEMBLY = tuple(f"resident {n}" for n in range(7))
 ORDINARY = (*COUNCIL[:3], *ASSEMBLY[:4])
 """Enough for an ordinary approval, and one fewer in each group than an emergency needs."""
 URGENT = (*COUNCIL[:4], *ASSEMBLY[:6])
-COUNTS = ds.query(TRIPS).keys("district").bound(rows=5, keys=2).count().distinct()
+BASE = ds.query(TRIPS).keys("district").bound(rows=5, keys=2)
+COUNTS = BASE.count().distinct()
 
 
 def members(names: Iterable[str]) -> tuple[Member, ...]:
     return tuple(Member(n, key_of(n).public) for n in names)
 
 
-def charter_for(city: ds.City, **changed: Any) -> Charter:
+def charter_for(city: ds.City, /, **changed: Any) -> Charter:
     """Council 3 of 5 (4 in an emergency), assembly 4 of 7 (6); three days of notice; nothing left open."""
     values: dict[str, Any] = {
         "city": str(city.id), "version": 1, "issued": NOW - 10, "expires": NOW + 1000 * DAY,
@@ -48,7 +51,7 @@ def programme_for(city: ds.City, **changed: Any) -> Programme:
         "tables": (Coverage("trips", TRIPS.digest, ("district", "km")),), "question": None,
         "template": TEMPLATE, "mechanisms": ("discrete Gaussian",), "trust": ("central",),
         "largest": ds.zcdp(rho="0.01"), "total": ds.zcdp(rho="0.04"), "period_days": 30,
-        "period": ds.zcdp(rho="0.02"), "cohort": 0, "processing": "JP-25", "retention_days": 100,
+        "period": ds.zcdp(rho="0.02"), "cohort": 0, "processing": "JP", "retention_days": 100,
     }  # fmt: skip
     return Programme(**{**values, **changed})
 
@@ -74,10 +77,31 @@ def urgent_for(city: ds.City, **changed: Any) -> Programme:
 
 def governed_city(folder: Path, clock: Callable[[], float], **changed: Any) -> ds.City:
     """A city under a charter; `changed` of the charter."""
-    city = found_city(folder, clock)
+    city = found_city(folder, clock, processing="JP-25")
     city.adopt(signed(charter_for(city, **changed)))
     return city
 
 
 def release(city: ds.City, query: ds.Query = COUNTS, loss: Loss | None = None, **given: Any) -> ds.Release:
     return city.release(query, loss=loss or ds.zcdp(rho="0.01"), purpose=given.pop("purpose", PURPOSE), **given)
+
+
+Errors = type[Exception] | tuple[type[Exception], ...]
+
+
+def unchanged(city: ds.City, work: Callable[[], Any], error: Errors, match: str | None = None) -> None:
+    """`work` is refused, and neither the budget, the governance nor the log moved."""
+
+    def state() -> tuple[Any, ...]:
+        streams = (city._store.length(n) for n in ("governance", "log", "ledger", "releases"))
+        return *streams, city.remaining, city.charter
+
+    before = state()
+    with pytest.raises(error, match=match):
+        work()
+    assert state() == before
+
+
+def unchanged_but_ticks(city: ds.City, work: Callable[[], Any], error: Errors, match: str | None = None) -> None:
+    city.tick()
+    unchanged(city, work, error, match)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import polars as pl
 
 from datasov.authority import delegation, messages
 from datasov.authority.coverage import check_special, check_unsent
+from datasov.authority.signers import ED25519_ONLY, Directory
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
 from datasov.model.consent import CityId, Consent, Coverage, contains
@@ -20,6 +22,8 @@ from datasov.model.schema import Schema
 from datasov.wire import cbor, columns, fields
 
 MAX_SCHEMA = 4 * 1024 * 1024
+_REMEMBERED, _KNOWN = 64 * 1024, 256
+"""Schemas of up to so many bytes are remembered, and so many of them: residents of one table send the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +53,24 @@ def pack_table(schema: Schema, codes: pl.DataFrame) -> bytes:
     return cbor.encode([canonical(schema.document()), columns.pack(codes)])
 
 
-def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame]:
-    text, packed = fields.items(cbor.decode(data), 2, 2)
-    raw = fields.blob(text, MAX_SCHEMA)
+def _schema(raw: bytes) -> Schema | None:
+    """The schema whose canonical text this is; None where it is another text of one."""
     try:
         schema = Schema.from_document(json.loads(raw))
         text = canonical(schema.document())
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, InternalError):
         raise VerificationError("a contribution's schema cannot be read: contribute again") from None
-    if schema.name != coverage.table or schema.digest != coverage.schema_digest or text != raw:
+    return schema if text == raw else None
+
+
+_remembered = lru_cache(maxsize=_KNOWN)(_schema)
+
+
+def _unpack_table(data: bytes, coverage: Coverage) -> tuple[Schema, pl.DataFrame]:
+    text, packed = fields.items(cbor.decode(data), 2, 2)
+    raw = fields.blob(text, MAX_SCHEMA)
+    schema = _remembered(raw) if len(raw) <= _REMEMBERED else _schema(raw)
+    if schema is None or schema.name != coverage.table or schema.digest != coverage.schema_digest:
         raise ConsentError("a contributed table is not the one that the consent names: contribute again")
     codes = columns.unpack(fields.blob(packed, messages.MAX_MESSAGE))
     if tuple(codes.columns) != coverage.columns:
@@ -93,7 +106,7 @@ def check_consent(
 
 def admit(
     signed: bytes | Consent, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
-    trusts: Collection[str], now: int, place: str,
+    trusts: Collection[str], now: int, place: str, directory: Directory = ED25519_ONLY,
 ) -> Admission:  # fmt: skip
     """Verify a consent with the delegations that it needs, and the contribution sealed under it.
 
@@ -103,10 +116,10 @@ def admit(
         VerificationError: (or its subclasses) bytes that do not verify, decrypt or parse.
         InvalidDataError: a value outside its schema's bounds.
     """
-    consent = delegation.unbundle(signed)
+    consent = delegation.unbundle(signed, directory)
     check_consent(consent, city, purposes, trusts, now, place)
     chain = delegation.verified(consent, now)
-    sent = messages.open_contribution(sealed, key, city, consent)
+    sent = messages.open_contribution(sealed, key, city, consent, directory)
     base, *others = consent.claims.coverage
     joined, read = others[: len(sent.profiles)], others[len(sent.profiles) :]
     if [name for name, _ in sent.profiles] != [c.table for c in joined]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from datasov.authority.paper import base32
 from datasov.crypto.kdf import sha256
 from datasov.crypto.sign import SigningKey, check_public, verify
 from datasov.errors import InvalidQueryError, SignatureError, VerificationError
@@ -22,8 +23,8 @@ MAX_DOCUMENT = 1024 * 1024
 """Bytes of a document's canonical text."""
 MAX_SIGNED = 2 * 1024 * 1024
 """Bytes of a document with its signatures."""
+ABOUT = 9
 _PROTECTED = cbor.encode({1: -19})
-_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def to_be_signed(kind: str, text: bytes) -> bytes:
@@ -38,17 +39,21 @@ def identity(kind: str, document: Document) -> bytes:
 
 def fingerprint(digest: bytes) -> str:
     """The first 100 bits of an identity in Crockford's base32, in five groups: what signers read out to each other."""
-    number = int.from_bytes(digest[:13], "big") >> 4
-    digits = "".join(_DIGITS[number >> 5 * (19 - i) & 31] for i in range(20))
+    digits = base32(digest[:13])[:20]
     return "-".join(digits[i : i + 4] for i in range(0, 20, 4))
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One key's signature over one document: the key (32 bytes), the document's identity (32), the signature (64)."""
+    """One key's signature over one document.
+
+    Attributes:
+        key: 32 bytes. signature: 64 bytes.
+        about: the first :data:`ABOUT` bytes of the document's identity, to say which one a stray signature is over.
+    """
 
     key: bytes
-    identity: bytes
+    about: bytes
     signature: bytes
 
 
@@ -96,7 +101,7 @@ def sign(kind: str, document: Document, key: SigningKey) -> Signature:
     if len(text) > MAX_DOCUMENT:
         raise malformed("it is longer than 1 MiB")
     message = to_be_signed(kind, text)
-    return Signature(key.public, sha256(message), key.sign(message))
+    return Signature(key.public, sha256(message)[:ABOUT], key.sign(message))
 
 
 def signed(kind: str, document: Document, signatures: Iterable[Signature]) -> Signed:
@@ -109,9 +114,9 @@ def signed(kind: str, document: Document, signatures: Iterable[Signature]) -> Si
     message = to_be_signed(kind, text)
     found: dict[bytes, bytes] = {}
     for each in signatures:
-        if each.identity != sha256(message):
+        if each.about != sha256(message)[:ABOUT]:
             raise SignatureError(
-                f"a signature is over another document, {fingerprint(each.identity)}: ask its signer to sign "
+                f"the signature of {each.key.hex()} is over another document: ask its signer to sign "
                 f"{fingerprint(sha256(message))}"
             )
         _verify(each.key, message, each.signature)

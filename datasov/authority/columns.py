@@ -1,7 +1,7 @@
 """Columns that grow, and indexes over them: what a city holds of a consent in memory, some 200 bytes.
 
-Nothing here is a Python object for each consent. A column is one NumPy array; an index is a sorted array with the
-places beside it, and a small dict of what came since it was last sorted.
+Nothing here is a Python object for each consent. A column is one NumPy array; an index is a few sorted arrays with
+the places beside them, and a small dict of what came last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Integers: TypeAlias = npt.NDArray[np.int64]
 Words: TypeAlias = npt.NDArray[np.uint64]
 
-_LEAST, _PART = 1024, 32
+_LEAST, _RATIO = 1024, 8
 
 
 class Columns:
@@ -56,41 +56,42 @@ class Columns:
 
 
 class Index:
-    """Numbers of 64 bits to the places that have them. A number may stand for several places; none is ever removed."""
+    """Numbers of 64 bits to the places that have them. A number may stand for several places; none is ever removed.
 
-    __slots__ = ("_numbers", "_places", "_recent", "_waiting")
+    Sorted runs, each several times as long as the next, and a dict of the few that came last.
+    """
+
+    __slots__ = ("_recent", "_runs", "_waiting")
 
     def __init__(self) -> None:
-        self._numbers, self._places = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint32)
+        self._runs: list[tuple[Words, Array]] = []
         self._recent: dict[int, list[int]] = {}
         self._waiting = 0
 
     def add(self, numbers: Array, places: Array) -> None:
         """Add pairs, of which those may stand there already."""
-        if len(numbers) + self._waiting > max(_LEAST, len(self._numbers) // _PART):
-            self._sort(numbers.astype(np.uint64), places.astype(np.uint32))
+        if len(numbers) + self._waiting < _LEAST:
+            for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
+                self._recent.setdefault(number, []).append(place)
+            self._waiting += len(numbers)
             return
-        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
-            self._recent.setdefault(number, []).append(place)
-        self._waiting += len(numbers)
-
-    def _sort(self, numbers: Words, places: Array) -> None:
         came = [(n, p) for n, held in self._recent.items() for p in held]
         waiting = np.array([n for n, _ in came], dtype=np.uint64), np.array([p for _, p in came], dtype=np.uint32)
-        together = np.concatenate([self._numbers, waiting[0], numbers])
-        order = np.argsort(together, kind="stable")
-        self._numbers = together[order]
-        self._places = np.concatenate([self._places, waiting[1], places])[order]
         self._recent, self._waiting = {}, 0
+        run = _sorted((*waiting, numbers.astype(np.uint64), places.astype(np.uint32)))
+        while self._runs and len(self._runs[-1][0]) <= _RATIO * len(run[0]):
+            run = _sorted((*self._runs.pop(), *run))
+        self._runs.append(run)
 
     def __getitem__(self, number: int) -> list[int]:
         """All places of a number, in no order."""
-        first = int(np.searchsorted(self._numbers, np.uint64(number)))
-        found = []
-        while first < len(self._numbers) and int(self._numbers[first]) == number:
-            found.append(int(self._places[first]))
-            first += 1
-        return found + self._recent.get(number, [])
+        found = list(self._recent.get(number, ()))
+        for numbers, places in self._runs:
+            at = int(np.searchsorted(numbers, np.uint64(number)))
+            while at < len(numbers) and int(numbers[at]) == number:
+                found.append(int(places[at]))
+                at += 1
+        return found
 
     def __contains__(self, number: int) -> bool:
         return bool(self[number])
@@ -98,18 +99,21 @@ class Index:
     def holds(self, numbers: Array) -> npt.NDArray[np.bool_]:
         """Which of many numbers stand for a place; shape as theirs."""
         asked = numbers.astype(np.uint64)
-        at = np.searchsorted(self._numbers, asked)
-        found = np.zeros(len(asked), dtype=np.bool_)
-        inside = at < len(self._numbers)
-        found[inside] = self._numbers[at[inside]] == asked[inside]
-        if self._recent:
-            found |= np.isin(asked, np.fromiter(self._recent, dtype=np.uint64, count=len(self._recent)))
+        found = np.isin(asked, np.fromiter(self._recent, dtype=np.uint64, count=len(self._recent)))
+        for held, _ in self._runs:
+            found |= held[np.minimum(np.searchsorted(held, asked), len(held) - 1)] == asked
         return found
 
     @property
     def bytes(self) -> int:
         """What the sorted arrays take."""
-        return self._numbers.nbytes + self._places.nbytes
+        return sum(numbers.nbytes + places.nbytes for numbers, places in self._runs)
+
+
+def _sorted(pairs: tuple[Words, Array, Words, Array]) -> tuple[Words, Array]:
+    numbers = np.concatenate([pairs[0], pairs[2]])
+    order = np.argsort(numbers, kind="stable")
+    return numbers[order], np.concatenate([pairs[1], pairs[3]])[order]
 
 
 class Places(Mapping[bytes, int]):

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from datasov.authority import terms, token
 from datasov.authority.coverage import special_of
+from datasov.authority.signers import ED25519_ONLY, Directory
 from datasov.crypto.sign import SigningKey, check_public
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
 from datasov.model.consent import PLACE, CityId, Consent, Coverage, check_purpose
@@ -141,21 +142,24 @@ def bundle(consent: Consent) -> bytes:
     return cbor.encode([consent.token, list(consent.chain)]) if consent.chain else consent.token
 
 
-def unbundle(data: bytes | Consent) -> Consent:
+def unbundle(data: bytes | Consent, directory: Directory = ED25519_ONLY) -> Consent:
     """The consent of what :func:`bundle` gave, or of a token alone. Its signature is verified, its chain is not.
+
+    Args:
+        directory: the keys of issuers. Those in a chain are Ed25519 keys always.
 
     Raises:
         As :func:`datasov.authority.token.read`.
     """
     if isinstance(data, Consent):
-        return replace(token.read(data.token), chain=data.chain)
+        return replace(token.read(data.token, directory), chain=data.chain)
     if not isinstance(data, bytes) or len(data) > MAX_BUNDLE:
         raise VerificationError("not a consent, or a longer one than there is: ask its holder for it again")
     if data[:1] != b"\x82":  # an array of two; a token is one of four
-        return token.read(data)
+        return token.read(data, directory)
     signed, chain = fields.items(cbor.decode(data), 2, 2)
     links = tuple(fields.blob(link, MAX_TOKEN) for link in fields.items(chain, 1, MAX_CHAIN))
-    return replace(token.read(fields.blob(signed, token.MAX_TOKEN)), chain=links)
+    return replace(token.read(fields.blob(signed, token.MAX_TOKEN), directory), chain=links)
 
 
 def _claim_map(d: Delegation) -> dict[int, Any]:

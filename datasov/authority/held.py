@@ -129,6 +129,11 @@ def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
     )  # fmt: skip
 
 
+def log_note(city: str) -> str:
+    """The name of the note that holds the checkpoint last seen of a city's log."""
+    return LOG + sha256(city.encode()).hex()[:32]
+
+
 def called(digest: bytes, purpose: Purpose) -> dict[str, bytes | None]:
     """The note of what a purpose is called, for the record with this digest; none where its name says it all."""
     plain = purpose == Purpose(purpose.name)

@@ -19,6 +19,7 @@ from datasov.authority.partition import Mask, Partition
 from datasov.authority.registry import STATUS, Registry
 from datasov.authority.status import LISTS
 from datasov.crypto.kdf import sha256
+from datasov.crypto.padding import padded
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConflictError, StoreError, VerificationError
 from datasov.wire import cbor
@@ -147,18 +148,19 @@ class StatusLists:
         return found.expires if whole else 0
 
     def publish(self, now: int) -> bool:
-        """Publish the ticks that are over since the last publication; False where none is.
+        """Publish the ticks that are over since the last publication; False where none is, and lists can be used.
 
         The lists that are made anew are those with new marks, those of which half of the time is over, and as many
         that are new as fill a multiple of 256 with those that consents need. The consents that were revoked before the
-        running tick are marked, and as many decoys as fill a multiple of 256 with them.
+        running tick are marked, and as many decoys as fill a multiple of 256 with them. Both multiples are drawn.
 
         Raises:
             ConflictError: another process published meanwhile.
         """
         with self._lock:
             self._refresh()
-            if now // self._tick <= self._done:
+            lost = bool(self._hashes) and not self._until.any()  # the city has another key
+            if now // self._tick <= self._done and not lost:
                 return False
             running, marks, made = now // self._tick * self._tick, np.zeros(0, dtype=np.uint32), dict[int, bytes]()
             while True:
@@ -187,9 +189,9 @@ class StatusLists:
                 return True
 
     def _decoys(self, over: Collection[int]) -> Array:
-        """The indices and random ones that no consent has: the next multiple of 256 above zero, ascending."""
-        marks = set(over)
-        while len(marks) < max(BATCH, -(-len(over) // BATCH) * BATCH):
+        """The indices and random ones that no consent has, ascending: a multiple of 256, drawn (`crypto.padding`)."""
+        marks, many = set(over), padded(len(over))
+        while len(marks) < many:
             drawn = secrets.randbits(32)
             if drawn not in marks and not self._registry.taken(drawn):
                 marks.add(drawn)
@@ -200,7 +202,7 @@ class StatusLists:
         touched = set(status.list_of(marks).tolist())
         new = (touched | wanted) - self._hashes.keys()
         free = [n for n in range(LISTS) if n not in self._hashes and n not in new]
-        for _ in range(min(len(free), -len(new) % BATCH)):
+        for _ in range(min(len(free), padded(len(new)) - len(new))):
             new.add(free.pop(secrets.randbelow(len(free))))
         old = {n for n in self._hashes if self._until[n] - now < self.lasting // 2}
         made = {}

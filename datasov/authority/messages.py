@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasov.authority import delegation, token
+from datasov.authority.signers import ED25519_ONLY, Directory
+from datasov.crypto.es256 import P256SigningKey
 from datasov.crypto.kdf import sha256
 from datasov.crypto.seal import OpeningKey, seal
 from datasov.crypto.sign import SigningKey
@@ -86,7 +88,7 @@ def revocation_record(consent_digest: bytes, time: int) -> bytes:
     return cbor.encode(["revocation", consent_digest, time])
 
 
-def sign_contribution(contribution: Contribution, key: SigningKey, seal_to: CityId) -> bytes:
+def sign_contribution(contribution: Contribution, key: SigningKey | P256SigningKey, seal_to: CityId) -> bytes:
     """The contribution signed by the account's key and sealed to the city: what travels.
 
     Raises:
@@ -119,7 +121,9 @@ def envelope_digest(data: bytes) -> bytes:
     return _envelope(data)[0]
 
 
-def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consent: Consent) -> Contribution:
+def open_contribution(
+    data: bytes, opening_key: OpeningKey, city: CityId, consent: Consent, directory: Directory = ED25519_ONLY
+) -> Contribution:
     """The contribution of an envelope, opened and verified under the consent, which :func:`token.read` has verified.
 
     The sequence is not compared with earlier ones here: that is for whoever keeps them.
@@ -136,7 +140,7 @@ def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consen
     if named != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     signed = opening_key.open(sealed, _info(city, named))
-    contribution = _read_contribution(cose.open1(signed, consent.claims.account, CONTRIBUTION))
+    contribution = _read_contribution(cose.open1(signed, directory.key(consent.claims.account), CONTRIBUTION))
     if contribution.consent_digest != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     covered = {c.table for c in consent.claims.coverage[1:]}
@@ -145,7 +149,7 @@ def open_contribution(data: bytes, opening_key: OpeningKey, city: CityId, consen
     return contribution
 
 
-def sign_revocation(revocation: Revocation, key: SigningKey, kind: str = REVOCATION) -> bytes:
+def sign_revocation(revocation: Revocation, key: SigningKey | P256SigningKey, kind: str = REVOCATION) -> bytes:
     """The revocation signed by a key that may end it; VerificationError where a field is of a wrong type or size.
 
     Args:
@@ -157,7 +161,7 @@ def sign_revocation(revocation: Revocation, key: SigningKey, kind: str = REVOCAT
     return cose.sign1(payload, key, kind)
 
 
-def read_revocation(data: bytes, ended: Consent | Delegated) -> Revocation:
+def read_revocation(data: bytes, ended: Consent | Delegated, directory: Directory = ED25519_ONLY) -> Revocation:
     """The revocation of a consent or a delegation, verified: by who signed that one, or by whose account it is.
 
     Raises:
@@ -167,16 +171,17 @@ def read_revocation(data: bytes, ended: Consent | Delegated) -> Revocation:
     """
     _check_size(data, MAX_REVOCATION)
     if isinstance(ended, Consent):
-        payload = _signed_by(data, ended.claims.issuer, ended.claims.account, REVOCATION)
+        names, kind = (ended.claims.issuer, ended.claims.account), REVOCATION
     else:
-        payload = _signed_by(data, ended.claims.delegator, ended.claims.subject, DELEGATION_REVOCATION)
-    revocation = _read_revocation(payload)
+        names, kind = (ended.claims.delegator, ended.claims.subject), DELEGATION_REVOCATION
+    revocation = _read_revocation(_signed_by(data, names, kind, directory))
     if revocation.consent_digest != ended.digest:
         raise ConsentError("the revocation is of another consent or delegation: send it with its own")
     return revocation
 
 
-def _signed_by(data: bytes, one: bytes, other: bytes, kind: str) -> bytes:
+def _signed_by(data: bytes, names: tuple[bytes, bytes], kind: str, directory: Directory) -> bytes:
+    one, other = map(directory.key, names)
     try:
         return cose.open1(data, one, kind)
     except SignatureError:
@@ -190,7 +195,9 @@ def seal_revocation(signed: bytes, ended: Consent | Delegated, city: CityId) -> 
     return seal(city.seal_key, notice, _revocation_info(city))
 
 
-def open_revocation(data: bytes, opening_key: OpeningKey, city: CityId) -> tuple[Consent | Delegated, Revocation]:
+def open_revocation(
+    data: bytes, opening_key: OpeningKey, city: CityId, directory: Directory = ED25519_ONLY
+) -> tuple[Consent | Delegated, Revocation]:
     """The consent or the delegation, its own signature verified, and its revocation, by who may end it.
 
     The chain above is not looked at: who signed a thing may end it, whether or not it was ever worth anything.
@@ -207,12 +214,12 @@ def open_revocation(data: bytes, opening_key: OpeningKey, city: CityId) -> tuple
         raise VerificationError("a revocation ends one consent or one delegation: send one for each")
     ended: Consent | Delegated
     if 2 in found:
-        ended = token.read(fields.blob(found[2], token.MAX_TOKEN))
+        ended = token.read(fields.blob(found[2], token.MAX_TOKEN), directory)
     else:
         ended = delegation.read(fields.blob(found[4], delegation.MAX_TOKEN))
     if ended.claims.audience != str(city):
         raise ConsentError("what is revoked is for another city: send the revocation there")
-    return ended, read_revocation(fields.blob(found[3], MAX_REVOCATION), ended)
+    return ended, read_revocation(fields.blob(found[3], MAX_REVOCATION), ended, directory)
 
 
 def _revocation_info(city: CityId) -> bytes:

@@ -88,6 +88,7 @@ class Partition:
         """
         wanted = events.asked(tuple(columns), dict(tables), trust, measure)
         fits = np.fromiter((wanted <= names for names in self._names), dtype=np.bool_, count=len(self._names))
+        missing = usable is not None and not usable.all()
         mask: Mask = np.zeros(len(self), dtype=np.bool_)
         live, marked, begins, ends, terms, status, admitted = (
             self.columns[n] for n in ("live", "marked", "begins", "ends", "terms", "status", "admitted")
@@ -100,6 +101,7 @@ class Partition:
             part &= now < ends[here]
             if usable is not None:
                 part &= ~marked[here]
+            if usable is not None and missing:
                 part &= usable.take(list_of(status[here])) | (admitted[here] >= since)
             mask[here] = part
         return mask
@@ -164,16 +166,15 @@ class Partition:
         run: list[bytes] = []
         seen: set[bytes] = set()
         for event in found:
-            if event[:1] != ADMIT:
+            admits, place = event[:1] == ADMIT, event[1:5]
+            if not admits or place in seen:
                 self._admit(run)
-                self._other(event)
-            elif event[1:5] in seen:
-                self._admit(run)
-            else:
-                seen.add(event[1:5])
+                run, seen = [], set()
+            if admits:
                 run.append(event)
-                continue
-            run, seen = ([event], {event[1:5]}) if event[:1] == ADMIT else ([], set())
+                seen.add(place)
+            else:
+                self._other(event)
         self._admit(run)
 
     def _other(self, event: bytes) -> None:
@@ -200,7 +201,7 @@ class Partition:
         places, size = heads_["place"].astype(np.int64), len(self)
         old = places < size
         new = places[~old]
-        if any(len(e) <= HEAD.itemsize for e in run) or (new != np.arange(size, size + len(new))).any():
+        if min(map(len, run)) <= HEAD.itemsize or (new != np.arange(size, size + len(new))).any():
             raise StoreError("an admission in the registry that cannot be read: bring back an unchanged copy")
         replaced = places[old]
         other = (self.columns["digest"][replaced] != heads_["digest"][old]).any(axis=1)

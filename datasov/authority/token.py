@@ -12,7 +12,9 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from datasov.authority import terms
-from datasov.crypto.sign import SigningKey, check_public
+from datasov.authority.signers import ED25519_ONLY, Directory
+from datasov.crypto.es256 import P256SigningKey
+from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, VerificationError
 from datasov.model.consent import Claims, Consent
 from datasov.wire import cbor, cose, fields
@@ -49,15 +51,15 @@ class _Personal(NamedTuple):
     parent: bytes = b""
 
 
-def issue(claims: Claims, key: SigningKey) -> Consent:
-    """The consent that `key` signs; the claims' issuer is that key's public half.
+def issue(claims: Claims, key: SigningKey | P256SigningKey) -> Consent:
+    """The consent that `key` signs; the claims' issuer is that key's name: its public half, or its thumbprint.
 
     Raises:
         ConsentError: claims that no city may accept: times out of order, no loss, nothing covered, another issuer.
         VerificationError: a claim of a wrong type or size.
         SignatureError: the issuer or the city's key is no point of the group.
     """
-    if claims.issuer != key.public:
+    if claims.issuer != key.name:
         raise ConsentError("a consent is signed by its own issuer: take the key of this domain and controller")
     payload = encode_claims(claims)
     if _claims(payload) != claims:
@@ -68,8 +70,11 @@ def issue(claims: Claims, key: SigningKey) -> Consent:
     return Consent(token, claims, cose.digest1(token, KIND))
 
 
-def read(token: bytes) -> Consent:
+def read(token: bytes, directory: Directory = ED25519_ONLY) -> Consent:
     """The consent of a token: its form, its issuer's key, its signature and every claim are checked, its dates are not.
+
+    Args:
+        directory: the keys of issuers; Ed25519 keys alone where none is given.
 
     Raises:
         SignatureError: the signature does not verify, the issuer is no key, or the bytes are not canonical.
@@ -80,10 +85,10 @@ def read(token: bytes) -> Consent:
         raise VerificationError("not a consent, or longer than 64 KiB: ask its holder for it again")
     parts = cose.parts1(token, KIND)
     claims = _claims(parts.payload)
-    check_public(claims.issuer)
+    key = directory.key(claims.issuer)
     if claims.subject:
-        check_public(claims.subject)
-    parts.verify(claims.issuer)
+        directory.key(claims.subject)
+    parts.verify(key)
     return Consent(token, claims, parts.digest)
 
 

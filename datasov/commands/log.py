@@ -42,6 +42,10 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
+def _count(leaves: int) -> str:
+    return "1 leaf" if leaves == 1 else f"{leaves} leaves"
+
+
 def _key(text: str) -> tuple[str, bytes]:
     """Origin and key of a city's id or a verifier key."""
     try:
@@ -132,11 +136,12 @@ def _verify(options: argparse.Namespace) -> int:
         }))  # fmt: skip
         return 0
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
-    _say(f"{found.origin}: {found.size} leaves are those that the checkpoint commits to ({listed}).")
+    told = f"{_count(found.size)} {'is' if found.size == 1 else 'are'} what the checkpoint commits to"
+    _say(f"{found.origin}: {told} ({listed}).")
     if policy is not None:
         _say(f"{len(signed)} witnesses of the policy cosigned it.")
     if before is not None:
-        _say(f"It continues the checkpoint of {before} leaves that you had.")
+        _say(f"It continues the checkpoint of {_count(before)} that you had.")
     return 0
 
 
@@ -174,14 +179,14 @@ def _publish(options: argparse.Namespace) -> int:
             raise InvalidDataError("--cosigned is for a city's own log: a mirror has one checkpoint")
         else:
             found = publish(log, options.folder, log.checkpoint())
-    _say(f"{options.folder} holds {found.size} leaves of {found.origin}.")
+    _say(f"{options.folder} holds {_count(found.size)} of {found.origin}.")
     return 0
 
 
 def _cosign(options: argparse.Namespace) -> int:
     with City.open(options.log) as city:
         found = city.log.cosign(_read(options.note), options.witness)
-    _say(f"The checkpoint of {found.size} leaves is cosigned.")
+    _say(f"The checkpoint of {_count(found.size)} is cosigned.")
     return 0
 
 
@@ -234,5 +239,7 @@ def _evidence(options: argparse.Namespace) -> int:
     if (evidence.origin, evidence.public) != _key(options.key):
         raise ProofError("evidence against another log: check --key")
     first, second = evidence.verify()
-    _say(f"{evidence.origin} forked: it signed trees of {first.size} and {second.size} leaves that are not one.")
+    _say(
+        f"{evidence.origin} forked: no one tree has both of its checkpoints, of {first.size} and {second.size} leaves."
+    )
     return 0

@@ -6,6 +6,8 @@ Arguments show in the list of processes and stay in a shell's history, so no opt
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
 import getpass
 import os
 import secrets
@@ -13,10 +15,12 @@ import signal
 import sys
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
 from datasov.errors import DatasovError, InvalidDataError, StoreError
+from datasov.vault import files
 
 _LIMIT = 4096
 
@@ -57,22 +61,25 @@ def add_options(parser: argparse.ArgumentParser, *, prefix: str = "", whose: str
         )  # fmt: skip
 
 
-def opening(options: argparse.Namespace, prompt: str, *, prefix: str = "", new: bool = False) -> Opening:
+def opening(
+    options: argparse.Namespace, prompt: str, *, prefix: str = "", new: bool = False, made: list[Path] | None = None
+) -> Opening:
     """What the options name, or what is typed.
 
     Args:
         new: the passphrase is a new one, typed twice; a key file that is not there is made.
+        made: the key files that were made are added to it.
 
     Raises:
         InvalidDataError, StoreError: a file holds no such thing, or cannot be read.
         NoTerminalError: there is none to ask on.
     """
     given = {name: getattr(options, f"{prefix.replace('-', '_')}{name}", None) for name in _NAMES}
-    found = Opening()
+    found, kept = Opening(), [] if made is None else made
     if given["device_key_file"] is not None:
-        found["device_key"] = _key(given["device_key_file"], new)
+        found["device_key"] = _key(given["device_key_file"], new, kept)
     if given["device_secret_file"] is not None:
-        found["device_secret"] = _key(given["device_secret_file"], new)
+        found["device_secret"] = _key(given["device_secret_file"], new, kept)
     if given["recovery_key_file"] is not None:
         found["recovery_key"] = line(given["recovery_key_file"])
     if given["passphrase_file"] is not None:
@@ -80,6 +87,19 @@ def opening(options: argparse.Namespace, prompt: str, *, prefix: str = "", new: 
     elif not ("device_key" in found or "recovery_key" in found):
         found["passphrase"] = ask(prompt, twice=new)
     return found
+
+
+@contextlib.contextmanager
+def taken_back(vault: Path) -> Iterator[list[Path]]:
+    """Key files that were made for a vault go again if it is not made; never where one is there that may need them."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException:
+        for path in () if os.path.lexists(vault / "VAULT") else made:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise
 
 
 _NAMES = ("passphrase_file", "device_key_file", "device_secret_file", "recovery_key_file")
@@ -118,9 +138,11 @@ def line(path: str) -> str:
             data = sys.stdin.buffer.readline(_LIMIT)
         else:
             with open(path, "rb") as file:
-                data = file.readline(_LIMIT)
+                data = file.readline(_LIMIT).removeprefix(codecs.BOM_UTF8)
     except OSError as fault:
         raise StoreError(f"the file with the passphrase cannot be read: {fault.strerror or fault}") from None
+    if len(data) == _LIMIT:
+        raise InvalidDataError(f"the line with the passphrase is longer than {_LIMIT - 1} bytes: give a shorter one")
     try:
         return _checked(data.rstrip(b"\r\n").decode())
     except UnicodeDecodeError:
@@ -135,15 +157,13 @@ def _checked(text: str) -> str:
     return text
 
 
-def _key(path: Path, new: bool) -> bytes:
+def _key(path: Path, new: bool, made: list[Path]) -> bytes:
     """The 32 bytes of a key file; where it is new and not there, random ones, written for the owner alone."""
     try:
         if new and not os.path.lexists(path):
             key = secrets.token_bytes(32)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(key.hex() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            files.create_new(path, key.hex().encode() + b"\n")
+            made.append(path)
             return key
         with open(path, "rb") as source:
             key = bytes.fromhex(source.read(_LIMIT).decode("ascii").strip())

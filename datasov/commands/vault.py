@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasov import portability
 from datasov.commands import secret, show, vault_keys
 from datasov.commands.vault_options import add_commands
+from datasov.crypto import age
 from datasov.errors import DatasovError, InvalidDataError, StoreError
 from datasov.model.columns import Boolean
 from datasov.model.schema import Schema
@@ -49,8 +51,9 @@ def _say(text: str) -> None:
 def _create(options: argparse.Namespace) -> int:
     if options.vault.exists():
         raise StoreError(f"{options.vault} exists already: choose another path")
-    given = secret.opening(options, f"New passphrase for {options.vault}", new=True)
-    Resident.create(options.vault, **given).close()
+    with secret.taken_back(options.vault) as made:
+        given = secret.opening(options, f"New passphrase for {options.vault}", new=True, made=made)
+        Resident.create(options.vault, **given).close()
     _say(f"{options.vault} is made. Nobody can open it without what you gave: keep that well.")
     return 0
 
@@ -119,20 +122,29 @@ def _show_table(vault: Vault, options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     if options.target.exists():
         raise StoreError(f"{options.target} exists already: choose another path")
-    with _open(options) as resident:
+    if options.age_recipient or options.age_passphrase or options.age_passphrase_file is not None:
+        age.require()
+    given = _opening(options)
+    with Vault.open(options.vault, **given) as vault:
         passphrase = None
         if options.age_passphrase_file is not None:
             passphrase = secret.line(options.age_passphrase_file)
         elif options.age_passphrase:
             passphrase = secret.ask("New age passphrase for the export", twice=True)
-        resident.export(options.target, form=options.form, passphrase=passphrase, recipients=options.age_recipient)
+        portability.export(
+            vault, options.target, form=options.form, passphrase=passphrase, recipients=options.age_recipient,
+            progress=_progress("exported", "tables"),
+        )  # fmt: skip
     clear = passphrase is None and not options.age_recipient
     _say(f"{options.target} is written" + (", in the clear: whoever has it reads it." if clear else "."))
     return 0
 
 
 def _import(options: argparse.Namespace) -> int:
-    with _open(options) as resident:
+    if options.source.is_file():
+        age.require()
+    given = _opening(options)
+    with Vault.open(options.vault, **given) as vault:
         passphrase: str | None = None
         identities: tuple[str, ...] = ()
         if options.age_identity is not None:
@@ -141,7 +153,9 @@ def _import(options: argparse.Namespace) -> int:
             passphrase = secret.line(options.age_passphrase_file)
         elif options.source.is_file():
             passphrase = secret.ask(f"Age passphrase of {options.source}")
-        count = resident.import_(options.source, passphrase=passphrase, identities=identities)
+        count = portability.import_(
+            vault, options.source, passphrase=passphrase, identities=identities, progress=_progress("read", "tables")
+        )
     _say(f"{count} rows were imported.")
     return 0
 
@@ -170,8 +184,8 @@ def _evolve(options: argparse.Namespace) -> int:
 
 
 def _enrol(options: argparse.Namespace) -> int:
-    with _open(options) as resident:
-        given = secret.opening(options, f"New passphrase for {options.target}", prefix="new-", new=True)
+    with _open(options) as resident, secret.taken_back(options.target) as made:
+        given = secret.opening(options, f"New passphrase for {options.target}", prefix="new-", new=True, made=made)
         resident.enrol(options.target, **given)
     _say(f"{options.target} is the vault of your other device: move it there. `datasov vault merge` unites the two.")
     return 0
@@ -188,7 +202,7 @@ def _merge(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     given = _opening(options)
     with Vault.open(options.vault, **given) as vault:
-        found = vault.check(_progress("checked"))
+        found = vault.check(_progress("checked", "files"))
     bad = [c for c in found if c.fault is not None]
     size = sum(c.size for c in found)
     if options.json:
@@ -203,21 +217,22 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _progress(word: str) -> Callable[[int, int], None] | None:
+def _progress(word: str, what: str) -> Callable[[int, int], None]:
     """A line on standard error that counts, where that is a terminal."""
     if not sys.stderr.isatty():
-        return None
+        return lambda *_: None
 
     def show_progress(done: int, total: int) -> None:
         end = "\r\x1b[K" if done == total else ""
-        print(f"\r{word} {done} of {total} files{end}", end="", file=sys.stderr, flush=True)
+        print(f"\r{word} {done} of {total} {what}{end}", end="", file=sys.stderr, flush=True)
 
     return show_progress
 
 
 def _compact(options: argparse.Namespace) -> int:
-    with _open(options) as resident:
-        resident.compact()
+    given = _opening(options)
+    with Vault.open(options.vault, **given) as vault:
+        vault.compact(_progress("compacted", "tables"))
     _say("The vault is compact.")
     return 0
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datasov.commands import secret
 from datasov.errors import InvalidDataError, StoreError
 from datasov.resident import Resident
-from datasov.vault import keys, new_recovery_key, slots
+from datasov.vault import files, keys, new_recovery_key, slots
 from datasov.vault.keychain import NewSecrets
 
 Open = Callable[[argparse.Namespace], Resident]
@@ -22,7 +22,9 @@ def listed(options: argparse.Namespace) -> int:
     if not path.is_file():
         raise StoreError(f"no vault is at {options.vault}: check the path")
     found = []
-    for number, held in enumerate(keys.read_slots(path.read_bytes())[2], 1):
+    with files.storing("the vault cannot be read"):
+        data = files.read(path, keys.MAX_HEADER)
+    for number, held in enumerate(keys.read_slots(data)[2], 1):
         kind = slots.NAMES.get(held.kind, f"unknown ({held.kind})")
         slot: dict[str, object] = {"slot": number, "id": held.id, "kind": kind}
         if held.kind == slots.PASSPHRASE and len(held.params) == 8:

@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datasov.errors import DecryptionError, InvalidDataError
+from datasov.errors import DecryptionError, InvalidDataError, MissingExtraError
 
 
 def _pyrage() -> Any:
     try:
         import pyrage
     except ModuleNotFoundError:
-        raise InvalidDataError("age needs its extra: pip install 'datasov[portability]'") from None
+        raise MissingExtraError("age needs its extra: pip install 'datasov[portability]'") from None
     return pyrage
+
+
+def require() -> None:
+    """MissingExtraError unless age works here."""
+    _pyrage()
 
 
 def encrypt(data: bytes, *, passphrase: str | None, recipients: Sequence[str]) -> bytes:

@@ -66,4 +66,7 @@ def check_passphrase(passphrase: str) -> bytes:
     """The passphrase as UTF-8 bytes (NFC is the caller's); InvalidDataError where it is empty."""
     if not isinstance(passphrase, str) or not passphrase:
         raise InvalidDataError("a passphrase is a text that is not empty")
-    return passphrase.encode()
+    try:
+        return passphrase.encode()
+    except UnicodeEncodeError:
+        raise InvalidDataError("the passphrase holds what is no character: check the terminal's encoding") from None

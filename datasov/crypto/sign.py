@@ -19,6 +19,12 @@ class SigningKey:
     """An Ed25519 signing key from a 32-byte seed. Its repr shows the public half alone."""
 
     __slots__ = ("_key", "public")
+    alg = -19
+
+    @property
+    def name(self) -> bytes:
+        """What tokens name the key by: its public half, 32 bytes."""
+        return self.public
 
     def __init__(self, seed: bytes) -> None:
         self._key = nacl.signing.SigningKey(seed)

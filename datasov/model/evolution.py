@@ -86,6 +86,15 @@ def _check_widened(name: str, old: Column, new: Column) -> None:
         raise InvalidDataError(f"{why}; or retire the column, and add one of another name", column=name)
 
 
+def widened(old: Column, new: Column) -> bool:
+    """Whether every code of the old column is one of the new, and means the same."""
+    try:
+        _check_widened("", old, new)
+    except InvalidDataError:
+        return False
+    return True
+
+
 def brought_up(schema: Schema, filled: Mapping[str, int], codes: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     """Rows put under the schema or any before it, as codes of its named columns.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import decimal
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -12,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from datasov.errors import InvalidDataError, InvalidQueryError
-from datasov.model import delimited, mynumber
+from datasov.model import delimited, mynumber, parquet
 from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, Timestamp
 from datasov.model.schema import Schema
 
@@ -103,7 +102,7 @@ def _read(data: Rows) -> pl.DataFrame | Sequence[Mapping[str, object]]:
             raise InvalidDataError("give a .csv or .parquet file, a Polars frame or a list of mappings")
         try:
             content = path.read_bytes()
-            return delimited.read(content) if path.suffix == ".csv" else pl.read_parquet(io.BytesIO(content))
+            return delimited.read(content) if path.suffix == ".csv" else parquet.read(content)
         except (pl.exceptions.PolarsError, OSError) as fault:
             raise InvalidDataError(f"the file cannot be read as {path.suffix[1:]}: check it") from fault
     if isinstance(data, pl.DataFrame):

@@ -6,7 +6,6 @@ column that a question may read, in whatever place: key, aggregate, item, where,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from datasov.model.charter import (
     whole,
 )
 from datasov.model.cohort import missing
-from datasov.model.consent import CityId, Coverage, check_purpose
+from datasov.model.consent import CityId, Coverage, check_place, check_purpose
 from datasov.model.document import Document, canonical, check_name, digest
 from datasov.model.plan import Request
 from datasov.model.privacy import Loss
@@ -38,7 +37,6 @@ MECHANISMS = (
     "discrete Gaussian, thresholded", "noisy max (zcdp)", "noisy max (pure)",
 )  # fmt: skip
 TRUSTS = ("central", "two_server", "local")
-_PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +220,7 @@ def check_programme(programme: Programme) -> None:
         programme.period.measure == programme.total.measure and fits(programme.largest, programme.period)
     ):
         raise malformed("the loss of a period has the measure of the total, and holds at least one question")
-    if not _PLACE.fullmatch(programme.processing):
-        raise malformed("processing is an ISO 3166 code like JP or JP-25")
+    check_place(programme.processing)
 
 
 def _check_question(question: object, table: Coverage) -> None:

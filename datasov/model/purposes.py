@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from datasov.errors import InvalidQueryError
 from datasov.model.consent import check_purpose
+from datasov.model.mynumber import check_text
 
 PREFIX, NAMESPACE = "dpv:", "https://w3id.org/dpv#"
 _MAX_LABEL = 200
@@ -177,6 +178,7 @@ def _check_label(label: object) -> None:
         raise InvalidQueryError(
             "a purpose's label is one line of at most 200 printable characters, in Unicode's NFC form"
         )
+    check_text(label, "a purpose's label")
 
 
 def as_purpose(purpose: object) -> Purpose:

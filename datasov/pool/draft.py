@@ -14,7 +14,7 @@ from datasov.errors import ConflictError, ConsentError, DatasovError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
 from datasov.store.sqlite import SQLiteStore
-from datasov.tlog.ticks import ADMISSION, commitment
+from datasov.tlog.ticks import ADMISSION, waiting
 
 
 class Draft:
@@ -85,7 +85,7 @@ class Draft:
             admission.erasure or random(32),
         )  # fmt: skip
         self._events.setdefault(name, []).append(event)
-        self._commitments.append(commitment(ADMISSION, self._now, admission.commitment))
+        self._commitments.append(admission.commitment)
         self._accounts.add((name, claims.account))
         self._delegated += delegated
         self._roots |= roots
@@ -109,17 +109,18 @@ class Draft:
             return
         new = [n.encode() for n in self._events if self._versions[n][1] == 0]
         streams = [(*self._versions[n], found) for n, found in self._events.items()]
+        entries, blobs = waiting(ADMISSION, self._now, self._commitments)
         batch: dict[str, tuple[int, Sequence[bytes]]] = {
             **{stream: (version, found) for stream, version, found in streams},
             "partitions": (self._listed, new),
             "barred": (self._bars, []),
-            "commitments": (self._committed, self._commitments),
+            "commitments": (self._committed, entries),
             STATUS: (self._published, []),
             STREAM: (self._under, self._delegated),
         }
         if self._gone:
             batch[ERASURES] = self._registry.erased(self._now, self._gone)
-        self._store.append(batch, self._blobs)
+        self._store.append(batch, {**self._blobs, **blobs})
 
 
 def admit_all(verified: Sequence[Admission | DatasovError], begin: Callable[[], Draft]) -> list[DatasovError | None]:

@@ -155,16 +155,17 @@ def open_folder(path: Path) -> Bundle:
 
 
 def open_tar(data: bytes) -> Bundle:
-    """The files of a tar in memory. Nothing is unpacked to disk."""
+    """The files of a tar in memory: what lies in it, so that no member is longer than it. Nothing touches the disk."""
     held: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             for member in tar:
                 folder, _, name = member.name.partition("/")
-                file = tar.extractfile(member) if member.isfile() else None
+                plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+                file = tar.extractfile(member) if plain else None
                 if folder != FORMAT or name in held or file is None:
                     raise VerificationError("the archive holds what is none of an export's files: export again")
                 held[name] = file.read()
-    except (tarfile.TarError, ValueError, EOFError):
+    except (tarfile.TarError, ValueError, EOFError, RecursionError):
         raise VerificationError("the archive cannot be read: export again") from None
     return Bundle({name: len(content) for name, content in held.items()}, lambda name, size: held[name][:size])

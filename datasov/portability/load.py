@@ -14,7 +14,7 @@ from datasov.errors import DatasovError, InvalidDataError, StoreError, Verificat
 from datasov.model.schema import Schema
 from datasov.portability import bundle, texts
 
-_MAX_MANIFEST = 1 << 28
+_MAX_MANIFEST = 1 << 24
 _FOREIGN = "the manifest is not that of a datasov export of version 1: export again, or upgrade datasov"
 
 
@@ -26,7 +26,9 @@ class Content:
     notes: dict[str, Any]
 
 
-def read(path: str | Path, unseal: Callable[[bytes], bytes]) -> Content:
+def read(
+    path: str | Path, unseal: Callable[[bytes], bytes], progress: Callable[[int, int], None] = lambda *_: None
+) -> Content:
     """The whole of an export, once every byte of it is the one that was exported.
 
     Args:
@@ -40,19 +42,20 @@ def read(path: str | Path, unseal: Callable[[bytes], bytes]) -> Content:
     place = Path(path)
     try:
         if place.is_dir():
-            return _read(bundle.open_folder(place))
+            return _read(bundle.open_folder(place), progress)
         if place.is_file():
-            return _read(bundle.open_tar(unseal(place.read_bytes())))
+            return _read(bundle.open_tar(unseal(place.read_bytes())), progress)
     except OSError as fault:
         raise StoreError(f"the export cannot be read: {fault.strerror or fault}") from fault
     raise StoreError("no export is there: give the folder or the age file that was exported")
 
 
-def _read(files: bundle.Bundle) -> Content:
+def _read(files: bundle.Bundle, progress: Callable[[int, int], None] = lambda *_: None) -> Content:
     manifest = _manifest(files)
     held = _files(files, manifest)
     form, tables = manifest["form"], []
-    for entry in manifest["tables"]:
+    for at, entry in enumerate(manifest["tables"]):
+        progress(at, len(manifest["tables"]))
         schema = _schema(entry, held[entry["schema"]])
         try:
             codes = texts.READ[form](schema, held[entry["data"]])
@@ -63,6 +66,7 @@ def _read(files: bundle.Bundle) -> Content:
         if codes.height != entry["rows"]:
             raise VerificationError(f"table {schema.name!r} has not the rows that the manifest counts: export again")
         tables.append((schema, codes))
+    progress(len(tables), len(tables))
     return Content(tuple(tables), {name: bundle.parse(name, held[name]) for name in manifest["notes"]})
 
 

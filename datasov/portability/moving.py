@@ -15,12 +15,17 @@ from datasov.portability import load, notes
 from datasov.portability.bundle import Form
 from datasov.portability.save import save
 from datasov.vault import Vault
+from datasov.vault.compact import Progress
 
 
 def export(
-    vault: Vault, path: str | Path, *, form: Form, passphrase: str | None = None, recipients: Sequence[str] = ()
-) -> None:
+    vault: Vault, path: str | Path, *, form: Form, passphrase: str | None = None, recipients: Sequence[str] = (),
+    progress: Progress = lambda *_: None,
+) -> None:  # fmt: skip
     """All of a vault as an export at a new path: a folder, or one age file where a passphrase or recipients are given.
+
+    Args:
+        progress: called with the number of tables done so far, and that of all.
 
     Raises:
         InvalidDataError: no such form, recipient or passphrase. StoreError: the path exists, or cannot be written.
@@ -28,8 +33,11 @@ def export(
     """
 
     def tables() -> Iterator[tuple[Schema, pl.DataFrame]]:
-        for name, schema in sorted(vault.tables().items()):
+        known = sorted(vault.tables().items())
+        for at, (name, schema) in enumerate(known):
+            progress(at, len(known))
             yield schema, vault.scan(name)
+        progress(len(known), len(known))
 
     def seal(data: bytes) -> bytes:
         return age.encrypt(data, passphrase=passphrase, recipients=recipients)
@@ -40,11 +48,17 @@ def export(
     save(path, tables(), notes.documents(_noted(vault)), form=form, seal=seal if wrapped else None)
 
 
-def import_(vault: Vault, path: str | Path, *, passphrase: str | None = None, identities: Sequence[str] = ()) -> int:
+def import_(
+    vault: Vault, path: str | Path, *, passphrase: str | None = None, identities: Sequence[str] = (),
+    progress: Progress = lambda *_: None,
+) -> int:  # fmt: skip
     """Put all of an export into a vault that holds no rows of its tables: all of it, or nothing. The number of rows.
 
     Its consents come as ones that are over: their losses count, and none can be contributed under, since the key that
     signed them stayed behind. The smaller of two limits for life stands.
+
+    Args:
+        progress: called with the number of tables read so far, and that of all.
 
     Raises:
         VerificationError: the export is not whole, or not as it was written. DecryptionError: a wrong age key.
@@ -55,7 +69,7 @@ def import_(vault: Vault, path: str | Path, *, passphrase: str | None = None, id
     def unseal(data: bytes) -> bytes:
         return age.decrypt(data, passphrase=passphrase, identities=identities)
 
-    content = load.read(path, unseal)
+    content = load.read(path, unseal, progress)
     arrived = notes.read(content.notes)
     known = vault.tables()
     for schema, _ in content.tables:
@@ -63,8 +77,7 @@ def import_(vault: Vault, path: str | Path, *, passphrase: str | None = None, id
             raise InvalidDataError(f"the vault knows table {schema.name!r} under another schema: import into a new one")
         if schema.name in known and vault.scan(schema.name).height:
             raise InvalidDataError(f"the vault holds rows of table {schema.name!r} already: import into a new vault")
-    _keep(vault, arrived)
-    vault.put(content.tables)
+    vault.put(content.tables, state=_kept(vault, arrived))
     return sum(codes.height for _, codes in content.tables)
 
 
@@ -78,12 +91,15 @@ def _noted(vault: Vault) -> notes.Notes:
     )
 
 
-def _keep(vault: Vault, arrived: notes.Notes) -> None:
+def _kept(vault: Vault, arrived: notes.Notes) -> dict[str, bytes | None]:
+    """The notes of the vault once those that arrive are among them."""
     mine = _noted(vault)
     records = notes.gathered(mine.records, arrived.records)
     delegations = notes.gathered(mine.delegations, arrived.delegations)
     signed = notes.gathered(mine.signed, arrived.signed)
-    values = {name: note for name, note in (arrived.checkpoints or {}).items() if vault.state(name) is None}
+    values: dict[str, bytes | None] = {
+        name: note for name, note in (arrived.checkpoints or {}).items() if vault.state(name) is None
+    }
     limit = notes.smaller(mine.lifetime, arrived.lifetime)
     if limit is not None:
         values[held.LIFETIME] = held.pack_limit(limit)
@@ -93,7 +109,7 @@ def _keep(vault: Vault, arrived: notes.Notes) -> None:
         values[held.DELEGATIONS] = held.pack_delegations(delegations)
     if signed:
         values[held.SIGNED] = held.pack(signed)
-    vault.set_state(values)
+    return values
 
 
 def merge(vault: Vault, other: Vault) -> bool:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 from datasov.authority import delegation, held, token
 from datasov.authority.held import HeldDelegation, Record, granted
 from datasov.errors import DatasovError, ProofError, VerificationError
+from datasov.model.consent import CityId
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
+from datasov.tlog.note import open_checkpoint, origin_of
 
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
 DELEGATIONS, SIGNED = "delegations.json", "signed.json"
@@ -73,9 +75,23 @@ def read(found: Mapping[str, Any]) -> Notes:
     except (DatasovError, KeyError, TypeError, ValueError, AttributeError):
         raise VerificationError("the notes of the export cannot be read: export again, or upgrade datasov") from None
     notes = Notes(records, lifetime, checkpoints, delegations, signed)
-    if documents(notes) != found or not all(name.startswith("log/") for name in checkpoints):
+    if documents(notes) != found:
         raise VerificationError("the notes of the export do not agree with each other: export again")
+    _check_signed(notes)
     return notes
+
+
+def _check_signed(notes: Notes) -> None:
+    """Raise VerificationError unless a city that a consent names signed each checkpoint.
+
+    One that nobody signed would make that city's log look like a forger to the vault that takes it in.
+    """
+    cities = {held.log_note(r.consent.claims.audience): r.consent.claims.audience for r in notes.records}
+    for name, note in (notes.checkpoints or {}).items():
+        if name not in cities:
+            raise VerificationError("the export holds a checkpoint of a city that no consent names: export again")
+        public = CityId.parse(cities[name]).verify_key
+        open_checkpoint(note, origin_of(public), public)
 
 
 def spent(items: Iterable[Held]) -> tuple[Held, ...]:

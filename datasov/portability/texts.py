@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from datasov.errors import InvalidDataError
-from datasov.model import delimited, frames
+from datasov.model import delimited, frames, parquet
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
 from datasov.model.schema import Schema
 
@@ -29,7 +29,7 @@ def to_parquet(schema: Schema, codes: pl.DataFrame) -> bytes:
 
 def from_parquet(schema: Schema, data: bytes) -> pl.DataFrame:
     try:
-        return frames.encode(schema, pl.read_parquet(io.BytesIO(data)))
+        return frames.encode(schema, parquet.read(data))
     except pl.exceptions.PolarsError as fault:
         raise InvalidDataError(f"the rows of table {schema.name!r} are no Parquet: export them again") from fault
 

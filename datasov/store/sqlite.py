@@ -58,7 +58,7 @@ class SQLiteStore:
             if self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 raise StoreError(f"{path.name} was written by another version of datasov: update datasov")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
+            self._db.execute("PRAGMA secure_delete=ON")  # a blob that is deleted is overwritten
         except sqlite3.Error as fault:
             raise StoreError(f"{path.name} cannot be used as a datasov store: check the file and the disk") from fault
 

@@ -105,7 +105,7 @@ def compare(
             or does not show the larger checkpoint's tree: ask whoever showed that checkpoint for a reader.
     """
     origin = origin_of(public) if origin is None else origin
-    old, new = sorted((open_checkpoint(note, origin, public) for note in (a, b)), key=lambda c: c.size)
+    old, new = sorted((open_checkpoint(note, origin, public) for note in (a, b)), key=lambda c: (c.size, c.root))
     if old.size == new.size:
         return None if old.root == new.root else Evidence(origin, public, old.note, new.note)
     if old.size == 0:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias, cast
 
 from datasov.crypto.kdf import random, sha256
+from datasov.crypto.padding import padded
 from datasov.errors import InternalError, ProofError, VerificationError
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss
@@ -135,7 +136,7 @@ class NoticeLeaf:
 
 
 def pad_batch(hashes: Iterable[bytes]) -> tuple[bytes, ...]:
-    """The 32-byte hashes and random decoys, ascending, as many as the next multiple of 256 above zero.
+    """The 32-byte hashes and random decoys, ascending: a multiple of 256, above zero, and drawn (`crypto.padding`).
 
     Raises:
         InternalError: a hash is of another length or stands twice.
@@ -143,7 +144,7 @@ def pad_batch(hashes: Iterable[bytes]) -> tuple[bytes, ...]:
     real = list(hashes)
     if any(len(h) != 32 for h in real) or len(set(real)) != len(real):
         raise InternalError("a batch holds distinct hashes of 32 bytes: please report it")
-    missing = max(BATCH, -(-len(real) // BATCH) * BATCH) - len(real)
+    missing = padded(len(real)) - len(real)
     return tuple(sorted(real + [random(32) for _ in range(missing)]))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from datasov.errors import InvalidDataError, StoreError, VerificationError
+from datasov.vault import format as fmt
 from datasov.vault.manifest import Manifest
 from datasov.vault.session import Session
 from datasov.wire import cbor, fields
@@ -96,7 +97,7 @@ def leave(session: Session, name: str, *, held: Anchor | None = None) -> Anchor:
         InvalidDataError: the name is no text of 1 to 64 characters, or there are too many names.
         OSError: the vault did not change, or did not for sure.
     """
-    if not isinstance(name, str) or not 0 < len(name) <= 64:
+    if not fmt.is_text(name) or not 0 < len(name) <= 64:
         raise InvalidDataError("an anchor's name is a text of 1 to 64 characters")
     found = session.manifest.anchors
     if len({kind for kind, _ in found} | {name}) > MAX_NAMES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
@@ -11,24 +11,32 @@ from datasov.vault import rows, segment
 from datasov.vault.manifest import SegmentEntry
 from datasov.vault.rows import Folded, Snapshot
 
+Progress = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
 GROWTH = 2
 """A segment is merged with the newer rows once they are at least 1/GROWTH as many: each row moves O(log n) times."""
 
 
 def merge(
-    view: Snapshot, schemas: Mapping[str, Schema], written: list[SegmentEntry], *, all_small: bool
-) -> tuple[SegmentEntry, ...]:
+    view: Snapshot, schemas: Mapping[str, Schema], written: list[SegmentEntry], *, all_small: bool,
+    progress: Progress = lambda *_: None,
+) -> tuple[SegmentEntry, ...]:  # fmt: skip
     """The segments as they stand once the logs are folded in; those that are new are written, and added to `written`.
 
     Each device's rows stay apart, in the order of its puts. At most the rows of one full segment and those of the logs
     are in memory at a time. Rows in logs are newer than any of this device in segments: a large put folds the logs
     before it.
 
+    Args:
+        progress: called with the number of tables done so far, and that of all.
+
     Raises:
         OSError, DecryptionError: nothing of the vault has changed, and `written` names what to remove.
     """
     folded, kept = rows.from_logs(view, schemas.values()), list(view.segments)
-    for name in {s.table for s in view.segments} | folded.keys():
+    names = {s.table for s in view.segments} | folded.keys()
+    for at, name in enumerate(names):
+        progress(at, len(names))
         schema, held = schemas[name], [s for s in kept if s.table == name]
         own = view.secrets.device_id
         devices = {own} if schema.kind == "attributes" else {own, *(s.device_id for s in held)}
@@ -42,6 +50,7 @@ def merge(
                 continue
             made = _write(view, schema, chosen, new, written)
             kept = [s for s in kept if s not in chosen] + made
+    progress(len(names), len(names))
     return tuple(sorted(kept, key=lambda s: s.first))
 
 

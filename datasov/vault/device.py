@@ -127,6 +127,14 @@ def unknown() -> StoreError:
     )
 
 
+def another_copy() -> StoreError:
+    """The device keeps the key of another copy of the vault, which it would lose."""
+    return StoreError(
+        "this device keeps the key of another copy of this vault: give KeyFile(path) for this one, so that both can be"
+        " opened"
+    )
+
+
 class Keyring:
     """The keyring of the operating system, through the package `keyring` (extra `keyring`).
 
@@ -212,7 +220,7 @@ class KeyFile:
     def read(self, vault_id: bytes) -> bytes | None:
         with files.storing("the key file cannot be read"):
             try:
-                fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+                fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             except FileNotFoundError:
                 return None
             with os.fdopen(fd, "rb") as file:

@@ -90,11 +90,7 @@ def unopened(path: str | Path) -> None:
             return remains(directory)
         if files.read(header, keys.MAX_HEADER)[:8] != fmt.MAGIC_VAULT:
             raise StoreError("the file VAULT there is not one of datasov: nothing was erased")
-        lock = files.WriterLock(directory)
-        try:
-            whole(directory, lambda: None)
-        finally:
-            lock.release()
+        _all(directory)
 
 
 def remains(path: str | Path) -> None:
@@ -109,8 +105,12 @@ def remains(path: str | Path) -> None:
             raise StoreError("a vault is there: open it, and erase it")
         if not any((directory / name).is_dir() for name in _FOLDERS):
             raise StoreError("no remains of a vault are there: check the path")
-        lock = files.WriterLock(directory)
-        try:
-            whole(directory, lambda: None)
-        finally:
-            lock.release()
+        _all(directory)
+
+
+def _all(directory: Path) -> None:
+    lock = files.WriterLock(directory)
+    try:
+        whole(directory, lambda: None)
+    finally:
+        lock.release()

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,22 @@ def create(path: Path, data: bytes | bytearray) -> None:
         raise Unsynced(fault.errno, fault.strerror) from fault
 
 
+def create_new(path: Path, data: bytes) -> None:
+    """A file where there is none, its owner's alone, durable with its name on return; nothing is left of a failure."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        sync_directory(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
 def fill(fd: int, buffer: memoryview, offset: int) -> None:
     """Read exactly len(buffer) bytes from an offset."""
     while buffer:
@@ -106,9 +123,18 @@ def fill(fd: int, buffer: memoryview, offset: int) -> None:
         buffer, offset = buffer[count:], offset + count
 
 
+def open_regular(path: Path) -> int:
+    """A descriptor to read a file by. A pipe in its place is refused: to open one may wait for ever."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, f"{path.name} is no regular file")
+    return fd
+
+
 def read(path: Path, limit: int, size: int | None = None) -> bytes:
     """A whole file of at most `limit` bytes, or the first `size` of them; StoreError where it is longer."""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         if size is None:
             size = os.fstat(file.fileno()).st_size
         if size > limit:
@@ -144,13 +170,16 @@ def remove_temporaries(directory: Path) -> None:
 
 
 class WriterLock:
-    """The one writer's lock, held until it is released or the process ends (flock)."""
+    """The one writer's lock, held until it is released or the process ends (flock).
 
-    __slots__ = ("_file",)
+    A child that was forked meanwhile shares it: the parent gives it up for both, and the child for neither.
+    """
+
+    __slots__ = ("_file", "_pid")
 
     def __init__(self, directory: Path) -> None:
         fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        self._file = os.fdopen(fd, "rb", buffering=0)
+        self._file, self._pid = os.fdopen(fd, "rb", buffering=0), os.getpid()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -160,6 +189,8 @@ class WriterLock:
             ) from None
 
     def release(self) -> None:
+        if self._pid == os.getpid() and not self._file.closed:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
 

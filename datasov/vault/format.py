@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import TypeGuard
 
 from datasov.crypto import kdf
 from datasov.errors import DecryptionError
@@ -54,6 +55,14 @@ def committed_key(key: bytes, salt: bytes, commitment: bytes, info: bytes) -> by
     if not kdf.same(expected, commitment):
         raise damaged()
     return derived
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that UTF-8 can hold: half of a surrogate pair is none."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def pad(body: bytes, step: int) -> bytes:

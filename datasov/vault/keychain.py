@@ -118,10 +118,7 @@ class Keys:
         with self._writing("the device was not enrolled"):
             before = held.kept
             if before is not None and before.anchor is not None and not anchor.knows(self._session, before.anchor):
-                raise StoreError(
-                    "this device keeps the key of another copy of this vault: give KeyFile(path) for this one, so that"
-                    " both can be opened"
-                )
+                raise device.another_copy()
             kept = before or device.Kept(made.name)
             held.save(kept.with_new(key, secret))
             old = self._session.secrets

@@ -79,7 +79,7 @@ def _info(secrets: Secrets, log_id: bytes) -> bytes:
 class Writer:
     """The one live log of a writer. After any OSError from `append` the log takes no more records."""
 
-    __slots__ = ("_directory", "_encrypt", "_fd", "_keys", "_parts", "_room", "_start", "entry")
+    __slots__ = ("_directory", "_encrypt", "_fd", "_keys", "_parts", "_pid", "_room", "_start", "entry")
 
     def __init__(self, directory: Path, secrets: Secrets, log_id: bytes) -> None:
         salt, epoch = kdf.random(32), secrets.epoch
@@ -89,7 +89,7 @@ class Writer:
         self._parts: dict[tuple[bytes, int], tuple[Callable[[bytes, bytes, bytes], bytes], bytes]] = {}
         self._start = head + self._encrypt(_HEADER_NONCE, b"", head)
         self._keys = _Keys(secrets.vault_id, log_id, salt, key)
-        self._directory, self._fd, self._room = directory, -1, 0
+        self._directory, self._fd, self._room, self._pid = directory, -1, 0, os.getpid()
         self.entry = LogEntry(log_id, 0, 0, self._start[-aead.TAG :])
 
     def append(self, sequence: int, parts: Sequence[tuple[str, DomainKey, pl.DataFrame]]) -> None:
@@ -137,10 +137,14 @@ class Writer:
             raise
 
     def end(self) -> LogEntry:
-        """Close the file, cut where the log ends; the entry of the log as it ends."""
+        """Close the file, cut where the log ends; the entry of the log as it ends.
+
+        A fork's child cuts nothing: where the log ends is for its parent to know.
+        """
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.entry.size)
+            if self._pid == os.getpid():
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self.entry.size)
             os.close(self._fd)
             self._fd = -1
         return replace(self.entry, closed=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from datasov.errors import InvalidDataError, StoreError
-from datasov.model.evolution import brought_up, succeed
+from datasov.model.evolution import brought_up, succeed, widened
+from datasov.model.frames import check_codes
 from datasov.model.schema import Schema
 from datasov.vault import compact, rows, tables
 from datasov.vault.manifest import SegmentEntry, TableEntry
@@ -23,25 +24,25 @@ def united(mine: TableEntry | None, theirs: TableEntry | None) -> TableEntry:
     """A table under the schema that follows the other vault's.
 
     Raises:
-        InvalidDataError: neither schema follows the other.
+        InvalidDataError: neither schema follows the other, or the two filled a column that both added differently.
     """
     if mine is None or theirs is None or mine == theirs:
         found = mine or theirs
         assert found is not None
         return found
-    for name in mine.filled.keys() & theirs.filled.keys():
-        if mine.filled[name] != theirs.filled[name]:
+    for name in tables.added(mine) & tables.added(theirs):
+        if mine.filled.get(name) != theirs.filled.get(name):
             raise InvalidDataError(
                 "each device filled another value into the rows put before: export one, and import it", column=name
             )
-    for newer, older in ((mine, theirs), (theirs, mine)):
-        if older.digest in {digest for digest, _ in newer.earlier}:
-            return newer
-    for newer, older in ((mine, theirs), (theirs, mine)):
+    both = ((mine, theirs), (theirs, mine))
+    for newer, older in (*(pair for pair in both if pair[1].digest in dict(pair[0].earlier)), *both):
         if _follows(newer, older):
             known = {digest for digest, _ in newer.earlier} | {newer.digest}
             more = [item for item in (*older.earlier, (older.digest, older.document)) if item[0] not in known]
-            return replace(newer, earlier=(*newer.earlier, *more))
+            stored = dict(tables.schema_of(newer).stored)
+            filled = {name: code for name, code in {**older.filled, **newer.filled}.items() if name in stored}
+            return replace(newer, earlier=(*newer.earlier, *more), filled=filled)
     name = tables.schema_of(mine).name
     raise InvalidDataError(
         f"table {name!r} has another schema on each device: on one, evolve it to one that follows both, then merge"
@@ -49,18 +50,24 @@ def united(mine: TableEntry | None, theirs: TableEntry | None) -> TableEntry:
 
 
 def _follows(newer: TableEntry, older: TableEntry) -> bool:
-    """Whether one schema could follow the other, and retires no column that its own device did not retire."""
+    """Whether rows put under one table's schemas, of every version, are read right under the other's present one.
+
+    Its present schema follows the other's, retires no column that its own device did not retire, and no name in it
+    meant something else before.
+    """
     before, after = tables.schema_of(older), tables.schema_of(newer)
-    had = {name for schema in (after, *tables.earlier_of(newer)) for name, _ in schema.stored}
-    if not dict(before.stored).keys() <= had:
-        return False
-    added = {n: c for n, c in after.stored if n not in dict(before.stored)}
-    fill = {name: added[name].decode(code) for name, code in newer.filled.items() if name in added}
+    held, now = dict(before.stored), dict(after.stored)
+    for name in held.keys() - now.keys():
+        same = (dict(s.stored).get(name) for s in tables.earlier_of(newer))
+        if not any(c and (widened(c, held[name]) or widened(held[name], c)) for c in same):
+            return False
+    fill = {n: now[n].decode(code) for n, code in newer.filled.items() if n in now.keys() - held.keys()}
     try:
-        succeed(before, after, fill)
+        succeed(before, after, fill, tables.earlier_of(older))
     except InvalidDataError:
         return False
-    return True
+    earlier = [item for schema in tables.earlier_of(older) for item in schema.stored]
+    return all(widened(column, now[name]) for name, column in earlier if name in now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +105,31 @@ def missing(
         ours, other = (
             _Side(view, tables.schema_of(view.tables[name]) if name in view.tables else None) for view in (mine, theirs)
         )
-        held, found = ours.pieces(), other.pieces()
         if other.schema and len({view.secrets.domain(schema.domain).id for view in (mine, theirs)}) > 1:
             raise StoreError(
                 f"domain {schema.domain!r} was erased on one device since they parted: erase it on the other too, so"
                 " that nothing comes back, then merge"
             )
-        if schema.kind == "attributes":
-            added += _newest(mine, schema, entry, held, found, written)
-            continue
-        shared = [n for n, _ in schema.stored if all(s.schema and n in dict(s.schema.stored) for s in (ours, other))]
-        for device, pieces in found.items():
-            added += _rest(mine, schema, entry, shared, device, held.get(device, []), pieces, written)
+        try:
+            added += _missing(mine, schema, entry, ours, other, written)
+        except pl.exceptions.PolarsError:
+            raise _misfit(schema) from None
     return added
+
+
+def _missing(
+    mine: Snapshot, schema: Schema, entry: TableEntry, ours: _Side, other: _Side, written: list[SegmentEntry]
+) -> list[SegmentEntry]:
+    """Those of one table."""
+    held, found = ours.pieces(), other.pieces()
+    if schema.kind == "attributes":
+        return _newest(mine, schema, entry, held, found, written)
+    shared = [n for n, _ in schema.stored if all(s.schema and n in dict(s.schema.stored) for s in (ours, other))]
+    return [
+        made
+        for device, pieces in found.items()
+        for made in _rest(mine, schema, entry, shared, device, held.get(device, []), pieces, written)
+    ]
 
 
 def _rest(
@@ -138,7 +157,7 @@ def _rest(
             first = piece.first
             break
     first = max([first, *(p.last for p in held)])
-    return compact.write_rows(mine, schema, whole.slice(start), first, pieces[-1].last, written, device)
+    return _written(mine, schema, whole.slice(start), first, pieces[-1].last, written, device)
 
 
 def _newest(
@@ -152,4 +171,22 @@ def _newest(
         return []
     names = [name for name, _ in schema.stored]
     codes = brought_up(schema, entry.filled, pieces[-1].codes, names)
-    return compact.write_rows(mine, schema, codes, pieces[-1].last, pieces[-1].last, written, device)
+    return _written(mine, schema, codes, pieces[-1].last, pieces[-1].last, written, device)
+
+
+def _written(
+    mine: Snapshot, schema: Schema, codes: pl.DataFrame, first: int, last: int, written: list[SegmentEntry],
+    device: bytes,
+) -> list[SegmentEntry]:  # fmt: skip
+    """The rows as segments, if they are what a put would take: the other device may be in other hands."""
+    try:
+        check_codes(schema, codes)
+    except InvalidDataError:
+        raise _misfit(schema) from None
+    return compact.write_rows(mine, schema, codes, first, last, written, device)
+
+
+def _misfit(schema: Schema) -> StoreError:
+    return StoreError(
+        f"the other vault holds rows in table {schema.name!r} that do not fit its schema: export from this one alone"
+    )

@@ -209,16 +209,16 @@ def collect(
     base = min(entry.at for entry in entries)
     blobs = pack.blob(base, max(entry.at + SLIP + entry.size for entry in entries) - base)
     payloads: list[bytes | bytearray] = []
+    slip_context, unseal, open_short = fmt.context(b"host-slip", host_id), segment.unseal_with, aead.open_short
     for i, (_, _, epoch, _, payload, place, size, segment_id, domain_id) in enumerate(entries):
         at, vault_id = place - base, ids[16 * i : 16 * i + 16]
         middle, end = at + SLIP, at + SLIP + size
-        sealed, key = blobs[middle:end], keys[32 * i : 32 * i + 32]
-        info = _slip_info(host_id, vault_id, segment_id, domain_id, epoch)
-        domain_key = aead.open_short(
+        sealed, key, domain = blobs[middle:end], keys[32 * i : 32 * i + 32], domain_id + epoch.to_bytes(4, "big")
+        info = slip_context + vault_id + segment_id + domain
+        domain_key = open_short(
             key, segment.salt_of(sealed), info, blobs[at : at + 32], blobs[at + 32 : middle], info, fmt.ZERO_NONCE
         )
-        domain = DomainKey("", domain_id, epoch, domain_key)
-        payloads.append(segment.unseal(vault_id, segment_id, domain, sealed)[:payload])
+        payloads.append(unseal(vault_id, segment_id, domain, domain_key, sealed)[:payload])
     frames: list[pl.DataFrame] = []
     for kind, run in itertools.groupby(zip(entries, payloads, strict=True), key=lambda item: item[0].codec):
         found = [data for _, data in run]

@@ -21,6 +21,8 @@ MAX_CELLS, MIN_ROWS = 8_000_000, 65_536
 _HEAD = struct.Struct(">16sQ32s32s")
 _HEAD_SIZE = fmt.PREAMBLE + _HEAD.size
 _IN_MEMORY = 64 << 20
+_CONTEXT = fmt.context(b"segment")
+_START = fmt.preamble(fmt.MAGIC_SEGMENT, b"")[: -fmt.ID]
 
 
 def max_rows(schema: Schema) -> int:
@@ -29,7 +31,7 @@ def max_rows(schema: Schema) -> int:
 
 
 def _info(vault_id: bytes, segment_id: bytes, domain: DomainKey) -> bytes:
-    return fmt.context(b"segment", vault_id, segment_id, domain.id, struct.pack(">I", domain.epoch))
+    return _CONTEXT + vault_id + segment_id + domain.id + struct.pack(">I", domain.epoch)
 
 
 def write(
@@ -59,16 +61,31 @@ def seal(vault_id: bytes, segment_id: bytes, domain: DomainKey, payload: bytes) 
 
 def unseal(vault_id: bytes, segment_id: bytes, domain: DomainKey, data: bytes) -> bytes | bytearray:
     """The plaintext of a segment's file held in memory; DecryptionError where it is not this segment of this vault."""
+    return unseal_with(vault_id, segment_id, domain.id + struct.pack(">I", domain.epoch), domain.key, data)
+
+
+def unseal_with(vault_id: bytes, segment_id: bytes, domain: bytes, key: bytes, data: bytes) -> bytes | bytearray:
+    """As :func:`unseal`, for who opens very many: `domain` is the domain's id and epoch as a context holds them."""
+    owner = vault_id + segment_id
     head = data[:_HEAD_SIZE]
-    if len(head) < _HEAD_SIZE or not head.startswith(fmt.preamble(fmt.MAGIC_SEGMENT, vault_id) + segment_id):
+    if len(head) < _HEAD_SIZE or head[: fmt.PREAMBLE + fmt.ID] != _START + owner:
         raise fmt.damaged()
     _, length, salt, commitment = _HEAD.unpack_from(head, fmt.PREAMBLE)
-    if aead.sealed_length(length) != len(data) - _HEAD_SIZE:
+    info, sealed = _CONTEXT + owner + domain, memoryview(data)[_HEAD_SIZE:]
+    if length <= aead.CHUNK and length + aead.TAG == len(sealed):
+        return aead.open_short(key, salt, info, commitment, sealed, head, aead.ONE_CHUNK)
+    if aead.sealed_length(length) != len(sealed):
         raise fmt.damaged()
-    info, sealed = _info(vault_id, segment_id, domain), memoryview(data)[_HEAD_SIZE:]
-    if length <= aead.CHUNK:
-        return aead.open_short(domain.key, salt, info, commitment, sealed, head, aead.ONE_CHUNK)
-    return aead.decrypt_stream(fmt.committed_key(domain.key, salt, commitment, info), sealed, head)
+    return aead.decrypt_stream(fmt.committed_key(key, salt, commitment, info), sealed, head)
+
+
+def verified(directory: Path, secrets: Secrets, entry: SegmentEntry) -> bytes:
+    """The bytes of a segment's file, to be copied as they are, once each of them is the one that was written."""
+    data = files.read(directory / files.SEGMENTS / entry.id.hex(), entry.size)
+    if len(data) != entry.size or digest(data) != entry.digest:
+        raise fmt.damaged()
+    unseal(secrets.vault_id, entry.id, secrets.domain_at(entry.domain_id, entry.epoch), data)
+    return data
 
 
 def salt_of(data: bytes) -> bytes:
@@ -124,7 +141,7 @@ def read(
         FileNotFoundError: it is not there.
     """
     domain = secrets.domain_at(entry.domain_id, entry.epoch)
-    fd = os.open(directory / files.SEGMENTS / entry.id.hex(), os.O_RDONLY)
+    fd = files.open_regular(directory / files.SEGMENTS / entry.id.hex())
     try:
         if os.fstat(fd).st_size != entry.size or entry.size < _HEAD_SIZE:
             raise fmt.damaged()

@@ -195,7 +195,10 @@ class Session:
         if self._live is not None:
             self._logs, self._live = (*self._logs, self._live.end()), None
 
-    def fold(self, new: Tables, large: Filled, *, all_small: bool, without: Collection[str] = ()) -> None:
+    def fold(
+        self, new: Tables, large: Filled, *, all_small: bool, without: Collection[str] = (),
+        state: Mapping[str, bytes] | None = None, progress: compact.Progress = lambda *_: None,
+    ) -> None:  # fmt: skip
         """Logs into segments, and after them the rows of a large put, in one commit; then the old files go.
 
         The tables `without` are left behind: nothing of them is read, and their files go too.
@@ -207,17 +210,18 @@ class Session:
         written: list[SegmentEntry] = []
         try:
             kept = compact.merge(
-                view, {n: self.schema(n) for n in before.tables if n not in without}, written, all_small=all_small
-            )
+                view, {n: self.schema(n) for n in before.tables if n not in without}, written, all_small=all_small,
+                progress=progress,
+            )  # fmt: skip
             direct = [
                 entry
                 for schema, codes in large
                 for entry in compact.write_rows(view, schema, codes, number, number, written, self._secrets.device_id)
             ]
-            if not (self._logs or written or new or without):
+            if not (self._logs or written or new or without or state is not None):
                 return
             after = number + 1 if large else self._sequence
-            self.commit(tables=new, folded=((*kept, *direct), after), without=without)
+            self.commit(tables=new, state=state, folded=((*kept, *direct), after), without=without)
         except files.Unsynced:
             raise  # a power failure now may bring back the manifest that names what was written
         except BaseException:

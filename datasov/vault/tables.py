@@ -26,6 +26,12 @@ def earlier_of(entry: TableEntry) -> tuple[Schema, ...]:
     return tuple(Schema.from_document(json.loads(text)) for _, text in entry.earlier)
 
 
+def added(entry: TableEntry) -> set[str]:
+    """The columns that rows put under an earlier schema lack."""
+    now = {name for name, _ in schema_of(entry).stored}
+    return {name for schema in earlier_of(entry) for name in now - dict(schema.stored).keys()}
+
+
 def followed(known: TableEntry | None, schema: Schema, fill: Mapping[str, object]) -> TableEntry:
     """A table once a schema follows the one it has.
 

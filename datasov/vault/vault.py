@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Unpack
@@ -13,20 +10,22 @@ from typing import Unpack
 import polars as pl
 
 from datasov.crypto import kdf
-from datasov.errors import DecryptionError, InvalidDataError, StoreError
+from datasov.errors import InvalidDataError
 from datasov.model.schema import Schema
 from datasov.vault import anchor as anchors
-from datasov.vault import codec, derive, erase, files, keys, manifest, opening, rows, session, tables
+from datasov.vault import codec, derive, erase, files, keys, manifest, opening, session, tables
 from datasov.vault import format as fmt
 from datasov.vault.anchor import Anchor
-from datasov.vault.check import Checked, Progress, check
-from datasov.vault.device import Device, DeviceStore
+from datasov.vault.check import Checked, check
+from datasov.vault.compact import Progress
+from datasov.vault.device import Device
+from datasov.vault.guard import Guard
 from datasov.vault.keychain import Keys, NewSecrets
 from datasov.vault.manifest import TableEntry
+from datasov.vault.opening import New, Ways
 
 LARGE_ROWS, LARGE_BYTES = 65_536, 4 << 20
 """A put above either goes straight into segments; eight bytes are counted for each code."""
-_TRIES = 3
 
 
 class Vault:
@@ -41,7 +40,8 @@ class Vault:
 
     def __init__(self, opened: session.Session, lock: files.WriterLock | None, held: Device | None = None) -> None:
         self._directory, self._session, self._lock = opened.directory, opened, lock
-        self._mutex, self._pid, self._closed = threading.RLock(), os.getpid(), False
+        self._guard = Guard(opened, lock)
+        self._reading, self._writing = self._guard.reading, self._guard.writing
         self.id = opened.secrets.vault_id
         self.keys = Keys(opened, self._writing, held)
 
@@ -50,80 +50,43 @@ class Vault:
         return self._session.secrets
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        device: DeviceStore | None = None,
-    ) -> Vault:
-        """A new vault in a new directory, open for writing.
-
-        Args:
-            passphrase: opens the vault (Argon2id, RFC 9106; 64 MiB and three passes).
-            device_key: 32 random bytes that open the vault at once, kept by the device.
-            device_secret: 32 random bytes that the passphrase is worth nothing without, kept by the device.
-            recovery_key: what `new_recovery_key` gave, printed.
-            device: `Keyring()` or `KeyFile(path)`: makes and keeps the device key, or beside a passphrase the device
-                secret; and an anchor.
+    def create(cls, path: str | Path, **new: Unpack[New]) -> Vault:
+        """A new vault in a new directory, open for writing, by the ways of :class:`datasov.vault.opening.New`.
 
         Raises:
             InvalidDataError: nothing that opens it, or of the wrong shape.
             StoreError: the path exists, or cannot be written, or the device does not keep its key.
         """
         with files.storing("the vault cannot be created"):
-            return cls(*opening.create(
-                Path(path), device, passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-                recovery_key=recovery_key, guardian=None,
-            ))  # fmt: skip
+            return cls(*opening.create(Path(path), **new))
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-        guardian: bytes | None = None,
-        device: DeviceStore | None = None,
-        anchor: Anchor | bytes | Iterable[Anchor | bytes] | None = None,
-        accept_rollback: bool = False,
-        write: bool = True,
-    ) -> Vault:
+    def open(cls, path: str | Path, *, write: bool = True, **ways: Unpack[Ways]) -> Vault:
         """The vault of a directory, for writing, or on a snapshot beside a writer with `write=False`.
 
-        Args:
-            recovery_key: as printed; case, spaces and hyphens do not matter.
-            guardian: what `Asked.receive` made of a guardian's answer.
-            device: where this device keeps its key, or its secret beside the passphrase, and its anchor.
-            anchor: what :meth:`anchor` gave before, to one place or to several.
-            accept_rollback: open an older copy or another branch all the same, once you know why it is there.
+        It is opened by what :class:`datasov.vault.opening.Ways` names.
 
         Raises:
             StoreError: there is no vault; or another writer has it; or it lies behind an anchor, or on another branch.
             DecryptionError: the key opens no slot, or a file is damaged, foreign or stale. It never says which.
         """
         with files.storing("the vault cannot be opened"):
-            return cls(*opening.unlock(
-                Path(path), device, None if accept_rollback else anchors.given(anchor), write,
-                passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-                recovery_key=recovery_key, guardian=guardian,
-            ))  # fmt: skip
+            return cls(*opening.unlock(Path(path), write, **ways))
 
     @property
     def writable(self) -> bool:
         """Whether this Vault is the vault's one writer."""
-        return self._lock is not None and not self._closed
+        return self._lock is not None and not self._guard.closed
 
-    def put(self, items: Iterable[tuple[Schema, pl.DataFrame]]) -> None:
+    def put(
+        self, items: Iterable[tuple[Schema, pl.DataFrame]], *, state: Mapping[str, bytes | None] | None = None
+    ) -> None:
         """Add rows to tables, as codes (:func:`datasov.model.frames.encode`): all of them, or none.
 
         The rows are on the medium when this returns.
+
+        Args:
+            state: small values as in :meth:`set_state`, kept in the same step, also where the power fails in it.
 
         Raises:
             InvalidDataError: a frame does not fit its schema, the vault knows the table under another schema, or an
@@ -136,8 +99,10 @@ class Vault:
             filled = [(schema, codes) for schema, codes in listed if codes.height]
             self._session.settle()
             height = sum(codes.height for _, codes in filled)
-            if height > LARGE_ROWS or 8 * sum(codes.height * codes.width for _, codes in filled) > LARGE_BYTES:
-                self._session.fold(new, filled, all_small=False)
+            large = height > LARGE_ROWS or 8 * sum(codes.height * codes.width for _, codes in filled) > LARGE_BYTES
+            if large or state is not None:
+                kept = None if state is None else self._kept(state)
+                self._session.fold(new, filled, all_small=False, state=kept)
                 return
             if self._session.crowded:
                 self._session.fold({}, (), all_small=False)
@@ -166,8 +131,8 @@ class Vault:
                     schema.column(name)
                 if not set(columns) <= dict(schema.stored).keys():
                     known = {name: self._session.schema(name) for name in self._session.manifest.tables}
-                    return derive.with_derived(schema, columns, known, self._read)
-            return self._read(schema, columns)
+                    return derive.with_derived(schema, columns, known, self._guard.read)
+            return self._guard.read(schema, columns)
 
     def tables(self) -> dict[str, Schema]:
         """The tables that the vault knows, by name."""
@@ -195,29 +160,19 @@ class Vault:
             if entry != known:
                 self._session.commit(tables={schema.name: entry})
 
-    def enrol(
-        self,
-        path: str | Path,
-        *,
-        passphrase: str | None = None,
-        device_key: bytes | None = None,
-        device_secret: bytes | None = None,
-        recovery_key: str | None = None,
-    ) -> None:
+    def enrol(self, path: str | Path, **new: Unpack[New]) -> None:
         """Make this vault once more at a new path, for another device, which opens it by what is given here.
 
         Both put rows from then on, and :meth:`merge` brings them together; slots, keys and anchors are each one's own.
-        A mere copy of the folder is the same device twice: its rows could not be told apart. To have the other device
-        keep its key, open the new vault there and call `keys.enrol`.
+        A mere copy of the folder is the same device twice: its rows could not be told apart. `device` is where the
+        other device keeps its key, if that is at hand here; or open the new vault there and call `keys.enrol`.
 
         Raises:
-            StoreError: the path exists, or cannot be written; nothing is left there.
+            InvalidDataError: nothing that opens it, or of the wrong shape.
+            StoreError: the path exists, or cannot be written, or `device` keeps a key of this vault; nothing is left.
         """
         with self._writing("the other device's vault was not made"):
-            opening.enrol(
-                self._session, Path(path), passphrase=passphrase, device_key=device_key, device_secret=device_secret,
-                recovery_key=recovery_key, guardian=None,
-            )  # fmt: skip
+            opening.enrol(self._session, Path(path), **new)
 
     def merge(self, other: Vault, combine: session.Combine) -> bool:
         """Take in what only the other device's vault holds. The other one is read, and stays as it is.
@@ -270,14 +225,18 @@ class Vault:
             InvalidDataError: a name is no text or a value no bytes.
             StoreError: nothing was kept.
         """
-        for name, value in values.items():
-            if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
-                raise InvalidDataError("state maps texts to bytes, or to None to forget")
         with self._writing("the values were not stored"):
-            before = self._session.manifest.state
-            kept = {name: value for name, value in {**before, **values}.items() if value is not None}
-            if kept != before:
+            kept = self._kept(values)
+            if kept != self._session.manifest.state:
                 self._session.commit(state=kept)
+
+    def _kept(self, values: Mapping[str, bytes | None]) -> dict[str, bytes]:
+        """The small values as they are once these are kept or forgotten."""
+        for name, value in values.items():
+            if not fmt.is_text(name) or not (value is None or isinstance(value, bytes)):
+                raise InvalidDataError("state maps texts to bytes, or to None to forget")
+        changed = {**self._session.manifest.state, **values}
+        return {name: value for name, value in changed.items() if value is not None}
 
     def check(self, progress: Progress | None = None) -> list[Checked]:
         """Read every file of the vault as it stands on the medium, and verify every byte; a finding for each.
@@ -298,15 +257,18 @@ class Vault:
             view = self._session.view(missing_ok=True)
             return [Checked(files.HEADER, header, 0), *done, *check(view, progress or (lambda *_: None))]
 
-    def compact(self) -> None:
+    def compact(self, progress: Progress = lambda *_: None) -> None:
         """Fold the logs into segments, merge small segments, and remove what crashes left behind.
+
+        Args:
+            progress: called with the number of tables done so far, and that of all.
 
         Raises:
             StoreError: nothing changed but for files that are no part of the vault.
         """
         with self._writing("the vault was not compacted"):
             self._session.settle()
-            self._session.fold({}, (), all_small=True)
+            self._session.fold({}, (), all_small=True, progress=progress)
             self._session.sweep()
 
     def anchor(self, name: str) -> Anchor:
@@ -349,9 +311,8 @@ class Vault:
             try:
                 erase.whole(self._directory, self.keys.forget_device)
             finally:
-                if self._lock is not None and not (self._directory / files.HEADER).exists():
-                    self._closed = True
-                    self._lock.release()
+                if not (self._directory / files.HEADER).exists():
+                    self._guard.erased()
 
     def close(self) -> None:
         """Seal the end of the log into a manifest, and let the next writer in. To close again does nothing.
@@ -359,20 +320,7 @@ class Vault:
         Raises:
             StoreError: the end was not sealed. The rows are stored all the same.
         """
-        with self._mutex:
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                if self._lock is not None and self._pid == os.getpid() and not self._session.stuck:
-                    with files.storing("the rows are stored, but the end of the log was not sealed"):
-                        if self._session.unsealed:
-                            self._session.commit()
-                        self.keys.leave_anchor()
-            finally:
-                self._session.end()
-                if self._lock is not None:
-                    self._lock.release()
+        self._guard.close(self.keys.leave_anchor)
 
     def __enter__(self) -> Vault:
         return self
@@ -382,52 +330,6 @@ class Vault:
 
     def __repr__(self) -> str:
         return f"Vault({str(self._directory)!r}, writable={self.writable})"
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._mutex, files.storing("the vault cannot be read"):
-            if self._closed:
-                raise StoreError("the vault is closed: open it again")
-            try:
-                yield
-            except DecryptionError:
-                raise fmt.damaged() from None
-
-    @contextlib.contextmanager
-    def _writing(self, what: str) -> Iterator[None]:
-        with self._mutex:
-            if self._closed:
-                raise StoreError("the vault is closed: open it again")
-            if self._lock is None:
-                raise StoreError("the vault is open for reading: open it with write=True")
-            if self._pid != os.getpid():
-                raise StoreError("the vault was opened before a fork: two copies of a writer must not write")
-            if self._session.stuck:
-                raise StoreError("the disk did not confirm the last change of keys: close the vault and open it again")
-            try:
-                yield
-            except OSError as fault:
-                raise files.failed(what, fault) from fault
-            except DecryptionError:
-                raise fmt.damaged() from None
-
-    def _read(self, schema: Schema, columns: Sequence[str] | None) -> pl.DataFrame:
-        """The rows. A reader whose files a writer has meanwhile folded away, or is just appending to, reads again."""
-        tries = 0
-        while self._lock is None:
-            try:
-                return rows.scan(self._session.view(missing_ok=False), schema, columns)
-            except FileNotFoundError:
-                if not self._session.move_on():
-                    break
-            except DecryptionError:
-                tries += 1
-                if not self._session.move_on() and tries == _TRIES:
-                    raise
-        try:
-            return rows.scan(self._session.view(missing_ok=True), schema, columns)
-        except FileNotFoundError:
-            raise fmt.damaged() from None
 
     def _check(self, listed: list[tuple[Schema, pl.DataFrame]]) -> dict[str, TableEntry]:
         """The tables that the vault does not know yet, once every frame fits its schema."""

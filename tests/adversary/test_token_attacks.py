@@ -104,7 +104,7 @@ def test_a_signature_is_not_malleable():
 
 @pytest.mark.parametrize(
     "protected",
-    [{1: -7}, {1: -8}, {1: -35}, {1: 5}, {1: -19, 4: b"kid"}, {1: -19, 2: [1]}, {}, {1: "EdDSA"}, {1: None}],
+    [{1: -7}, {1: -9}, {1: -8}, {1: -35}, {1: 5}, {1: -19, 4: b"kid"}, {1: -19, 2: [1]}, {}, {1: "EdDSA"}, {1: None}],
 )
 def test_the_algorithm_is_never_chosen_by_the_header(protected):
     """Claim: a token is Ed25519 or it is no token, though ES256 or HMAC stands in the header and is signed over."""

@@ -9,35 +9,41 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datasov.authority import token
+from datasov.crypto.es256 import P256SigningKey
 from datasov.errors import DatasovError, SignatureError, VerificationError
 from datasov.wire import cbor, cose
 from tests.unit.test_token import CLAIMS, CONSENT, KEY, OTHER
 
+CERTIFIED = cose.sign1(b"payload", P256SigningKey(), token.KIND)
 PAYLOAD = cose.peek1(CONSENT.token)
 DELEGATED = token.encode_claims(replace(CLAIMS, subject=OTHER.public, parent=bytes(32)))
 EARLY = token.encode_claims(replace(CLAIMS, issued=2**16 - 1, not_before=2**16 - 1, expires=2**32, status=23))
 
 
-def general(message: bytes) -> tuple[object, object] | None:
-    """Payload and signature of a COSE_Sign1 by the general reader of CBOR."""
+def general(message: bytes) -> tuple[object, ...] | None:
+    """Header, payload and signature of a COSE_Sign1 by the general reader of CBOR."""
     try:
         match cbor.decode(message):
-            case [b"\xa1\x01\x32", dict(unprotected), bytes(payload), bytes(signature)] if (
-                not unprotected and len(signature) == 64
-            ):
-                return payload, signature
+            case [
+                b"\xa1\x01\x32" | b"\xa1\x01\x28" as protected,
+                dict(unprotected),
+                bytes(payload),
+                bytes(signature),
+            ] if not unprotected and len(signature) == 64:
+                return protected, payload, signature
     except VerificationError:
         pass
     return None
 
 
-def short(message: bytes) -> tuple[object, object] | None:
+def short(message: bytes) -> tuple[object, ...] | None:
     try:
         parts = cose.parts1(message, token.KIND)
     except SignatureError:
         return None
-    assert parts.signed == cbor.encode(["Signature1", b"\xa1\x01\x32", token.KIND.encode(), parts.payload])
-    return parts.payload, parts.signature
+    protected = cbor.encode({1: parts.alg})
+    assert parts.signed == cbor.encode(["Signature1", protected, token.KIND.encode(), parts.payload])
+    return protected, parts.payload, parts.signature
 
 
 @st.composite
@@ -64,8 +70,13 @@ heads = st.sampled_from(
 )
 
 
-@given(st.one_of(hostile(CONSENT.token), st.integers(0, 70000).map(lambda n: cose.sign1(bytes(n), KEY, "x"))))
+@given(
+    st.one_of(
+        hostile(CONSENT.token), hostile(CERTIFIED), st.integers(0, 70000).map(lambda n: cose.sign1(bytes(n), KEY, "x"))
+    )
+)
 @example(CONSENT.token)
+@example(CERTIFIED)
 @example(cose.sign1(bytes(23), KEY, "x"))
 @example(cose.sign1(bytes(24), KEY, "x"))
 @example(cose.sign1(bytes(255), KEY, "x"))

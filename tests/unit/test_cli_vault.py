@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -11,6 +12,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -23,8 +25,9 @@ import pytest
 import datasov as ds
 from datasov.cli import main
 from datasov.commands.vault_options import add_commands
+from datasov.errors import StoreError
 from datasov.vault import Vault
-from tests import vaults
+from tests import faults, vaults
 
 SECRET = "correct horse battery staple"
 TRIPS = ds.Schema("trips", domain="mobility", columns={
@@ -522,3 +525,128 @@ def test_wrong_usage_exits_with_2(wrong: list[str], capsys) -> None:
         main(["vault", *wrong])
     assert left.value.code == 2
     assert "usage: datasov vault" in capsys.readouterr().err
+
+
+# --- what is left where a command fails
+
+
+@pytest.mark.parametrize("arguments", [
+    ("create", "nowhere/v", "--device-key-file", "new"),
+    ("create", "v", "--device-key-file", "new", "--passphrase-file", "none"),
+    ("create", "v", "--device-key-file", "new", "--device-secret-file", "secret"),
+    ("enrol", "held", "nowhere/v", "--new-device-key-file", "new", *KEYED),
+])  # fmt: skip
+def test_a_key_file_that_was_made_for_nothing_goes_again(run: Run, place: Path, arguments: tuple[str, ...]) -> None:
+    run("create", "held", *KEYED)
+    (place / "secret").write_text("no key")
+    kept = {p.name for p in place.iterdir()}
+    run(*arguments, code=1)
+    assert {p.name for p in place.iterdir()} == kept
+    if arguments[1] == "held":
+        run("enrol", "held", "phone", "--new-device-key-file", "new", *KEYED)
+        run("show", "phone", "--device-key-file", "new")
+
+
+def test_a_key_file_stays_where_a_vault_is_that_may_need_it(run: Run, place: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ds.Resident, "close", lambda resident: (_ for _ in ()).throw(StoreError("full")))
+        run("create", "v", *KEYED, code=1)
+    run("show", "v", *KEYED)
+
+
+def test_a_key_file_that_was_there_stays_where_the_vault_is_not_made(run: Run, place: Path) -> None:
+    run("create", "v", *KEYED)
+    run("create", "nowhere/w", *KEYED, code=1)
+    run("show", "v", *KEYED)
+
+
+@pytest.mark.parametrize("step", ["write", "fsync"])
+def test_a_key_file_is_durable_with_its_name_before_the_vault_is(run: Run, place: Path, step: str) -> None:
+    calls: list[str] = []
+    with faults.before_each(calls.append):
+        run("create", "v", *KEYED)
+    assert calls[:3] == ["write", "fsync", "fsync"], "the file, and the folder that names it"
+    count = 0
+
+    def fail(name: str) -> None:
+        nonlocal count
+        count += name == step
+        if name == step and count == (1 if step == "write" else 2):
+            raise OSError(errno.EIO, "broken")
+
+    with faults.before_each(fail):
+        run("create", "w", "--device-key-file", "other", code=1)
+    assert not (place / "other").exists()
+    assert not (place / "w").exists()
+
+
+def test_a_passphrase_file_is_taken_whole_or_not_at_all(run: Run, place: Path) -> None:
+    (place / "long").write_text("x" * 5000)
+    assert "longer" in run("create", "v", "--passphrase-file", "long", code=1)
+    assert "longer" in run("create", "v", "--passphrase-file", "-", typed=b"x" * 5000, code=1)
+    assert not (place / "v").exists()
+    (place / "marked").write_bytes(b"\xef\xbb\xbfcorrect horse\r\n")
+    with vaults.cheap_argon2():
+        run("create", "v", "--passphrase-file", "marked")
+    run("show", "v", "--passphrase-file", "-", typed=b"correct horse\n")
+
+
+def test_without_the_extra_a_wrapped_export_cannot_be_run_as_asked(filled: Run, place: Path) -> None:
+    (place / "p").write_text("horse\n")
+    (place / "e.age").write_bytes(b"age-encryption.org/v1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pyrage", None)
+        for more in (("--age-passphrase-file", "p"), ("--age-passphrase",), ("--age-recipient", "age1x")):
+            assert "datasov[portability]" in filled("export", "v", "out.age", *more, *KEYED, code=2)
+        assert "datasov[portability]" in filled("import", "v", "e.age", "--age-passphrase-file", "p", *KEYED, code=2)
+        filled("export", "v", "out", *KEYED)
+    assert not (place / "out.age").exists()
+
+
+def test_long_work_counts_on_a_terminal_and_is_quiet_elsewhere(filled: Run, place: Path) -> None:
+    for words, shown in (
+        (("export", "v", "out"), "exported 0 of 1 tables"), (("compact", "v"), "compacted 0 of 1 tables"),
+        (("check", "v"), "checked 0 of 1 files"),
+    ):  # fmt: skip
+        terminal = Terminal(*words, *KEYED)
+        seen, code = terminal.end()
+        assert code == 0
+        assert shown in seen
+        assert "\x1b[K" in seen, "and the line is cleared"
+    assert " of 1 " not in filled("export", "v", "quiet", *KEYED)
+    filled("create", "w", "--device-key-file", "key2")
+    seen, code = Terminal("import", "w", "out", "--device-key-file", "key2").end()
+    assert (code, "read 0 of 1 tables" in seen) == (0, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_export_that_is_ended_leaves_nothing_in_the_clear(filled: Run, place: Path, number: int) -> None:
+    code = (
+        "import os, signal, sys; from datasov.portability import bundle; from datasov.cli import main\n"
+        f"write = bundle._write\ndef end(path, data): write(path, data); os.kill(os.getpid(), {int(number)})\n"
+        "bundle._write = end\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "vault", "export", "v", "out", *KEYED], timeout=60)
+    assert done.returncode == 128 + number
+    assert not [p for p in place.iterdir() if "out" in p.name]
+
+
+def test_no_path_raises_a_raw_error(run: Run, place: Path) -> None:
+    run("create", "v", *KEYED)
+    long = "x" * 300
+    for arguments in (
+        ("show", long), ("create", long, "--device-key-file", "k2"), ("keys", "list", long), ("erase", long),
+        ("export", "v", long, *KEYED), ("import", "v", long, *KEYED), ("check", f"v/{long}", *KEYED),
+        ("show", "v/VAULT/x", *KEYED), ("put", "v", "trips", long, *KEYED),
+        ("put", "v", "trips", "trips.csv", "--schema", long, *KEYED),
+        ("merge", "v", long, "--other-device-key-file", "key", *KEYED),
+    ):  # fmt: skip
+        run(*arguments, code=1)
+    (place / "v" / "VAULT").write_bytes(bytes(2 << 20))
+    assert "longer" in run("keys", "list", "v", code=1)
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(place: Path) -> None:
+    command = [sys.executable, "-m", "datasov.cli", "vault", "create", b"caf\xe9", *KEYED]
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    assert (done.returncode, b"is made" in done.stdout) == (0, True), done.stderr

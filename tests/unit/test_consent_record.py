@@ -130,6 +130,13 @@ def test_what_is_no_record_is_refused(data):
         check_record(data, claims)
 
 
+def test_a_record_under_other_labels_is_another_record():
+    """Claims name a purpose, the record what it is called: only the hash tells what the holder was shown."""
+    for other in (ds.Purpose(OWN.name), replace(OWN, ja="天気予報"), replace(OWN, within="dpv:Marketing")):
+        with pytest.raises(VerificationError, match="signed with"):
+            check_record(make_record(SIGNED, other), SIGNED)
+
+
 def test_a_consent_without_a_record_matches_none():
     with pytest.raises(VerificationError):
         check_record(RECORD, GIVEN)
@@ -162,6 +169,9 @@ def test_a_vault_shows_the_record_of_each_of_its_consents(tmp_path, clock):
             ann.record(token.issue(SIGNED, KEY))
         phone = tmp_path / "phone"
         ann.enrol(phone, device_key=bytes(range(32)))
+        called = replace(OWN, en="Lines")
+        consents.append(ann.grant(city.id, TRIPS, purpose=called, **{**given, "until": "2030-02-01"}))
+        texts.append(ann.record(consents[-1]).text("ja"))
     with ds.Resident.open(phone, device_key=bytes(range(32)), clock=clock) as other:
         other.merge(tmp_path / "a", device_key=bytes(32))
         assert [other.record(c).text("ja") for c in consents] == texts

@@ -278,3 +278,80 @@ def test_epsilon_is_never_below_what_a_gaussian_of_that_rho_has(rho, delta):
 def test_epsilon_needs_a_delta(delta):
     with pytest.raises(InvalidQueryError):
         ds.zcdp(rho=1).epsilon(delta)
+
+
+# --- purses
+
+
+def test_all_purses_hold_a_loss_or_nothing_is_charged(store, ledger):
+    year, programme = ("year", Loss(50)), ("programme", Loss(30))
+    ledger.reserve(Loss(20), [year])
+    ledger.reserve(Loss(20), [year, programme])
+    before = store.length("ledger")
+    for purses, who in (([year, programme], "year"), ([programme, year], "programme"), ([programme], "programme")):
+        with pytest.raises(BudgetExceededError, match=f"^{who} does not cover"):
+            ledger.reserve(Loss(11), purses)
+    assert store.length("ledger") == before
+    for one in (ledger, Ledger(store)):
+        assert one.remaining() == Loss(60)
+        assert one.remaining([year]) == one.remaining([year, programme]) == Loss(10)
+        assert one.remaining([("new", Loss(99))]) == Loss(60), "at most what the budget has"
+    ledger.reserve(Loss(10), [year, programme])
+    assert ledger.remaining([programme]) == ledger.remaining([year]) == Loss(0)
+    ledger.reserve(Loss(50))
+    with pytest.raises(BudgetExceededError, match="budget"):
+        ledger.reserve(Loss(1), [("new", Loss(99))])
+
+
+def test_the_budget_is_charged_once_under_any_name(ledger):
+    ledger.reserve(Loss(60), [("the city's budget", Loss(1000))])
+    assert ledger.remaining() == Loss(40)
+
+
+def test_a_purse_holds_delta_too():
+    store = MemoryStore()
+    ledger = Ledger(store, Loss(100, delta=100))
+    purse = [("p", Loss(50, delta=10))]
+    ledger.reserve(Loss(1, delta=10), purse)
+    with pytest.raises(BudgetExceededError):
+        ledger.reserve(Loss(1, delta=1), purse)
+    ledger.reserve(Loss(49), purse)
+    assert ledger.remaining(purse) == Loss(0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.sets(st.sampled_from("abc")), st.booleans()), max_size=15))
+def test_no_purse_is_ever_overspent_by_two_ledgers_in_turn(steps):
+    store, caps = MemoryStore(), {"a": 30, "b": 60, "c": 90}
+    ledgers, left = [Ledger(store, Loss(100)), Ledger(store)], {"": 100, **caps}
+    for nano, names, which in steps:
+        try:
+            ledgers[which].reserve(Loss(nano), [(n, Loss(caps[n])) for n in sorted(names)])
+        except BudgetExceededError:
+            assert any(nano > left[n] for n in ("", *names))
+        else:
+            for n in ("", *names):
+                left[n] -= nano
+        assert min(left.values()) >= 0
+        for one in (*ledgers, Ledger(store)):
+            assert [one.remaining([(n, Loss(c))]).nano for n, c in caps.items()] == [
+                min(left[""], left[n]) for n in caps
+            ]
+
+
+def test_a_purse_that_another_process_empties_between_two_looks_is_not_overspent(store):
+    """The other ledger reserves between this one's checks: what is appended was checked as it then stood."""
+    mine, other = Ledger(store, Loss(100)), Ledger(store)
+    purses, looks = [("a", Loss(30)), ("b", Loss(30))], []
+    real = mine.remaining
+
+    def looking(given=()):
+        found = real(given)
+        looks.append(len(given))
+        if len(looks) == 2:
+            other.reserve(Loss(20), purses)
+        return found
+
+    mine.remaining = looking
+    with pytest.raises(BudgetExceededError):
+        mine.reserve(Loss(20), purses)
+    assert Ledger(store).remaining(purses) == Loss(10)

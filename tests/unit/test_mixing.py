@@ -25,7 +25,7 @@ def test_each_account_keeps_its_order_and_every_index_is_there_once(tmp_path, cl
         assert len(firsts) == 4, "three accounts and what was refused: each comes first now and then"
         assert city.admit_many(pairs) == [None] * 9
         (partition,) = city._registry.refresh()
-        assert sorted(partition.member(i).sequence for i in range(len(partition))) == [7, 8, 9]
+        assert sorted(partition.columns["sequence"].tolist()) == [7, 8, 9]
 
 
 def test_results_stand_in_the_order_of_the_pairs(tmp_path, clock):

@@ -156,7 +156,7 @@ def test_a_fold_does_not_swallow_what_came_meanwhile(one, two, monkeypatch):
     assert not first
     assert partition.pending() == {}
     assert one.pool._shard(TRIPS, partition, 0).rows.height == 5 + 1
-    assert one.store.blobs == {}
+    assert not [name for name in one.store.blobs if not name.startswith("waiting/")]
 
 
 def test_of_two_folds_one_wins_and_the_other_reads_its_shard(one, two):

@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 
 import datasov.model.columns as c
+from datasov.crypto import padding
 from datasov.errors import InternalError, ProofError
 from datasov.model.document import canonical
 from datasov.model.privacy import MAX_NANO, Loss, zcdp
@@ -151,8 +152,12 @@ def test_a_loss_of_another_unit_adjacency_measure_or_delta_is_refused():
             decode_leaf(cbor.encode({**good, 7: {**good[7], label: value}}))
 
 
-@pytest.mark.parametrize(("real", "padded"), [(0, 256), (1, 256), (255, 256), (256, 256), (257, 512), (600, 768)])
-def test_a_batch_is_padded_and_sorted_and_keeps_every_hash(real, padded):
+@pytest.mark.parametrize(
+    ("real", "drawn", "padded"),
+    [(0, 0, 256), (1, 255, 256), (255, 1, 256), (256, 0, 256), (256, 1, 512), (0, 257, 512), (600, 168, 768)],
+)
+def test_a_batch_is_padded_and_sorted_and_keeps_every_hash(monkeypatch, real, drawn, padded):
+    monkeypatch.setattr(padding, "decoys", lambda: drawn)
     hashes = [sha256(i.to_bytes(4, "big")).digest() for i in range(real)]
     found = pad_batch(hashes)
     assert len(found) == len(set(found)) == padded
@@ -167,7 +172,8 @@ def test_a_hash_twice_or_of_another_length_is_refused():
             pad_batch(hashes)
 
 
-def test_a_large_batch_is_padded_before_it_is_parted():
+def test_a_large_batch_is_padded_before_it_is_parted(monkeypatch):
+    monkeypatch.setattr(padding, "decoys", lambda: 0)
     hashes = {sha256(i.to_bytes(4, "big")).digest() for i in range(MAX_BATCH + 1)}
     first, second = batch_leaves("admissions", 1, 1, hashes)
     assert (len(first.hashes), len(second.hashes)) == (MAX_BATCH, BATCH)

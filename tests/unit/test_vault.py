@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import datasov as ds
 from datasov.errors import DecryptionError, InvalidDataError, InvalidQueryError, StoreError
 from datasov.model.columns import Integer
 from datasov.model.schema import Schema
-from datasov.vault import Vault, codec, keys, session
+from datasov.vault import KeyFile, Vault, codec, keys, session
 from tests import vaults
 from tests.vaults import KEY, METER, PERSON, TRIPS, meter, person, trips
 
@@ -320,3 +321,64 @@ def test_parquet_and_arrow_payloads_both_come_back() -> None:
         codec.read(3, b"", None)
     with pytest.raises(DecryptionError):
         codec.read(codec.IPC, b"no frame", None)
+
+
+def test_texts_that_utf_8_cannot_hold_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match="no character"):
+        Vault.create(tmp_path / "v", passphrase="\ud800abc")
+    with Vault.create(tmp_path / "v", device_key=KEY) as vault:
+        with pytest.raises(InvalidDataError, match="state maps texts"):
+            vault.set_state({"\ud800": b""})
+        with pytest.raises(InvalidDataError, match="an anchor's name"):
+            vault.anchor("\ud800")
+
+
+def test_rows_and_small_values_are_kept_in_one_step(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "v", device_key=KEY) as vault:
+        vault.set_state({"old": b"1", "stays": b"2"})
+        before = len(list((tmp_path / "v" / "manifest").iterdir()))
+        counter = vault._session.manifest.counter
+        vault.put([(TRIPS, trips(1)), (PERSON, person(3))], state={"old": None, "new": b"3"})
+        assert (before, vault._session.manifest.counter) == (2, counter + 1)
+        vault.put([], state={"more": b""})
+    with Vault.open(tmp_path / "v", device_key=KEY) as vault:
+        assert vault.states() == {"stays": b"2", "new": b"3", "more": b""}
+        assert vault.scan("trips").equals(trips(1))
+        assert vault.scan("person").equals(person(3))
+
+
+@pytest.mark.parametrize("name", ["VAULT", "manifest", "seg", "log"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    vaults.varied(tmp_path / "v")
+    place = tmp_path / "v" / name
+    for file in [place] if place.is_file() else list(place.iterdir()):
+        file.unlink()
+        os.mkfifo(file)
+    with pytest.raises((DecryptionError, StoreError)):
+        vaults.contents(tmp_path / "v")
+    os.mkfifo(tmp_path / "key", 0o600)
+    with pytest.raises(StoreError):
+        KeyFile(tmp_path / "key").read(bytes(16))
+
+
+def test_what_is_no_way_of_opening_a_vault_is_no_argument(tmp_path: Path) -> None:
+    for call in (Vault.create, Vault.open, ds.Resident.create, ds.Resident.open):
+        with pytest.raises(TypeError, match="passphrse"):
+            call(tmp_path / "v", passphrse="correct horse")
+    with Vault.create(tmp_path / "v", device_key=KEY) as vault, pytest.raises(TypeError, match="guardian"):
+        vault.enrol(tmp_path / "w", device_key=KEY, guardian=bytes(32))  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="anchor"):
+        Vault.create(tmp_path / "w", device_key=KEY, anchor=b"")  # type: ignore[call-arg]
+
+
+def test_an_enrolment_copies_no_damaged_segment(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "v", device_key=KEY) as vault:
+        vault.put([(TRIPS, trips(*range(50)))])
+        vault.compact()
+        (segment,) = (tmp_path / "v" / "seg").iterdir()
+        good = segment.read_bytes()
+        for at in (0, 60, 200, len(good) - 1):
+            segment.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+            with pytest.raises(DecryptionError):
+                vault.enrol(tmp_path / "w", device_key=KEY)
+            assert not (tmp_path / "w").exists()

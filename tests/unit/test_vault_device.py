@@ -341,3 +341,49 @@ def test_a_change_that_fails_again_and_again_keeps_the_key_that_opens(tmp_path: 
             with faults.before_each(faults.Failing(1, for_good=True)), pytest.raises(StoreError):
                 vault.keys.rotate()
     Vault.open(path, device=store).close()
+
+
+@pytest.mark.parametrize("passphrase", [None, "correct horse"])
+def test_another_devices_vault_is_made_with_the_key_that_the_device_keeps(
+    tmp_path: Path, passphrase: str | None
+) -> None:
+    there = KeyFile(tmp_path / "there.key")
+    with Vault.create(tmp_path / "a", device_key=bytes(32)) as vault:
+        vault.put([(TRIPS, trips(1))])
+        vault.enrol(tmp_path / "b", passphrase=passphrase, device=there)
+    with Vault.open(tmp_path / "b", passphrase=passphrase, device=there) as other:
+        assert other.scan("trips").equals(trips(1))
+        assert [slot.kind for slot in other.keys.slots()] == ["passphrase" if passphrase else "device key"]
+    if passphrase:
+        with pytest.raises(DecryptionError):
+            Vault.open(tmp_path / "b", passphrase=passphrase)
+
+
+def test_enrolling_never_takes_the_key_of_the_vault_that_it_is_made_from(tmp_path: Path, backend: Backend) -> None:
+    """On one machine the keyring keeps one key for the id that both vaults have."""
+    with Vault.create(tmp_path / "a", device=Keyring()) as vault:
+        before = dict(backend.kept)
+        with pytest.raises(StoreError, match="another copy"):
+            vault.enrol(tmp_path / "b", device=Keyring())
+        assert backend.kept == before
+        with pytest.raises(InvalidDataError, match="makes its own key"):
+            vault.enrol(tmp_path / "b", device_key=bytes(32), device=KeyFile(tmp_path / "k"))
+        assert not (tmp_path / "b").exists()
+    Vault.open(tmp_path / "a", device=Keyring()).close()
+
+
+def test_an_enrolment_that_fails_at_any_step_leaves_no_path_and_nothing_with_the_device(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "a", device_key=bytes(32)) as vault:
+        vault.put([(TRIPS, trips(1))])
+        vault.compact()
+        for at in range(1, 60):
+            step = faults.Failing(at)
+            with faults.before_each(step):
+                try:
+                    vault.enrol(tmp_path / "b", device=KeyFile(tmp_path / "k"))
+                    break
+                except StoreError:
+                    assert {p.name for p in tmp_path.iterdir()} == {"a"}
+    assert at > 8
+    with Vault.open(tmp_path / "b", device=KeyFile(tmp_path / "k")) as other:
+        assert other.scan("trips").equals(trips(1))

@@ -1,0 +1,46 @@
+"""docs/governance.md: its commands run in order, and its example prints what stands beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import datasov as ds
+from datasov.cli import main
+from tests.helpers import TRIPS
+from tests.paths import ROOT
+
+TEXT = (ROOT / "docs" / "governance.md").read_text(encoding="utf-8")
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ds.City.open("lake.city", budget=ds.zcdp(rho=1), purposes=["bus-planning"]) as city:
+        (tmp_path / "city.id").write_text(str(city.id))
+    (tmp_path / "trips.json").write_text(json.dumps(TRIPS.document()))
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+    assert len(commands) == 16
+    for line in commands:
+        filled = re.sub(r"\$\(cat (\S+)\)", lambda m: (tmp_path / m[1]).read_text().strip(), line)
+        arguments = shlex.split(filled)
+        target = None
+        if ">" in arguments:
+            arguments, target = arguments[: arguments.index(">")], arguments[-1]
+        assert arguments[0] == "datasov"
+        assert main(arguments[1:]) == 0, line
+        printed = capsys.readouterr().out
+        if target:
+            (tmp_path / target).write_text(printed)
+    code, expected = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.S).groups()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    found = done.stdout.splitlines()
+    wanted = expected.splitlines()
+    assert found[0] == wanted[0]
+    assert re.fullmatch("[0-4] of 4 cells are withheld", found[1]), "noise decides"
+    assert found[2:] == wanted[2:]
