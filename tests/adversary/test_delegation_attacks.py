@@ -170,8 +170,8 @@ def test_a_stranger_does_not_begin_a_chain(city):
 
 def test_a_chain_is_neither_left_out_nor_added(city):
     consent = consent_of([root(city)])
-    refused(city, consent.token, rows_for(city, consent), ConsentError, "chain")
-    refused(city, replace(consent, chain=()), rows_for(city, consent), ConsentError, "chain")
+    refused(city, consent.token, rows_for(city, consent), ConsentError, "travels with its chain")
+    refused(city, replace(consent, chain=()), rows_for(city, consent), ConsentError, "travels with its chain")
     own = token.issue(replace(consent.claims, issuer=KEYS[0].public, subject=b"", parent=b""), KEYS[0])
     refused(city, replace(own, chain=consent.chain), rows_for(city, own), ConsentError, "without a chain")
     for bad in (consent.chain * 5, (b"x",), (consent.token,), ("x",)):
@@ -224,6 +224,8 @@ def test_nothing_comes_back_after_a_revocation(city, total):
     city.revoke(ended(city, delegation.read(chained(links)[0]), KEYS[0]))
     assert total(city, ds.zcdp(rho="0.02")) == 0
     refused(city, allowed, rows_for(city, allowed, sequence=5), ConsentError, "revoked")
+    under_it = consent_of(others, issued=NOW + 1, not_before=NOW + 1)
+    refused(city, under_it, rows_for(city, under_it, sequence=6), ConsentError, "delegation that the consent needs")
 
 
 def test_only_who_may_end_a_thing_ends_it(city, total):
