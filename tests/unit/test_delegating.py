@@ -442,5 +442,5 @@ def test_an_export_carries_them_as_ones_that_are_over(lake, people, tmp_path, cl
     assert people("new guardian").record(consent).digest == consent.claims.record
     with pytest.raises(ConsentError, match="another vault"):
         people("new guardian").revoke(consent)
-    with pytest.raises(ConsentError):
+    with pytest.raises(ConsentError, match="was revoked"):
         grant_for(people("new guardian"), given)
