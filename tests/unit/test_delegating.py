@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 
 import datasov as ds
-from datasov.authority import delegation, held
+from datasov.authority import delegation, held, token
+from datasov.delegating import keeping
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
 from datasov.kernel import monitor
+from tests.delegations import claims_under, link
 from tests.helpers import COUNT, NOW, PEOPLE, PURPOSE, RHO, TRIPS, found_city, values
 
 DAY = 86_400
@@ -357,6 +360,27 @@ def test_a_consent_is_accepted_with_the_record_that_it_was_signed_with(lake, peo
         adult.accept(consent, guardian.record(other))
     assert adult.accept(delegation.bundle(consent), told.data) == consent
     assert adult.record(consent) == told
+
+
+def test_the_vault_looks_at_its_own_schemas_and_not_at_what_was_signed(lake, people):
+    """A chain made by other software that calls a special column an ordinary one."""
+    adult, guardian = people("adult"), people("guardian")
+    adult.put(VISITS, [{"day": 3, "reason": "a"}])
+    account = keeping.account_key(adult._vault, "health", lake.id)
+    key = keeping.delegate_key(guardian._vault, "health", lake.id, "")
+    quiet = {
+        "audience": str(lake.id),
+        "columns": ("visits.day", "visits.reason"),
+        "special": (),
+        "domains": ("health",),
+    }
+    root = link(delegator=account.public, subject=account.public, delegate=key.public, **quiet)
+    given = delegation.issue(root, account)
+    claims = claims_under(root, parent=given.digest)
+    claims = replace(claims, coverage=(replace(claims.coverage[0], schema_digest=VISITS.digest),))
+    consent = replace(token.issue(claims, key), chain=(given.token,))
+    with pytest.raises(ConsentError, match="special class"):
+        adult.accept(consent)
 
 
 def test_given_and_received_are_listed_and_kept_and_stay_apart(lake, people, clock, tmp_path):
