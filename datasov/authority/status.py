@@ -110,6 +110,13 @@ def issue(number: int, lst: bytes, key: SigningKey, *, now: int, expires: int, t
     return cwt.sign(claims, key, KIND)
 
 
+def resigned(token: bytes, verify_key: bytes, number: int, key: SigningKey) -> bytes:
+    """The same list under the key that follows the city's; errors as :func:`read`."""
+    read(token, verify_key, number)
+    claims = cwt.read(token, verify_key, KIND)
+    return cwt.sign({**claims, _SUB: uri(key.public, number)}, key, KIND)
+
+
 def read(token: bytes, verify_key: bytes, number: int) -> StatusList:
     """The list of this number, verified under the city's key alone. Whether it has expired is for who uses it.
 
