@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 from datasov.authority import messages, signers
 from datasov.authority.admission import Admission, admit
 from datasov.authority.approval import Signed
+from datasov.authority.ending import endings
 from datasov.authority.lists import StatusLists
 from datasov.authority.programme import Approved
 from datasov.authority.registry import Registry
@@ -318,6 +319,9 @@ class City:
     def admit(self, consent: Consent | bytes, contribution: bytes) -> None:
         """Verify a consent and what was contributed under it, and pool the covered columns, durably.
 
+        A consent that was signed for somebody else brings its delegations, in `Consent.chain` or in the bytes that
+        `datasov.authority.delegation.bundle` gives.
+
         Raises:
             ConsentError: for another city or purpose, expired, revoked, superseded, replayed, not covering what came.
             VerificationError, InvalidDataError: bytes or values that are not acceptable.
@@ -360,7 +364,7 @@ class City:
         try:
             return self._who.take(
                 lambda city, key: admit(
-                    consent.token if isinstance(consent, Consent) else consent, contribution,
+                    consent, contribution,
                     city=city, key=key, purposes=self.purposes, trusts=(self.trust.name,), now=int(self._clock()),
                     place=self.processing, directory=self._signers.at(int(self._clock())),
                 ),
@@ -391,7 +395,9 @@ class City:
         return int(self._clock()) // tick * tick
 
     def revoke(self, revocation: bytes) -> None:
-        """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.
+        """End a consent, as its resident or its delegate signed, or a delegation with every consent under it.
+
+        The rows are in no question from now on. No loss is given back.
 
         Raises:
             ConsentError: for another city, or of a consent that was revoked or superseded already.
@@ -399,11 +405,11 @@ class City:
         """
         self._signers.refresh()
         directory = self._signers.at(None)
-        consent, sent = self._who.take(lambda city, key: messages.open_revocation(revocation, key, city, directory))
+        ended, sent = self._who.take(lambda city, key: messages.open_revocation(revocation, key, city, directory))
         while True:
             with self._guard, self._registry.lock:
                 now = self._tick_began
-                ending = self._registry.ending(consent, now)
+                ending = endings(self._registry, ended, now)
                 entries, blobs = waiting(REVOCATION, now, [sent.commitment])
                 batch = {**ending.streams, "commitments": (self._store.length("commitments"), entries)}
                 try:

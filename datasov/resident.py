@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -20,12 +19,14 @@ from datasov.authority.coverage import agreed, to_send
 from datasov.authority.held import Record, day, granted
 from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
-from datasov.crypto.kdf import random, sha256
+from datasov.crypto.kdf import random
 from datasov.crypto.sign import SigningKey
+from datasov.delegating import Delegating, account_key, end, ending, find
 from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
+from datasov.model.instants import instant
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
@@ -42,7 +43,7 @@ from datasov.vault.keychain import Keys, NewSecrets
 from datasov.vault.opening import New, Ways
 
 
-class Resident:
+class Resident(Delegating):
     """A resident with their vault. Make one with :meth:`create` or :meth:`open`; it is a context manager."""
 
     def __init__(self, vault: Vault, clock: Callable[[], float]) -> None:
@@ -225,7 +226,7 @@ class Resident:
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)
         now = int(self._clock())
-        expires = _instant(until, zone)
+        expires = instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
         covered, scope = agreed(schema, columns, join, reads, special)
@@ -237,7 +238,7 @@ class Resident:
         issued = max(
             [
                 day(now),
-                *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account),
+                *(c.issued + 1 for c in earlier if (c.account, c.purpose, c.coverage[0].schema_digest) == account),
             ]
         )
         claims = Claims(
@@ -260,7 +261,7 @@ class Resident:
         Raises:
             ConsentError: not a consent of this vault. VerificationError: it was signed with another record.
         """
-        claims = self._record(consent).consent.claims
+        claims = find(self._vault, consent)[0].consent.claims
         called = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
         return check_record(make_record(claims, called), claims)
 
@@ -292,16 +293,17 @@ class Resident:
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
 
+        One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
-        record = self._record(consent)
+        record, key = ending(self._vault, consent)
         today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
             consent.digest, today, messages.salted(record.salt, messages.revocation_record(consent.digest, today))
         )
-        signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
-        self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
+        signed = messages.sign_revocation(revocation, key)
+        end(self._vault, [consent.digest])
         return messages.seal_revocation(signed, consent, city)
 
     def pseudonym(
@@ -487,7 +489,7 @@ class Resident:
 
     def _signing_key(self, domain: str, city: CityId) -> SigningKey:
         """A key of its own for each domain and controller: no two of them can be linked by it."""
-        return SigningKey(self._vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(str(city).encode())))
+        return account_key(self._vault, domain, city)
 
     def _record(self, consent: Consent) -> Record:
         for record in self._records():
@@ -543,18 +545,3 @@ class Resident:
 
 def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
     return {held.NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
-
-
-def _instant(until: object, zone: str) -> int:
-    """Unix seconds of an instant, or of the end of a day; InvalidQueryError where it is neither."""
-    try:
-        if isinstance(until, str):
-            until = dt.date.fromisoformat(until) if len(until) == 10 else dt.datetime.fromisoformat(until)
-        place = ZoneInfo(zone)
-        if isinstance(until, dt.datetime):
-            return int((until if until.tzinfo else until.replace(tzinfo=place)).timestamp())
-        if isinstance(until, dt.date):
-            return int(dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), place).timestamp())
-    except (ValueError, KeyError, OverflowError, OSError):
-        pass
-    raise InvalidQueryError("until is a day like '2027-12-31' or a time like '2027-12-31T18:00+09:00', in a known zone")
