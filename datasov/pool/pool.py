@@ -119,7 +119,8 @@ class Pool:
         with self.lock, self._registry.lock:
             while True:
                 partition = self._registry.partition(name)
-                touched = {place // self._per_shard for place in partition.pending()} if schema else set[int]()
+                places = np.flatnonzero(partition.columns["pending"] & (schema is not None))
+                touched = set(np.unique(places // self._per_shard).tolist())
                 if compact:
                     touched |= {place // self._per_shard for place in partition.leaving(self._now())}
                 try:

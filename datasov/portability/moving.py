@@ -106,5 +106,10 @@ def _kept(vault: Vault, arrived: notes.Notes) -> dict[str, bytes | None]:
 
 
 def merge(vault: Vault, other: Vault) -> bool:
-    """Take in what only another device's vault of the same resident holds: :meth:`Vault.merge`, and the notes."""
+    """Take in what only another device's vault of the same resident holds: :meth:`Vault.merge`, and the notes.
+
+    Raises:
+        VerificationError: the other vault holds a checkpoint that no city of its consents signed.
+    """
+    notes.check_signed(_noted(other))
     return vault.merge(other, notes.combined)

@@ -13,11 +13,13 @@ from typing import Any
 
 from datasov.authority import held, token
 from datasov.authority.held import Record, granted
-from datasov.errors import DatasovError, ProofError, VerificationError
+from datasov.errors import DatasovError, ProofError, StoreError, VerificationError
 from datasov.model.consent import CityId
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
 from datasov.tlog.note import open_checkpoint, origin_of
 
+_LATEST = 1 << 62
+"""No clock shows as many microseconds since 1970."""
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
 
 
@@ -58,11 +60,11 @@ def read(found: Mapping[str, Any]) -> Notes:
     notes = Notes(records, lifetime, checkpoints)
     if documents(notes) != found:
         raise VerificationError("the notes of the export do not agree with each other: export again")
-    _check_signed(notes)
+    check_signed(notes)
     return notes
 
 
-def _check_signed(notes: Notes) -> None:
+def check_signed(notes: Notes) -> None:
     """Raise VerificationError unless a city that a consent names signed each checkpoint.
 
     One that nobody signed would make that city's log look like a forger to the vault that takes it in.
@@ -88,6 +90,7 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
 
     Raises:
         ProofError: a log showed two trees of one size, one to each device.
+        StoreError: the other device's numbers could not be counted up for long.
     """
     kept: dict[bytes, Record] = {}
     for record in (*held.unpack(mine.get(held.CONSENTS)), *held.unpack(theirs.get(held.CONSENTS))):
@@ -105,6 +108,8 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
         if name.startswith(held.LOG):
             found[name] = _longer(mine.get(name, note), note)
         elif name.startswith((held.NUMBER, held.SEQUENCE)):
+            if int.from_bytes(note, "big") >= _LATEST:
+                raise StoreError("the other device numbers its contributions as no clock does: do not merge it")
             found[name] = max(mine.get(name, note), note)
         elif name.startswith(held.PURPOSE):
             found.setdefault(name, note)
