@@ -453,3 +453,11 @@ def test_a_signer_needs_no_more_than_a_key_and_the_document():
     document = {"a": 1}
     made = approval.sign(PROGRAMME, document, key)
     assert approval.signers(approval.signed(PROGRAMME, document, [made])) == {key.public}
+
+
+def test_a_programme_for_another_place_is_not_approved(city):
+    """Claim: a programme fixes where the data is processed. The city's place was fixed when it was founded."""
+    for elsewhere in ("JP-13", "US"):
+        document = signed(programme_for(city, processing=elsewhere))
+        unchanged(city, lambda d=document: city.approve(d), ProgrammeError, "elsewhere")
+    assert city.approve(signed(programme_for(city, processing="JP"))).programme.processing == "JP"

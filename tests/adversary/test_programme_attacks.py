@@ -260,7 +260,7 @@ def test_a_stored_answer_outlives_its_programme_until_its_retention_is_over(runn
 
 
 @pytest.mark.parametrize(("changed", "match"), [
-    ({"purpose": "undeclared"}, "purpose"), ({"processing": "JP-25"}, "JP-25"), ({"processing": "FR"}, "processes in"),
+    ({"purpose": "undeclared"}, "purpose"), ({"processing": "JP-26"}, "JP-26"), ({"processing": "FR"}, "processes in"),
     ({"largest": ds.pure(epsilon="0.1"), "total": ds.pure(epsilon="0.5"), "period": None, "period_days": 0}, "zcdp"),
 ])  # fmt: skip
 def test_a_programme_that_does_not_fit_the_city_is_not_approved(city, changed, match):

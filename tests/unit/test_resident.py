@@ -350,16 +350,18 @@ def test_a_log_that_forgot_what_it_showed_is_noticed(ann, city, tmp_path, clock)
     city.release(COUNT, loss=RHO, purpose=PURPOSE)
     shutil.copytree(tmp_path / "lake.city", tmp_path / "old")
     shutil.copy(tmp_path / "lake.city.key", tmp_path / "old.key")
-    city.release(COUNT.bound(rows=9), loss=RHO, purpose=PURPOSE)
-    assert len(ann.receipts(city.log)) == 2
+    for rows in (9, 10):
+        city.release(COUNT.bound(rows=rows), loss=RHO, purpose=PURPOSE)
+    assert len(ann.receipts(city.log)) == 3
     with ds.City.open(tmp_path / "old", clock=clock, reanchor=True) as old:
+        assert old.log.size == 2, "its own release, and the notice that it goes on from an older copy"
         with pytest.raises(ProofError, match="shorter"):
             ann.receipts(old.log)
         for rows in (11, 12):
             old.release(COUNT.bound(rows=rows), loss=RHO, purpose=PURPOSE)
         with pytest.raises(ProofError):
             ann.receipts(old.log)
-    assert len(ann.receipts(city.log)) == 2
+    assert len(ann.receipts(city.log)) == 3
 
 
 def test_the_log_of_another_city_is_no_answer(ann, city, tmp_path, clock):

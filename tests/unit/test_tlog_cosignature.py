@@ -86,6 +86,14 @@ def test_every_line_of_a_known_witness_must_verify():
         cosignatures(signed(0) + other, WITNESSES)
 
 
+def test_a_time_beyond_63_bits_is_refused_though_it_was_signed():
+    message = f"cosignature/v1\ntime {2**63}\n{TEXT}".encode()
+    id_ = key_id(WITNESSES[0].name, KEYS[0].public, b"\x04")
+    line_ = signature_line(WITNESSES[0].name, id_, (2**63).to_bytes(8, "big") + KEYS[0].sign(message))
+    with pytest.raises(ProofError, match="malformed"):
+        cosignatures(NOTE + line_.encode(), WITNESSES)
+
+
 def test_a_log_signature_is_no_cosignature():
     """The same key, name and text, but the signature of a log: another key id, so it is nobody's."""
     note = sign_note(TEXT, WITNESSES[0].name, KEYS[0])

@@ -120,7 +120,9 @@ def test_a_torn_file_beyond_the_checkpoint_is_written_anew(tmp_path: Path):
     log, folder = log_of(300), tmp_path / "m"
     (folder / "tile" / "0").mkdir(parents=True)
     (folder / "tile" / "0" / "000").write_bytes(b"torn")
+    (folder / ".part-99").write_bytes(b"of a run that died")
     log.publish(folder)
+    assert ".part-99" not in files_of(folder)
     same(log, TileLog(folder, KEY.public), 300)
 
 

@@ -241,7 +241,10 @@ def test_what_strangers_add_to_a_note_is_not_kept(witness: Witness):
 
 
 def test_logs_by_their_keys(witness: Witness):
+    (file,) = (witness._folder / "logs").iterdir()
+    before = file.read_bytes()
     witness.trust(LOG)
+    assert file.read_bytes() == before
     with pytest.raises(ProofError, match="another key"):
         witness.trust(vkey(ORIGIN, OTHER.public))
     with pytest.raises(ProofError):
