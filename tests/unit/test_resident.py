@@ -262,7 +262,7 @@ def test_a_city_is_told_days_and_counts_and_no_finer_times(ann, city, clock):
         city.admit(consent, ann.contribute(consent))
         revocation = ann.revoke(consent)
         city.revoke(revocation)
-        ended, sent = messages.open_revocation(revocation, city._opening, city.id)
+        ended, sent = messages.open_revocation(revocation, city._who.opening, city.id)
         (partition,) = city._registry.refresh()
         told.append((ended.claims.issued, ended.claims.not_before, partition.member(0).sequence, sent.time))
     day = NOW // 86_400 * 86_400
