@@ -263,7 +263,7 @@ def test_two_delegates_share_one_loss_also_when_both_come_at_once(city):
 
     def verified(consent: Consent, who: object = SUBJECT) -> Any:
         return admit(
-            consent, rows_for(city, consent, who=who), city=city.id, key=city._opening, purposes=("a", PURPOSE),
+            consent, rows_for(city, consent, who=who), city=city.id, key=city._who.opening, purposes=("a", PURPOSE),
             trusts=("central",), now=NOW, place=city.processing,
         )  # fmt: skip
 
