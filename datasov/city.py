@@ -81,7 +81,7 @@ class City:
         self._who, self._operator = identity(self._settings, key), key
         settings.check_version(self._settings)
         self.id: CityId = self._who.id
-        self._key = self._who.signing
+        self._key, self._opening = self._who.signing, self._who.opening
         store.verify()
         self.trust = Trust(self._settings["trust"])
         self.log = Log(store, self._key, self._who.origin)

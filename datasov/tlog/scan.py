@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from datasov.errors import ProofError
-from datasov.tlog.leaves import BatchKind, BatchLeaf, NoticeLeaf, ReleaseLeaf, decode_leaf
+from datasov.tlog.leaves import BATCH, BatchKind, BatchLeaf, NoticeLeaf, ReleaseLeaf, decode_leaf
 from datasov.wire import cbor
 
 
@@ -15,6 +15,7 @@ def _opening(kind: str, *first: str) -> bytes:
 
 _KINDS = tuple(_opening(kind) for kind in ("release", "step", "batch", "notice"))
 _RELEASE, _, _, _NOTICE = _KINDS
+_BATCHED = 32 * BATCH
 
 
 def releases(leaves: Sequence[bytes], purposes: Collection[str]) -> Iterator[tuple[int, ReleaseLeaf]]:
@@ -39,10 +40,15 @@ def batched(leaves: Iterable[bytes], kind: BatchKind, wanted: Collection[bytes])
     opening, sought = _opening("batch", kind), frozenset(wanted)
     found: set[bytes] = set()
     for data in leaves:
-        if data.startswith(opening, 1):
-            leaf = decode_leaf(data)
-            if isinstance(leaf, BatchLeaf):
-                found |= sought.intersection(leaf.hashes)
+        if not data.startswith(opening, 1):
+            continue
+        # The hashes are the last field, a multiple of 256 of them, and all else is shorter than that.
+        start = len(data) % _BATCHED
+        if sought.isdisjoint([data[i : i + 32] for i in range(start, len(data), 32)]):
+            continue
+        leaf = decode_leaf(data)
+        if isinstance(leaf, BatchLeaf):
+            found |= sought.intersection(leaf.hashes)
     return frozenset(found)
 
 

@@ -262,11 +262,10 @@ def test_two_delegates_share_one_loss_also_when_both_come_at_once(city):
     """The second of two drafts that were begun together does not write; begun anew, it is refused."""
 
     def verified(consent: Consent, who: object = SUBJECT) -> Any:
-        sealed = rows_for(city, consent, who=who)
-        return city._who.take(lambda named, key: admit(
-            consent, sealed, city=named, key=key, purposes=("a", PURPOSE), trusts=("central",), now=NOW,
-            place=city.processing,
-        ))  # fmt: skip
+        return admit(
+            consent, rows_for(city, consent, who=who), city=city.id, key=city._who.opening, purposes=("a", PURPOSE),
+            trusts=("central",), now=NOW, place=city.processing,
+        )  # fmt: skip
 
     above = root(city, purposes=("a", PURPOSE))
     two_link = link(above, purposes=("a",), delegate=KEYS[3].public)

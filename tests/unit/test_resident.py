@@ -260,11 +260,15 @@ def test_a_city_is_told_days_and_counts_and_no_finer_times(ann, city, clock):
         consent = grant(ann, city, until="2027-12-31")
         city.admit(consent, ann.contribute(consent))
         city.admit(consent, ann.contribute(consent))
-        ended, sent = messages.open_revocation(ann.revoke(consent), city._opening, city.id)
+        revocation = ann.revoke(consent)
+        city.revoke(revocation)
+        ended, sent = messages.open_revocation(revocation, city._who.opening, city.id)
         (partition,) = city._registry.refresh()
         told.append((ended.claims.issued, ended.claims.not_before, partition.member(0).sequence, sent.time))
     day = NOW // 86_400 * 86_400
     assert told == [(day + i, day + i, day * 10**6 + 2 * i + 2, day) for i in range(3)]
+    assert int(partition.columns["admitted"][0]) == clock.now - 3
+    assert [time for time, _ in partition.revoked] == [NOW, NOW + 3_600, NOW + 7_200], "ticks of an hour"
 
 
 def test_what_was_revoked_or_never_granted_is_not_contributed(ann, city, tmp_path, clock):
