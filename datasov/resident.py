@@ -296,7 +296,7 @@ class Resident(Delegating):
         One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
-        record, key = ending(self._vault, consent)
+        record, key = ending(self._vault, consent, self._signing_key)
         today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(

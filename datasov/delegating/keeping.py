@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from datasov.authority import delegation, held
@@ -153,12 +153,18 @@ def find(vault: Vault, consent: Consent) -> tuple[Record, bool]:
     raise ConsentError("not a consent of this vault: grant one first")
 
 
-def ending(vault: Vault, consent: Consent) -> tuple[Record, SigningKey]:
-    """The record of a consent that this vault holds or signed for somebody else, and the key that revokes it."""
+def ending(
+    vault: Vault, consent: Consent, own: Callable[[str, CityId], SigningKey]
+) -> tuple[Record, SigningKey]:  # fmt: skip
+    """The record of a consent that this vault holds or signed for somebody else, and the key that revokes it.
+
+    Args:
+        own: the key of the vault's account in a domain and city.
+    """
     record, signed = find(vault, consent)
     claims, city = record.consent.claims, CityId.parse(record.consent.claims.audience)
     if not signed:
-        return record, account_key(vault, record.domain, city)
+        return record, own(record.domain, city)
     for whom in dict.fromkeys(["", *(d.whom for d in kept(vault))]):
         key = delegate_key(vault, record.domain, city, whom)
         if key.public == claims.issuer:
