@@ -18,7 +18,11 @@ import benches
 
 def names() -> list[str]:
     """The benches there are."""
-    return sorted(m.name for m in pkgutil.iter_modules(benches.__path__) if not m.name.startswith("_"))
+    return sorted(
+        m.name
+        for m in pkgutil.iter_modules(benches.__path__)
+        if not m.name.startswith("_") and not m.name.endswith("_part")
+    )
 
 
 def machine() -> str:

@@ -87,3 +87,8 @@ def _decided(partition: Partition, usable: npt.NDArray[np.bool_]) -> float:
     if not 0.4 < mask.mean() < 0.6:
         raise RuntimeError("half of the consents should take part")
     return statistics.median(times)
+
+
+def run(size: str) -> dict[str, float]:
+    """The figures over 10M consents, or with "small" over one."""
+    return eligibility(10_000_000 if size == "full" else 1_000_000)

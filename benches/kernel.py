@@ -8,7 +8,8 @@ clipped. The raw side is `group_by(key).agg(len, sum)` over the same codes (u16,
 - `where_ratio`: as the first, with a `where` on another column and the bounds applied to the rows that pass it;
   `where_charged_ratio`: the whole release of that.
 - `spent_ratio`: the whole release where the first thousandth of the residents is spent, against one where nobody is,
-  in turns: what a spent neighbour shows in latency is how far this is from 1.
+  in turns: what a spent neighbour shows in latency is how far this is from 1. `refused_ratio`: the same where they
+  revoked, their rows not yet erased.
 - `cold_ratio`: the sealed pool read from files (checked, decrypted, into frames), against the same rows with their
   ranks read from plain Parquet (zstd-1); `cold_data_ratio`: against Parquet of the data columns alone.
 - `admission_s_per_10m`: seconds of indexing 10M contributed rows, signatures and decryption aside.
@@ -97,6 +98,10 @@ class _Pool:
     def spend(self, share: float) -> None:
         """Leave the first of the residents without a cap."""
         self._caps[:, : max(1, int(share * self._caps.shape[1]))] = 0
+
+    def refuse(self, share: float) -> None:
+        """Leave the first of the residents without a consent, their rows where they were."""
+        self._live[: max(1, int(share * len(self._live)))] = False
 
     def snapshot(self, request: Request) -> Snapshot:
         now = int(time.time()) + 0 * request.epoch
@@ -207,6 +212,15 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
             )
 
         _, _, spent_ratio = alternating(released_where_some_are_spent, lambda: released(QUERY), 2 * RUNS)
+        refused = _Pool(held, sum(s.residents for s in held))
+        refused.refuse(0.001)
+
+        def released_where_some_refuse() -> None:
+            monitor.release(
+                request(QUERY), authorise=lambda _: None, ledger=ledger, pool=refused, engine=engine, record=_record
+            )
+
+        _, _, refused_ratio = alternating(released_where_some_refuse, lambda: released(QUERY), 2 * RUNS)
         store.close()
         cold_ratio, cold_data_ratio = cold(held, Path(folder))
     return {
@@ -220,6 +234,7 @@ def run(size: str, rows: int | None = None) -> dict[str, object]:
         "where_ratio": round(where_ratio, 3),
         "where_charged_ratio": round(where_charged_ratio, 3),
         "spent_ratio": round(spent_ratio, 3),
+        "refused_ratio": round(refused_ratio, 3),
         "cold_ratio": round(cold_ratio, 3),
         "cold_data_ratio": round(cold_data_ratio, 3),
         "peak_bytes": peak * 1024,

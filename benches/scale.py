@@ -36,6 +36,7 @@ import datasov as ds
 from benches import processors
 from benches.kernel import LOSS, QUERY, ROWS_A_RESIDENT, TRIPS, shards
 from datasov.authority import token
+from datasov.authority.events import admission, terms_of
 from datasov.authority.registry import Registry, partition_name
 from datasov.crypto.kdf import sha256
 from datasov.crypto.sign import SigningKey
@@ -53,7 +54,6 @@ from datasov.model.shard import Integers, Part, Shard, Snapshot
 from datasov.pool.pool import RESIDENTS_PER_SHARD, shard_from_bytes, shard_to_bytes
 from datasov.pool.sealed import SealedAccounts, fingerprint, open_shard, seal_shard
 from datasov.store.sqlite import SQLiteStore
-from datasov.wire import cbor
 
 RUNS, MEMBERS = 3, 2000
 KEY = bytes(range(32))
@@ -181,7 +181,7 @@ class _Events:
 
 def registry_costs(members: int = MEMBERS) -> dict[str, object]:
     """What a consent costs the city's process: read when it is opened, held, and looked at for each question."""
-    city, now, events = ds.CityId("bench", SigningKey(KEY).public, KEY), int(time.time()), []
+    city, now, events = ds.CityId("bench", SigningKey(KEY).public, KEY), int(time.time()), list[bytes]()
     for place in range(members):
         key = SigningKey(sha256(place.to_bytes(4, "big")))
         claims = Claims(
@@ -189,7 +189,9 @@ def registry_costs(members: int = MEMBERS) -> dict[str, object]:
             expires=now + 10**7, coverage=(Coverage(TRIPS.name, TRIPS.digest, tuple(TRIPS.columns)),), purpose="bench",
             trust=ds.central(), loss=LOSS, jurisdiction="JP", status=place,
         )  # fmt: skip
-        events.append(cbor.encode(["admit", place, token.issue(claims, key).token, 1, f"pool/bench/{place}/1"]))
+        if not events:
+            events.append(terms_of(claims).event())
+        events.append(admission(token.issue(claims, key), place, 0, 1, now, bytes(32)))
     name, registry = partition_name(TRIPS, "bench"), Registry(_Events(events))
     began = time.perf_counter()
     Registry(_Events(events)).partition(name)

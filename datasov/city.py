@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import weakref
@@ -10,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from datasov.authority import messages, signers
 from datasov.authority.admission import Admission, admit
 from datasov.authority.approval import Signed
+from datasov.authority.ending import endings
 from datasov.authority.lists import StatusLists
 from datasov.authority.programme import Approved
 from datasov.authority.registry import Registry
@@ -46,12 +46,16 @@ from datasov.pool.mixing import mixed
 from datasov.pool.pool import Pool
 from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
-from datasov.store import anchor, place
+from datasov.store import anchor, place, settings
 from datasov.store.sqlite import SQLiteStore
 from datasov.tlog.log import Log
-from datasov.tlog.note import origin_of
 from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
 from datasov.tlog.ticks import REVOCATION, waiting
+from datasov.upkeep import exchange
+from datasov.upkeep.backup import backup, note_restoration, restore
+from datasov.upkeep.identity import identity
+from datasov.upkeep.migrate import migrate
+from datasov.upkeep.rotate import GRACE, rotate
 
 _ADMIT_AT_ONCE = 512
 Answer = TypeVar("Answer", Release, SeriesRelease)
@@ -73,17 +77,14 @@ class City:
     ) -> None:
         """Use :meth:`open`."""
         self._path, self._store, self._clock, self._engine = path, store, clock, engine
-        founding = store.read("city", 0, 1)
-        if not founding:
-            raise StoreError(f"{path.name} is no city: name the folder that City.open made")
-        self._settings: dict[str, Any] = json.loads(founding[0])
-        self._key, self._opening = place.keys(key)
-        self.id = CityId(self._settings["name"], self._key.public, self._opening.public)
-        if str(self.id) != self._settings["id"]:
-            raise StoreError("the operator's key is not this city's: bring the right one back")
+        self._settings = settings.read(store)
+        self._who, self._operator = identity(self._settings, key), key
+        settings.check_version(self._settings)
+        self.id: CityId = self._who.id
+        self._key, self._opening = self._who.signing, self._who.opening
         store.verify()
         self.trust = Trust(self._settings["trust"])
-        self.log = Log(store, self._key, origin_of(self._key.public))
+        self.log = Log(store, self._key, self._who.origin)
         self._registry = Registry(store)
         founded, tick = self._settings["founded"], self._settings["tick"]
         self._times = Public(founded, tick, self._settings["erase_within"] // 2)
@@ -93,6 +94,7 @@ class City:
         self._governing = Governing(store, self.id)
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()), lists=self._lists)
         self._guard = threading.RLock()
+        self._given: bytes | None = None
         self._anchored: int | None = None
         self._asking: weakref.WeakValueDictionary[bytes, _Asking] = weakref.WeakValueDictionary()
 
@@ -162,13 +164,14 @@ class City:
                 path.stem if name is None else name, epoch, tick, erase_within, int(clock()),
                 DEFAULT_PLACE if processing is None else processing,
             )  # fmt: skip
+        exchange.settle(path, operator_key)
         store, key = place.open_store(path, operator_key)
         try:
             city = cls(path, store, key, clock, engine or threads())
-            city._authorities = tuple(authorities)
+            city._given, city._authorities = operator_key, tuple(authorities)
             if not new:
                 city._check_same(budget, purposes, trust, allowance, processing)
-            city._check_anchor(new or reanchor)
+            city._check_anchor(new, reanchor)
             if new and charter is not None:
                 city.adopt(charter)
             elif charter is not None:
@@ -193,12 +196,14 @@ class City:
         if processing is not None and processing != self.processing:
             raise StoreError("the city keeps the place that it was founded with: open it without naming one")
 
-    def _check_anchor(self, fresh: bool) -> None:
-        file = place.anchor_path(self._path)
-        if not fresh:
-            position, head = anchor.read(file, self._key.public)
-            if self._store.head(position)[1] != head:
-                raise StoreError("this copy of the city is not the one that its anchor names: bring back the newest")
+    def _check_anchor(self, new: bool, reanchor: bool) -> None:
+        try:
+            if not new:
+                exchange.check_anchor(self._store, self._path, self._key.public)
+        except StoreError:
+            if not reanchor:
+                raise
+            note_restoration(self._store, self._who, int(self._clock()))
         self._anchor()
 
     def _anchor(self) -> None:
@@ -314,6 +319,9 @@ class City:
     def admit(self, consent: Consent | bytes, contribution: bytes) -> None:
         """Verify a consent and what was contributed under it, and pool the covered columns, durably.
 
+        A consent that was signed for somebody else brings its delegations, in `Consent.chain` or in the bytes that
+        `datasov.authority.delegation.bundle` gives.
+
         Raises:
             ConsentError: for another city or purpose, expired, revoked, superseded, replayed, not covering what came.
             VerificationError, InvalidDataError: bytes or values that are not acceptable.
@@ -354,10 +362,13 @@ class City:
     def _verified(self, pair: tuple[Consent | bytes, bytes]) -> Admission | DatasovError:
         consent, contribution = pair
         try:
-            return admit(
-                consent.token if isinstance(consent, Consent) else consent, contribution,
-                city=self.id, key=self._opening, purposes=self.purposes, trusts=(self.trust.name,),
-                now=int(self._clock()), place=self.processing, directory=self._signers.at(int(self._clock())),
+            return self._who.take(
+                lambda city, key: admit(
+                    consent, contribution,
+                    city=city, key=key, purposes=self.purposes, trusts=(self.trust.name,), now=int(self._clock()),
+                    place=self.processing, directory=self._signers.at(int(self._clock())),
+                ),
+                int(self._clock()),
             )  # fmt: skip
         except DatasovError as refused:
             return refused
@@ -384,18 +395,21 @@ class City:
         return int(self._clock()) // tick * tick
 
     def revoke(self, revocation: bytes) -> None:
-        """End a consent, as its resident signed: their rows are in no question from now on. No loss is given back.
+        """End a consent, as its resident or its delegate signed, or a delegation with every consent under it.
+
+        The rows are in no question from now on. No loss is given back.
 
         Raises:
             ConsentError: for another city, or of a consent that was revoked or superseded already.
             VerificationError: (or its subclasses) bytes that do not decrypt, verify or parse.
         """
         self._signers.refresh()
-        consent, sent = messages.open_revocation(revocation, self._opening, self.id, self._signers.at(None))
+        directory = self._signers.at(None)
+        ended, sent = self._who.take(lambda city, key: messages.open_revocation(revocation, key, city, directory))
         while True:
             with self._guard, self._registry.lock:
                 now = self._tick_began
-                ending = self._registry.ending(consent, now)
+                ending = endings(self._registry, ended, now)
                 entries, blobs = waiting(REVOCATION, now, [sent.commitment])
                 batch = {**ending.streams, "commitments": (self._store.length("commitments"), entries)}
                 try:
@@ -596,6 +610,64 @@ class City:
                 continue
             self._anchor()
             return
+
+    def backup(self, path: str | Path) -> None:
+        """Write a backup of the city to a new file, sealed under the operator's key, while others go on writing.
+
+        Raises:
+            StoreError: the path exists, the city is damaged, or the disk refuses. No half backup is left.
+        """
+        backup(self._store, self._path / "pool", self._operator, Path(path), int(self._clock()))
+
+    @classmethod
+    def restore(
+        cls,
+        backup: str | Path,
+        path: str | Path,
+        *,
+        operator_key: bytes | None = None,
+        log_head: bytes | None = None,
+        reanchor: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> City:
+        """Put a city back from a backup, and open it. It must be the newest: see :func:`datasov.upkeep.backup.restore`.
+
+        Raises:
+            StoreError: as there: no budget is refilled by going back behind the anchor or a checkpoint.
+        """
+        restore(
+            Path(backup), Path(path), operator_key=operator_key, log_head=log_head, reanchor=reanchor, now=int(clock())
+        )
+        return cls.open(path, operator_key=operator_key, clock=clock)
+
+    def rotate(self, new_key: bytes | None = None, *, grace: int = GRACE) -> CityId:
+        """Close the city, which nobody else may have open, and give it another operator's key; its new id.
+
+        A new key file takes the place of the old one, where the key lies in a file. Where it was handed in, hand in the
+        new one too, and keep both until this returns. Contributions that are sealed to the old id are taken for `grace`
+        seconds more (0 after a theft), its revocations for good.
+
+        Raises:
+            StoreError: the city is open elsewhere, its charter does not name the new key among its operators, or the
+                disk refuses: the city is then as it was.
+        """
+        operators = None if self.charter is None else {member.key for member in self.charter.operators}
+        self.close()
+        return rotate(
+            self._path, operator_key=self._given, new_key=new_key, grace=grace, now=int(self._clock()),
+            operators=operators,
+        )  # fmt: skip
+
+    @classmethod
+    def migrate(
+        cls, path: str | Path, *, operator_key: bytes | None = None, clock: Callable[[], float] = time.time
+    ) -> Path | None:
+        """Bring a city of an older version to this one, after a backup, whose path is returned; None where it is new.
+
+        Raises:
+            StoreError: it is newer than this version, open elsewhere or damaged, or the disk refuses.
+        """
+        return migrate(Path(path), operator_key=operator_key, now=int(clock()))
 
     def status(self) -> bytes:
         """The set of status lists in force, whose SHA-256 stands in the leaf of each answer that applied it.

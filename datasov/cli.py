@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import charter, key, log, programme, vault
+from datasov.commands import charter, city, key, log, programme, receipts, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError, MissingExtraError
 
@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     charter.add(commands)
     programme.add(commands)
     log.add(commands)
+    city.add(commands)
+    receipts.add(commands)
     return main
 
 

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 from datasov.authority import messages
 from datasov.authority.held import Record
-from datasov.model.consent import CityId, Consent
-from datasov.tlog import erasures
-from datasov.tlog.leaves import NoticeLeaf, decode_leaf
-from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of
-from datasov.tlog.tree import leaf_hash, verify_inclusion
+from datasov.model.consent import Consent
+from datasov.tlog import erasures, scan
+from datasov.tlog.whole import Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +28,16 @@ class Erasure:
     index: int
 
 
-def erased(log: LogReader, mine: Sequence[tuple[Record, int]]) -> list[Erasure]:
-    """The erasures that a log tells of, for records and the number of contributions under each, in the log's order.
-
-    Raises:
-        ProofError: another key signed the checkpoint, or a notice that tells of one is not in its tree.
-    """
-    checkpoint, found = log.checkpoint(), list[Erasure]()
-    cities = {origin_of(CityId.parse(a).verify_key): a for a in {r.consent.claims.audience for r, _ in mine}}
-    audience = cities.get(checkpoint.origin)
-    if audience is None:
-        return found
-    signed = open_checkpoint(checkpoint.note, checkpoint.origin, CityId.parse(audience).verify_key)
+def erased(whole: Whole, mine: Sequence[tuple[Record, int]]) -> list[Erasure]:
+    """The erasures that a whole log tells of, for records and the number of contributions under each, in its order."""
     wanted = {
         messages.salted(r.salt, messages.erasure_record(r.consent.digest, n)): (r.consent, n)
         for r, many in mine
         for n in range(1, many + 1)
     }
-    for index, data in enumerate(log.leaves(0, signed.size)):
-        leaf = decode_leaf(data)
-        if not isinstance(leaf, NoticeLeaf) or not (told := erasures.hashes(leaf) & wanted.keys()):
-            continue
-        verify_inclusion(leaf_hash(data), index, signed.size, log.inclusion(index, signed.size), signed.root)
+    found = list[Erasure]()
+    for index, leaf in sorted(scan.notices(whole.leaves).values(), key=lambda pair: pair[0]):
+        told = erasures.hashes(leaf) & wanted.keys()
         for consent, number in sorted((wanted[h] for h in told), key=lambda pair: pair[1]):
             found.append(Erasure(consent, number, leaf.time, index))
     return found

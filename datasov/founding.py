@@ -13,7 +13,9 @@ from datasov.model.mynumber import check_text
 from datasov.model.privacy import Loss, Trust, check_loss
 from datasov.model.purposes import Purpose, declared
 from datasov.store import place
+from datasov.store.settings import VERSION
 from datasov.store.sqlite import SQLiteStore
+from datasov.tlog.note import origin_of
 
 DEFAULT_PLACE = "JP"
 """Where a city processes that does not say so."""
@@ -51,7 +53,8 @@ def found(
     operator = place.operator_key(path, operator_key, create=True)
     signing, opening = place.keys(operator)
     settings = {
-        "version": 1, "name": name, "id": str(CityId(name, signing.public, opening.public)),
+        "version": VERSION, "name": name, "id": str(CityId(name, signing.public, opening.public)),
+        "origin": origin_of(signing.public), "earlier": [],
         "purposes": [p.name for p in known], "trust": trust.name, "epoch": epoch, "tick": tick,
         "period": period, "erase_within": erase_within, "founded": now, "processing": processing,
         "purpose_documents": [p.document() for p in known if p.document() != Purpose(p.name).document()],

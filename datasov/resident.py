@@ -9,40 +9,41 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from datasov import portability
+from datasov import portability, receipts
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import agreed, to_send
-from datasov.authority.held import Record, covers, day, granted, newest_seen
+from datasov.authority.held import Record, day, granted
 from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
-from datasov.crypto.kdf import random, sha256
+from datasov.crypto.kdf import random
 from datasov.crypto.sign import SigningKey
+from datasov.delegating import Delegating, account_key, end, ending, find
 from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
 from datasov.model.consent import CityId, Claims, Consent, Coverage
+from datasov.model.instants import instant
 from datasov.model.privacy import Loss, Trust, central, check_loss
 from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
 from datasov.tlog.evidence import Evidence, compare
-from datasov.tlog.leaves import BatchLeaf, Leaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
-from datasov.tlog.receipt import Receipt, receipt
-from datasov.tlog.tree import verify_consistency
+from datasov.tlog.note import origin_of, peek_checkpoint
+from datasov.tlog.operators import Appointed
+from datasov.tlog.receipt import Receipt
+from datasov.tlog.whole import Whole
 from datasov.vault import Anchor, Vault
 from datasov.vault.keychain import Keys, NewSecrets
 from datasov.vault.opening import New, Ways
 
 
-class Resident:
+class Resident(Delegating):
     """A resident with their vault. Make one with :meth:`create` or :meth:`open`; it is a context manager."""
 
     def __init__(self, vault: Vault, clock: Callable[[], float]) -> None:
@@ -225,7 +226,7 @@ class Resident:
         parsed = city if isinstance(city, CityId) else CityId.parse(city)
         check_loss(loss)
         now = int(self._clock())
-        expires = _instant(until, zone)
+        expires = instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
         covered, scope = agreed(schema, columns, join, reads, special)
@@ -237,7 +238,7 @@ class Resident:
         issued = max(
             [
                 day(now),
-                *(c.issued + 1 for c in earlier if (c.issuer, c.purpose, c.coverage[0].schema_digest) == account),
+                *(c.issued + 1 for c in earlier if (c.account, c.purpose, c.coverage[0].schema_digest) == account),
             ]
         )
         claims = Claims(
@@ -260,7 +261,7 @@ class Resident:
         Raises:
             ConsentError: not a consent of this vault. VerificationError: it was signed with another record.
         """
-        claims = self._record(consent).consent.claims
+        claims = find(self._vault, consent)[0].consent.claims
         called = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
         return check_record(make_record(claims, called), claims)
 
@@ -292,16 +293,17 @@ class Resident:
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
 
+        One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
-        record = self._record(consent)
+        record, key = ending(self._vault, consent)
         today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
             consent.digest, today, messages.salted(record.salt, messages.revocation_record(consent.digest, today))
         )
-        signed = messages.sign_revocation(revocation, self._signing_key(record.domain, city))
-        self._save([replace(r, revoked=r.revoked or r.consent.digest == consent.digest) for r in self._records()])
+        signed = messages.sign_revocation(revocation, key)
+        end(self._vault, [consent.digest])
         return messages.seal_revocation(signed, consent, city)
 
     def pseudonym(
@@ -348,53 +350,41 @@ class Resident:
             raise InvalidQueryError("the lifetime account is in zCDP, which every loss implies: give ds.zcdp(rho=...)")
         self._vault.set_state({held.LIFETIME: held.pack_limit(limit)})
 
-    def receipts(self, log: LogReader, *, accept_rollback: bool = False) -> list[Receipt]:
+    def receipts(
+        self, log: LogReader, *, accept_rollback: bool = False, appointed: Appointed | None = None
+    ) -> list[Receipt]:
         """Every released question that one of this vault's consents covered when it was asked, from the whole log.
 
         A series is one of them where a consent covered it at its opening or later: its loss is that of all its steps.
 
         All leaves are read and filtered here, so that the log never learns which ones matter to whom. The checkpoint
         is compared with the one remembered from before, for each city: a log that forgot or rewrote anything, or is of
-        no city that holds a consent, is a ProofError. A log that holds a contribution of this vault that the vault does
-        not know of shows that it was put back to an older copy: a StoreError, unless you `accept_rollback`.
+        no city that holds a consent, is a ProofError. Where the operator changed its key, the log must hold a statement
+        that the key before it signed, or that `appointed` (of its bytes) says a charter made. A log that holds a
+        contribution of this vault that the vault does not know of shows that it was put back to an older copy: a
+        StoreError, unless you `accept_rollback`.
         """
-        found: dict[int, Receipt] = {}
-        cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
-        if cities and log.checkpoint().origin not in {origin_of(CityId.parse(c).verify_key) for c in cities}:
-            raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
-        for audience in cities:
-            city = CityId.parse(audience)
-            origin = origin_of(city.verify_key)
-            note = log.checkpoint()
-            if note.origin != origin:
-                continue
-            checkpoint = open_checkpoint(note.note, origin, city.verify_key)
-            self._remember(log, city, origin, checkpoint.note)
-            if checkpoint.size == 0:
-                continue
-            leaves = [decode_leaf(data) for data in log.leaves(0, checkpoint.size)]
-            mine = [r for r in self._records() if r.consent.claims.audience == audience]
-            self._not_rolled_back(mine, leaves, accept_rollback)
-            consents = [r.consent for r in mine]
-            for index, leaf in enumerate(leaves):
-                if isinstance(leaf, ReleaseLeaf) and any(
-                    covers(c.claims, leaf.purpose, leaf.time, leaf.tables, leaf.standing) for c in consents
-                ):
-                    found[index] = receipt(log, index, checkpoint, city.verify_key, origin)
-        return [found[i] for i in sorted(found)]
+        if not self._records():
+            return []
+        whole, mine = self._whole(log, appointed)
+        self._not_rolled_back(whole, mine, accept_rollback)
+        return receipts.covered(whole, mine)
 
-    def erasures(self, log: LogReader) -> list[Erasure]:
+    def erasures(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Erasure]:
         """The contributions of this vault of which the city's log says that their rows were erased, oldest first.
 
-        The whole log is read and checked as :meth:`receipts` does.
+        The log and its checkpoint are treated as :meth:`receipts` does, and each notice found is proved to be in it.
 
         Raises:
-            ProofError, StoreError: as there.
+            ProofError: as there.
         """
-        self.receipts(log)
-        return erased(log, [(r, self._contributed(r.consent)) for r in self._records()])
+        if not self._records():
+            return []
+        whole, mine = self._whole(log, appointed)
+        numbered = [(r, self._contributed(r.consent)) for r in mine]
+        return erased(whole, numbered)
 
-    def notices(self, log: LogReader) -> list[Notice]:
+    def notices(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Notice]:
         """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.
 
         Each is checked to be signed as the charters before it demand, and every release to be covered by one of them:
@@ -403,15 +393,10 @@ class Resident:
         Raises:
             ProofError: the log forgot or rewrote something, is of no such city, or tells of what nobody approved.
         """
-        note = log.checkpoint()
-        for audience in dict.fromkeys(r.consent.claims.audience for r in self._records()):
-            city = CityId.parse(audience)
-            origin = origin_of(city.verify_key)
-            if note.origin == origin:
-                checkpoint = open_checkpoint(note.note, origin, city.verify_key)
-                self._remember(log, city, origin, checkpoint.note)
-                return read_notices(log.leaves(0, checkpoint.size), checkpoint, city)
-        raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+        if not self._records():
+            raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+        whole, _ = self._whole(log, appointed)
+        return read_notices(whole.leaves, whole.checkpoint, whole.operators.ids[-1])
 
     def checkpoints(self) -> dict[str, bytes]:
         """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
@@ -436,39 +421,48 @@ class Resident:
                 return compare(seen, note, key, log)
         raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
 
-    def _remember(self, log: LogReader, city: CityId, origin: str, note: bytes) -> None:
-        """Check that the log only grew since it was last seen, and keep the new checkpoint."""
-        name = held.log_note(str(city))
-        new = open_checkpoint(note, origin, city.verify_key)
-        seen = self._vault.state(name)
-        if seen is not None:
-            old = open_checkpoint(seen, origin, city.verify_key)
-            if new.size < old.size:
-                raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
-            if old.size > 0:
-                proof = log.consistency(old.size, new.size)
-                verify_consistency(old.size, new.size, old.root, new.root, proof)
-        if note != seen:
-            self._vault.set_state({name: note})
+    def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:
+        """The receipts in one file, for :func:`datasov.tlog.bundle.verify_bundle`: whoever has it needs no log.
 
-    def _not_rolled_back(self, mine: Iterable[Record], leaves: Iterable[Leaf], accept: bool) -> None:
-        hashes = frozenset[bytes]().union(
-            *(leaf.hashes for leaf in leaves if isinstance(leaf, BatchLeaf) and leaf.kind == "admissions")
-        )
-        seen: dict[str, bytes | None] = {}
-        for record in mine:
-            known = self._contributed(record.consent)
-            newest = newest_seen(record, known, hashes)
-            if newest > known:
-                seen |= _numbered(record.consent, newest)
-        if seen and not accept:
+        Args:
+            consents: also name the consents that covered them, by their identities.
+
+        Raises:
+            ProofError: as :meth:`receipts`, or a release names an approval that the log does not hold.
+        """
+        if not self._records():
+            raise ProofError("no consent was granted, so there are no receipts")
+        whole, mine = self._whole(log, appointed)
+        return receipts.bundle(whole, mine, consents=consents)
+
+    def _whole(self, log: LogReader, appointed: Appointed | None) -> tuple[Whole, list[Record]]:
+        """The whole log, verified and remembered, and the consents to its city."""
+        records = self._records()
+        whole = receipts.whole_log(log, records, appointed)
+        mine = receipts.of_city(whole, records)
+        self._remember(whole, mine)
+        return whole, mine
+
+    def _remember(self, whole: Whole, mine: Iterable[Record]) -> None:
+        """Check that the log only grew since it was last seen, and keep the new checkpoint."""
+        names = [held.log_note(str(c)) for c in receipts.cities(mine)]
+        seen = [self._vault.state(name) for name in names]
+        receipts.continues(whole, seen)
+        note = whole.checkpoint.note
+        if any(old != note for old in seen):
+            self._vault.set_state(dict.fromkeys(names, note))
+
+    def _not_rolled_back(self, whole: Whole, mine: Iterable[Record], accept: bool) -> None:
+        newest = receipts.newest(whole, ((r, self._contributed(r.consent)) for r in mine))
+        if newest and not accept:
             raise StoreError(
                 "the log holds a contribution that this vault does not know of: another device of yours sent it, or an"
                 " older copy of the vault was put in its place. Merge the other device's vault, or restore the newest"
                 " copy; or pass accept_rollback=True, and lose what came after"
             )
-        if seen:
-            self._vault.set_state(seen)
+        for record in mine:
+            if record.consent.digest in newest:
+                self._vault.set_state(_numbered(record.consent, newest[record.consent.digest]))
 
     def _contributed(self, consent: Consent) -> int:
         return int.from_bytes(self._vault.state(held.NUMBER + consent.digest.hex()) or b"", "big")
@@ -495,7 +489,7 @@ class Resident:
 
     def _signing_key(self, domain: str, city: CityId) -> SigningKey:
         """A key of its own for each domain and controller: no two of them can be linked by it."""
-        return SigningKey(self._vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(str(city).encode())))
+        return account_key(self._vault, domain, city)
 
     def _record(self, consent: Consent) -> Record:
         for record in self._records():
@@ -551,18 +545,3 @@ class Resident:
 
 def _numbered(consent: Consent, number: int) -> dict[str, bytes | None]:
     return {held.NUMBER + consent.digest.hex(): number.to_bytes(8, "big")}
-
-
-def _instant(until: object, zone: str) -> int:
-    """Unix seconds of an instant, or of the end of a day; InvalidQueryError where it is neither."""
-    try:
-        if isinstance(until, str):
-            until = dt.date.fromisoformat(until) if len(until) == 10 else dt.datetime.fromisoformat(until)
-        place = ZoneInfo(zone)
-        if isinstance(until, dt.datetime):
-            return int((until if until.tzinfo else until.replace(tzinfo=place)).timestamp())
-        if isinstance(until, dt.date):
-            return int(dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), place).timestamp())
-    except (ValueError, KeyError, OverflowError, OSError):
-        pass
-    raise InvalidQueryError("until is a day like '2027-12-31' or a time like '2027-12-31T18:00+09:00', in a known zone")

@@ -9,12 +9,13 @@ from functools import lru_cache
 
 import polars as pl
 
-from datasov.authority import messages, token
+from datasov.authority import delegation, messages
 from datasov.authority.coverage import check_special, check_unsent
 from datasov.authority.signers import ED25519_ONLY, Directory
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import ConsentError, DatasovError, InternalError, InvalidDataError, VerificationError
 from datasov.model.consent import CityId, Consent, Coverage, contains
+from datasov.model.delegation import Delegated
 from datasov.model.document import canonical
 from datasov.model.frames import check_codes
 from datasov.model.schema import Schema
@@ -34,6 +35,7 @@ class Admission:
         profiles: table name to codes of the covered columns, at most one row.
         schemas: the base table's schema, then those of the joined tables. Tables that derived columns read send none.
         erasure: the hash that enters the log once these rows are erased, 32 bytes, or empty where none was sent.
+        chain: the delegations under which the consent was signed, the person's own first; none where they signed it.
     """
 
     consent: Consent
@@ -43,6 +45,7 @@ class Admission:
     profiles: dict[str, pl.DataFrame]
     schemas: tuple[Schema, ...]
     erasure: bytes = b""
+    chain: tuple[Delegated, ...] = ()
 
 
 def pack_table(schema: Schema, codes: pl.DataFrame) -> bytes:
@@ -102,19 +105,20 @@ def check_consent(
 
 
 def admit(
-    signed: bytes, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
+    signed: bytes | Consent, sealed: bytes, *, city: CityId, key: OpeningKey, purposes: Collection[str],
     trusts: Collection[str], now: int, place: str, directory: Directory = ED25519_ONLY,
 ) -> Admission:  # fmt: skip
-    """Verify a consent token and the contribution sealed under it.
+    """Verify a consent with the delegations that it needs, and the contribution sealed under it.
 
     Raises:
         ConsentError: for another city, purpose, trust or place; expired; rows or columns that the consent does not
-            cover; columns of the special class that it does not name.
+            cover; columns of the special class that it does not name; beyond its delegations, or without them.
         VerificationError: (or its subclasses) bytes that do not verify, decrypt or parse.
         InvalidDataError: a value outside its schema's bounds.
     """
-    consent = token.read(signed, directory)
+    consent = delegation.unbundle(signed, directory)
     check_consent(consent, city, purposes, trusts, now, place)
+    chain = delegation.verified(consent, now)
     sent = messages.open_contribution(sealed, key, city, consent, directory)
     base, *others = consent.claims.coverage
     joined, read = others[: len(sent.profiles)], others[len(sent.profiles) :]
@@ -132,8 +136,10 @@ def admit(
         carried = list(zip(schemas, (base, *joined), strict=True))
         check_unsent(carried, read)
         check_special(carried, consent.claims.special)
+        if chain:
+            delegation.check_tables(chain[-1].claims, carried)
     except DatasovError:
         raise
     except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):
         raise VerificationError("the contribution cannot be read: contribute again") from None
-    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas), sent.erasure)
+    return Admission(consent, sent.sequence, sent.commitment, rows, profiles, tuple(schemas), sent.erasure, chain)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from datasov.authority import messages, token
+from datasov.authority import delegation, messages, token
 from datasov.authority.registry import covered_columns, covered_tables
 from datasov.crypto.kdf import sha256
 from datasov.model.consent import Claims, Consent
+from datasov.model.delegation import Delegation, larger
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss
 from datasov.model.purposes import Purpose
 from datasov.wire import cbor, fields
 
 CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence/", "log/", "contributed/"
-PURPOSE = "purpose/"
+DELEGATIONS, SIGNED, PURPOSE = "delegations", "signed", "purpose/"
 """Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG the city's, after
-NUMBER a consent's digest, after PURPOSE that of its record."""
+NUMBER a consent's digest, after PURPOSE that of its record. CONSENTS draw on the resident's own accounts, SIGNED on
+those of somebody else."""
 
 DAY = 86_400
 
@@ -51,31 +53,74 @@ class Record:
     domain: str
     revoked: bool = False
 
+    @property
+    def digest(self) -> bytes:
+        """The identity of the consent, 32 bytes."""
+        return self.consent.digest
+
+    @property
+    def links(self) -> tuple[bytes, ...]:
+        """The identities of the delegations that it was signed under."""
+        return tuple(map(delegation.identity, self.consent.chain))
+
     def value(self) -> list[object]:
         """As canonical CBOR can hold it."""
-        return [self.consent.token, self.salt, self.domain, self.revoked]
+        own = [self.consent.token, self.salt, self.domain, self.revoked]
+        return [*own, list(self.consent.chain)] if self.consent.chain else own
 
     @staticmethod
     def read(value: object) -> Record:
         """The record of a value that :meth:`value` gave."""
-        signed, salt, domain, revoked = fields.items(value, 4, 4)
-        return Record(token.reread(signed), salt, domain, revoked)
+        signed, salt, domain, revoked, *chain = fields.items(value, 4, 5)
+        return Record(replace(token.reread(signed), chain=tuple(*chain)), salt, domain, revoked)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDelegation:
+    """A delegation as a vault keeps it, the last of its chain.
+
+    Attributes:
+        chain: the tokens, the person's own first.
+        given: by this vault's key, or else received by it.
+        salt: 32 bytes, links the log's hash of its revocation to it.
+        whom: the name under which its delegate keeps the person apart from others; empty where it was given.
+    """
+
+    chain: tuple[bytes, ...]
+    given: bool
+    salt: bytes
+    whom: str = ""
+    revoked: bool = False
+
+    @property
+    def claims(self) -> Delegation:
+        """What it allows."""
+        return delegation.read(self.chain[-1]).claims
+
+    @property
+    def digest(self) -> bytes:
+        """Its identity, 32 bytes."""
+        return delegation.identity(self.chain[-1])
+
+    def value(self) -> list[object]:
+        """As canonical CBOR can hold it."""
+        return [list(self.chain), self.given, self.salt, self.whom, self.revoked]
+
+    @staticmethod
+    def read(value: object) -> HeldDelegation:
+        """The delegation of a value that :meth:`value` gave."""
+        chain, *others = fields.items(value, 5, 5)
+        return HeldDelegation(tuple(chain), *others)
 
 
 AHEAD = 64
 """So many contributions after the last one that the vault knows of are looked for in a log."""
 
 
-def newest_seen(record: Record, known: int, hashes: frozenset[bytes]) -> int:
-    """The number of the newest contribution under a consent whose salted hash is among these, or `known`.
-
-    A greater one than the vault knows of shows that the vault was put back to an older copy.
-    """
-    return max(
-        (n for n in range(known + 1, known + AHEAD + 1)
-         if messages.salted(record.salt, messages.admission_record(record.consent.digest, n)) in hashes),
-        default=known,
-    )  # fmt: skip
+def sent(record: Record, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """The salted hashes under which contributions of these numbers stand in the city's log."""
+    for number in numbers:
+        yield number, messages.salted(record.salt, messages.admission_record(record.consent.digest, number))
 
 
 def log_note(city: str) -> str:
@@ -102,6 +147,33 @@ def pack(records: Iterable[Record]) -> bytes:
 def unpack(note: bytes | None) -> list[Record]:
     """The records of what :func:`pack` gave, none where there is no note."""
     return [] if note is None else [Record.read(item) for item in fields.items(cbor.decode(note), 0, 1_000_000)]
+
+
+def pack_delegations(delegations: Iterable[HeldDelegation]) -> bytes:
+    """Delegations as the note :data:`DELEGATIONS` holds them."""
+    return cbor.encode([d.value() for d in delegations])
+
+
+def unpack_delegations(note: bytes | None) -> list[HeldDelegation]:
+    """The delegations of what :func:`pack_delegations` gave, none where there is no note."""
+    items = [] if note is None else fields.items(cbor.decode(note), 0, 1_000_000)
+    return [HeldDelegation.read(item) for item in items]
+
+
+def account(claims: Claims) -> str:
+    """A name for what a consent draws on: one for each city, table and purpose of a person."""
+    return cbor.encode([claims.audience, claims.purpose, claims.coverage[0].schema_digest]).hex()
+
+
+def under(records: Iterable[Record]) -> dict[bytes, dict[str, Loss]]:
+    """What is reserved on each account under each delegation, by its identity."""
+    found: dict[bytes, dict[str, Loss]] = {}
+    for record in records:
+        claims = record.consent.claims
+        for link in record.links:
+            losses = found.setdefault(link, {})
+            losses[account(claims)] = larger(losses.get(account(claims)), claims.loss)
+    return found
 
 
 def pack_limit(limit: Loss) -> bytes:

@@ -1,8 +1,8 @@
 """A city's status lists: made anew on public ticks, and read back, verified, for each question. docs/spec/status.md.
 
 Stream `status`: for each publication {1: tick, 2: time, 3: numbers of the lists that were made, 4: the new marks,
-5: SHA-256 of each of the lists}. The signed lists are blobs. A mark is the index of a consent that was revoked, or a
-decoy, and nothing tells which.
+5: SHA-256 of each of the lists, 6: the key that signed them}. The signed lists are blobs. A mark is the index of a
+consent that was revoked, or a decoy, and nothing tells which.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 256
 """Marks of one publication come in multiples of this, and so do lists that are new in it."""
 VALID = 7 * 86_400
 """Seconds for which a list is valid, but at least four ticks; it is made anew when half of them are over."""
-_FEW = 1 << 16
+_FEW, _SHORT = 1 << 16, 1 << 12
 
 
 class Store(Protocol):
@@ -59,9 +59,14 @@ class StatusLists:
         self._read, self._done, self._time = 0, founded // tick, 0
         self._hashes: dict[int, bytes] = {}
         self._until = np.zeros(LISTS, dtype=np.int64)
+        self._good, self._bad = np.zeros((2, LISTS), dtype=np.bool_)
+        self._own: dict[int, bytes] = {}
+        self._packed: dict[int, bytes] = {}
         self._marked: dict[int, Array] = {}
         self._news: list[Array] = []
         self._seen: dict[str, int] = {}
+        self._needed: dict[str, Mask] = {}
+        self._document: tuple[int, bytes] = 0, b""
 
     @property
     def lasting(self) -> int:
@@ -75,11 +80,12 @@ class StatusLists:
         """
         with self._lock:
             self._refresh()
-            if not self._hashes:
-                return b""
-            held = sorted(self._hashes.items())
-            numbers = b"".join(n.to_bytes(2, "big") for n, _ in held)
-            return cbor.encode({1: "datasov status set v1", 2: self._time, 3: numbers, 4: b"".join(h for _, h in held)})
+            if self._document[0] != self._read:
+                held = sorted(self._hashes.items())
+                numbers, hashes = b"".join(n.to_bytes(2, "big") for n, _ in held), b"".join(h for _, h in held)
+                document = cbor.encode({1: "datasov status set v1", 2: self._time, 3: numbers, 4: hashes})
+                self._document = self._read, document
+            return self._document[1]
 
     def digest(self) -> bytes:
         """SHA-256 of :meth:`document`: 32 bytes, or none where no list was published yet."""
@@ -109,7 +115,12 @@ class StatusLists:
                 places = [p for mark in news.tolist() for p in partition.statuses[mark] if statuses[p] == mark]
                 marked[places] = True
             self._seen[partition.name] = len(self._news)
-            return self._until > now, now // self._tick * self._tick
+            needed = self._needed.setdefault(partition.name, np.zeros(LISTS, dtype=np.bool_))
+            needed[status.list_of(statuses[fresh])] = True
+            for number in np.flatnonzero(needed & ~self._good & ~self._bad).tolist():
+                self._good[number] = self._verified(number)
+                self._bad[number] = not self._good[number]
+            return self._good & (self._until > now), now // self._tick * self._tick
 
     def _holds(self, indices: Array) -> Mask:
         held = np.concatenate([np.zeros(0, dtype=np.uint32), *(self._marked[n] for n in sorted(self._marked))])
@@ -117,38 +128,40 @@ class StatusLists:
         return np.zeros(len(indices), dtype=np.bool_) if len(held) == 0 else held[at] == indices
 
     def _refresh(self) -> None:
-        """Read what was published since, and verify each list: one that is not as it should be is unusable."""
-        changed: set[int] = set()
+        """Read what was published since. The lists are verified when they are first needed."""
         for body in self._store.read(STATUS, self._read):
             entry = cbor.decode(body)
             self._done, self._time, self._read = entry[1], entry[2], self._read + 1
             numbers = np.frombuffer(entry[3], dtype="<u2").tolist()
             self._hashes.update({n: entry[5][32 * i : 32 * i + 32] for i, n in enumerate(numbers)})
-            changed |= set(numbers)
+            self._until[numbers] = self._time + self.lasting if entry[6] == self._key.public else 0
+            self._good[numbers] = [self._own.pop(n, b"") == self._hashes[n] for n in numbers]
+            self._bad[numbers] = False
             marks = np.frombuffer(entry[4], dtype="<u4")
             for number in np.unique(status.list_of(marks)).tolist():
                 here = marks[status.list_of(marks) == number]
                 self._marked[number] = np.union1d(self._marks_in(number), here)
+                self._packed.pop(number, None)
             self._news.append(marks)
-        for number in changed:
-            self._until[number] = self._verified(number)
 
     def _marks_in(self, number: int) -> Array:
         return self._marked.get(number, np.zeros(0, dtype=np.uint32))
 
-    def _verified(self, number: int) -> int:
-        """Until when a stored list may be used: 0 where it is missing, or not the one that was published."""
+    def _verified(self, number: int) -> bool:
+        """Whether a stored list is there, signed by the city, and the one that was published."""
         try:
             signed = self.signed(number)
             found = status.read(signed, self._key.public, number)
         except (StoreError, VerificationError):
-            return 0
+            return False
         invalid = (found.invalid + (number << 20)).astype(np.uint32)
-        whole = sha256(signed) == self._hashes[number] and np.array_equal(invalid, self._marks_in(number))
-        return found.expires if whole else 0
+        same = sha256(signed) == self._hashes.get(number) and found.expires == self._until[number]
+        return same and np.array_equal(invalid, self._marks_in(number))
 
     def publish(self, now: int) -> bool:
-        """Publish the ticks that are over since the last publication; False where none is, and lists can be used.
+        """Publish the ticks that are over since the last publication; False where none is.
+
+        After a change of the city's key all lists are made anew at once.
 
         The lists that are made anew are those with new marks, those of which half of the time is over, and as many
         that are new as fill a multiple of 256 with those that consents need. The consents that were revoked before the
@@ -159,10 +172,14 @@ class StatusLists:
         """
         with self._lock:
             self._refresh()
-            lost = bool(self._hashes) and not self._until.any()  # the city has another key
-            if now // self._tick <= self._done and not lost:
+            foreign = bool(self._hashes) and not self._until.any()
+            if now // self._tick <= self._done and not foreign:
                 return False
-            running, marks, made = now // self._tick * self._tick, np.zeros(0, dtype=np.uint32), dict[int, bytes]()
+            running, marks, made = (
+                now // self._tick * self._tick,
+                np.zeros(0, dtype=np.uint32),
+                dict[int, tuple[bytes, bytes]](),
+            )
             while True:
                 fence = self._store.length("commitments")
                 wanted = {n for p in self._registry.refresh() for n in _lists(p)}
@@ -175,17 +192,21 @@ class StatusLists:
                 numbers = sorted(made)
                 entry = {
                     1: now // self._tick, 2: now, 3: np.array(numbers, dtype="<u2").tobytes(),
-                    4: marks.astype("<u4").tobytes(), 5: b"".join(sha256(made[n]) for n in numbers),
+                    4: marks.astype("<u4").tobytes(), 5: b"".join(sha256(made[n][1]) for n in numbers),
+                    6: self._key.public,
                 }  # fmt: skip
                 try:
                     self._store.append(
                         {STATUS: (self._read, [cbor.encode(entry)]), "commitments": (fence, [])},
-                        {_blob(n): made[n] for n in numbers},
+                        {_blob(n): made[n][1] for n in numbers},
                     )
                 except ConflictError:
                     if self._store.length(STATUS) != self._read:
                         raise
                     continue
+                self._own = {n: sha256(signed) for n, (_, signed) in made.items()}
+                self._refresh()
+                self._packed.update({n: lst for n, (lst, _) in made.items() if len(lst) <= _SHORT})
                 return True
 
     def _decoys(self, over: Collection[int]) -> Array:
@@ -197,19 +218,24 @@ class StatusLists:
                 marks.add(drawn)
         return np.array(sorted(marks), dtype=np.uint32)
 
-    def _made(self, marks: Array, wanted: set[int], now: int) -> dict[int, bytes]:
-        """The lists to publish, signed."""
+    def _made(self, marks: Array, wanted: set[int], now: int) -> dict[int, tuple[bytes, bytes]]:
+        """The lists to publish: packed, and signed."""
         touched = set(status.list_of(marks).tolist())
         new = (touched | wanted) - self._hashes.keys()
         free = [n for n in range(LISTS) if n not in self._hashes and n not in new]
         for _ in range(min(len(free), padded(len(new)) - len(new))):
             new.add(free.pop(secrets.randbelow(len(free))))
-        old = {n for n in self._hashes if self._until[n] - now < self.lasting // 2}
-        made = {}
+        old = {n for n in self._hashes if self._until[n] - now <= self.lasting // 2 or self._bad[n]}
+        made: dict[int, tuple[bytes, bytes]] = {}
         for number in sorted(touched | new | old):
             here = marks[status.list_of(marks) == number]
-            places = np.union1d(self._marks_in(number), here) & np.uint32(status.ENTRIES - 1)
-            made[number] = status.issue(number, places, self._key, now=now, expires=now + self.lasting, ttl=self._tick)
+            lst = self._packed.get(number, b"")
+            if len(here) or not lst:
+                lst = status.packed(np.union1d(self._marks_in(number), here) & np.uint32(status.ENTRIES - 1))
+            made[number] = (
+                lst,
+                status.issue(number, lst, self._key, now=now, expires=now + self.lasting, ttl=self._tick),
+            )
         return made
 
 

@@ -1,4 +1,7 @@
-"""What a resident signs beside the consent, with the same key: contributions and revocations. docs/spec/consent.md."""
+"""What is signed beside a consent: contributions by the account's key, revocations by who may end it.
+
+docs/spec/consent.md. Who signed a consent for somebody else may revoke it; rows come from the account's own vault.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasov.authority import token
+from datasov.authority import delegation, token
 from datasov.authority.signers import ED25519_ONLY, Directory
 from datasov.crypto.es256 import P256SigningKey
 from datasov.crypto.kdf import sha256
 from datasov.crypto.seal import OpeningKey, seal
 from datasov.crypto.sign import SigningKey
-from datasov.errors import ConsentError, InvalidDataError, VerificationError
+from datasov.errors import ConsentError, InvalidDataError, SignatureError, VerificationError
 from datasov.model.consent import CityId, Consent
+from datasov.model.delegation import Delegated
 from datasov.wire import cbor, cose, fields
 
 CONTRIBUTION, REVOCATION = "datasov contribution v1", "datasov revocation v1"
+DELEGATION_REVOCATION = "datasov delegation revocation v1"
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes in a sealed contribution."""
 MAX_REVOCATION = 1024
 """Bytes in a signed revocation."""
 MAX_NOTICE = 2 * token.MAX_TOKEN
-"""Bytes in a sealed revocation with its consent."""
+"""Bytes in a sealed revocation with its consent or delegation."""
 _SALTED = b"datasov salted v1"
 _VERSION = 1
 _MAX_SEQUENCE = 2**63 - 1
@@ -52,7 +57,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """The end of a consent: its identity (32 bytes), Unix seconds, and the salted hash for the log (32 bytes)."""
+    """The end of a consent or a delegation: its identity (32 bytes), Unix seconds, the salted hash for the log (32)."""
 
     consent_digest: bytes
     time: int
@@ -84,7 +89,7 @@ def revocation_record(consent_digest: bytes, time: int) -> bytes:
 
 
 def sign_contribution(contribution: Contribution, key: SigningKey | P256SigningKey, seal_to: CityId) -> bytes:
-    """The contribution signed by the consent's key and sealed to the city: what travels.
+    """The contribution signed by the account's key and sealed to the city: what travels.
 
     Raises:
         InvalidDataError: more than 64 MiB.
@@ -126,7 +131,7 @@ def open_contribution(
     Raises:
         ConsentError: the consent is for another city, another consent is meant, or a table is not covered.
         DecryptionError: not sealed to this city for this consent.
-        SignatureError: not signed by the consent's key as a contribution.
+        SignatureError: not signed by the account's key as a contribution; a delegate's does not do.
         VerificationError: the bytes are not of this format.
     """
     named, sealed = _envelope(data)
@@ -135,7 +140,7 @@ def open_contribution(
     if named != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     signed = opening_key.open(sealed, _info(city, named))
-    contribution = _read_contribution(cose.open1(signed, directory.key(consent.claims.issuer), CONTRIBUTION))
+    contribution = _read_contribution(cose.open1(signed, directory.key(consent.claims.account), CONTRIBUTION))
     if contribution.consent_digest != consent.digest:
         raise ConsentError("the contribution is for another consent: send it with its own")
     covered = {c.table for c in consent.claims.coverage[1:]}
@@ -144,52 +149,77 @@ def open_contribution(
     return contribution
 
 
-def sign_revocation(revocation: Revocation, key: SigningKey | P256SigningKey) -> bytes:
-    """The revocation signed by the consent's key; VerificationError where a field is of a wrong type or size."""
+def sign_revocation(revocation: Revocation, key: SigningKey | P256SigningKey, kind: str = REVOCATION) -> bytes:
+    """The revocation signed by a key that may end it; VerificationError where a field is of a wrong type or size.
+
+    Args:
+        kind: REVOCATION of a consent, DELEGATION_REVOCATION of a delegation.
+    """
     payload = cbor.encode({1: revocation.consent_digest, 2: revocation.time, 3: revocation.commitment})
     if _read_revocation(payload) != revocation:
         raise VerificationError("the revocation does not read back as it was written: give the declared types")
-    return cose.sign1(payload, key, REVOCATION)
+    return cose.sign1(payload, key, kind)
 
 
-def read_revocation(data: bytes, consent: Consent, directory: Directory = ED25519_ONLY) -> Revocation:
-    """The revocation of a consent, verified under the consent's key.
+def read_revocation(data: bytes, ended: Consent | Delegated, directory: Directory = ED25519_ONLY) -> Revocation:
+    """The revocation of a consent or a delegation, verified: by who signed that one, or by whose account it is.
 
     Raises:
-        SignatureError: not signed by the consent's key as a revocation.
-        ConsentError: it revokes another consent.
+        SignatureError: not signed by either of them as a revocation of this kind.
+        ConsentError: it revokes another one.
         VerificationError: the bytes are not of this format.
     """
     _check_size(data, MAX_REVOCATION)
-    revocation = _read_revocation(cose.open1(data, directory.key(consent.claims.issuer), REVOCATION))
-    if revocation.consent_digest != consent.digest:
-        raise ConsentError("the revocation is of another consent: send it with its own")
+    if isinstance(ended, Consent):
+        names, kind = (ended.claims.issuer, ended.claims.account), REVOCATION
+    else:
+        names, kind = (ended.claims.delegator, ended.claims.subject), DELEGATION_REVOCATION
+    revocation = _read_revocation(_signed_by(data, names, kind, directory))
+    if revocation.consent_digest != ended.digest:
+        raise ConsentError("the revocation is of another consent or delegation: send it with its own")
     return revocation
 
 
-def seal_revocation(signed: bytes, consent: Consent, city: CityId) -> bytes:
-    """A signed revocation with the consent that it ends, sealed to the city: what travels."""
-    notice = cbor.encode({1: _VERSION, 2: consent.token, 3: signed})
+def _signed_by(data: bytes, names: tuple[bytes, bytes], kind: str, directory: Directory) -> bytes:
+    one, other = map(directory.key, names)
+    try:
+        return cose.open1(data, one, kind)
+    except SignatureError:
+        return cose.open1(data, other, kind)
+
+
+def seal_revocation(signed: bytes, ended: Consent | Delegated, city: CityId) -> bytes:
+    """A signed revocation with the consent or the delegation that it ends, sealed to the city: what travels."""
+    label = 2 if isinstance(ended, Consent) else 4
+    notice = cbor.encode({1: _VERSION, label: ended.token, 3: signed})
     return seal(city.seal_key, notice, _revocation_info(city))
 
 
 def open_revocation(
     data: bytes, opening_key: OpeningKey, city: CityId, directory: Directory = ED25519_ONLY
-) -> tuple[Consent, Revocation]:
-    """The consent, verified, and its revocation, verified under the consent's key.
+) -> tuple[Consent | Delegated, Revocation]:
+    """The consent or the delegation, its own signature verified, and its revocation, by who may end it.
+
+    The chain above is not looked at: who signed a thing may end it, whether or not it was ever worth anything.
 
     Raises:
-        ConsentError: the consent is for another city, or the revocation is of another consent.
+        ConsentError: what ends is for another city, or the revocation is of another one.
         DecryptionError: not sealed to this city. SignatureError: not signed as it must be.
         VerificationError: the bytes are not of this format.
     """
     _check_size(data, MAX_NOTICE)
-    found = fields.labelled(cbor.decode(opening_key.open(data, _revocation_info(city))), (1, 2, 3))
+    found = fields.labelled(cbor.decode(opening_key.open(data, _revocation_info(city))), (1, 3), (2, 4))
     fields.integer(found[1], _VERSION, _VERSION)
-    consent = token.read(fields.blob(found[2], token.MAX_TOKEN), directory)
-    if consent.claims.audience != str(city):
-        raise ConsentError("the consent is for another city: send the revocation there")
-    return consent, read_revocation(fields.blob(found[3], MAX_REVOCATION), consent, directory)
+    if len(found) != 3:
+        raise VerificationError("a revocation ends one consent or one delegation: send one for each")
+    ended: Consent | Delegated
+    if 2 in found:
+        ended = token.read(fields.blob(found[2], token.MAX_TOKEN), directory)
+    else:
+        ended = delegation.read(fields.blob(found[4], delegation.MAX_TOKEN))
+    if ended.claims.audience != str(city):
+        raise ConsentError("what is revoked is for another city: send the revocation there")
+    return ended, read_revocation(fields.blob(found[3], MAX_REVOCATION), ended, directory)
 
 
 def _revocation_info(city: CityId) -> bytes:

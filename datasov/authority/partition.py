@@ -125,7 +125,9 @@ class Partition:
 
     def pending(self) -> dict[int, str]:
         """Places and blob names of contributions that are not in a shard yet."""
-        return {i: self.blob(i) for i in np.flatnonzero(self.columns["pending"]).tolist()}
+        places = np.flatnonzero(self.columns["pending"])
+        sequences = self.columns["sequence"][places].tolist()
+        return {i: blob_name(self.name, i, s) for i, s in zip(places.tolist(), sequences, strict=True)}
 
     def lasting(self, now: int) -> Mask:
         """Whose consent is neither revoked nor expired."""
@@ -135,7 +137,8 @@ class Partition:
     def leaving(self, now: int) -> list[int]:
         """Places of residents whose rows must leave their shard: revoked, expired or replaced."""
         gone = (self.columns["held"] > 0) & (self.columns["pending"] | ~self.lasting(now))
-        return [int(i) for i in np.flatnonzero(gone)]
+        places: list[int] = np.flatnonzero(gone).tolist()
+        return places
 
     def terms(self, claims: Claims) -> tuple[bytes, int | None]:
         """The event that tells of a consent's terms, and their number where they stand in the stream."""
@@ -197,12 +200,14 @@ class Partition:
         """Take in admissions at different places, of which those behind the last are new, in ascending order."""
         if not run:
             return
+        if min(map(len, run)) <= HEAD.itemsize:
+            raise _unreadable()
         heads_ = events.admissions(run)
         places, size = heads_["place"].astype(np.int64), len(self)
         old = places < size
         new = places[~old]
-        if min(map(len, run)) <= HEAD.itemsize or (new != np.arange(size, size + len(new))).any():
-            raise StoreError("an admission in the registry that cannot be read: bring back an unchanged copy")
+        if (new != np.arange(size, size + len(new))).any():
+            raise _unreadable()
         replaced = places[old]
         other = (self.columns["digest"][replaced] != heads_["digest"][old]).any(axis=1)
         self._superseded.add(heads(self.columns["digest"][replaced[other]]), replaced[other])
@@ -234,6 +239,10 @@ class Partition:
     def bytes(self) -> int:
         """What the columns and their indexes take."""
         return self.columns.bytes + self.places.bytes + self.statuses.bytes
+
+
+def _unreadable() -> StoreError:
+    return StoreError("an admission in the registry that cannot be read: bring back an unchanged copy")
 
 
 def blob_name(partition: str, place: int, sequence: int) -> str:

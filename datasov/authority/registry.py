@@ -1,8 +1,8 @@
 """Who consents to what, now: a fold over append-only streams.
 
 One list of residents for each (schema, purpose), called a partition. A resident's place in it, and so their account of
-loss, is bound to their public key and stays through renewals, revocation and erasure. The tokens themselves stay in the
-store, and are read where one is asked for.
+loss, is bound to their account key and stays through renewals, revocation and erasure. The tokens themselves stay in
+the store, and are read where one is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from datasov.authority import token
 from datasov.authority.columns import Index
 from datasov.authority.events import covered_columns, covered_tables, erasure_of, token_of
 from datasov.authority.partition import Partition
+from datasov.authority.reserved import Reserved
 from datasov.errors import ConsentError, StoreError
 from datasov.model.consent import Consent
 from datasov.model.document import digest
@@ -68,6 +69,7 @@ class Registry:
         self._listed = 0
         self._barred: dict[bytes, tuple[int, int]] = {}
         self._marks, self._published = Index(), 0
+        self.reserved = Reserved(store)
 
     def partition(self, name: str) -> Partition:
         """The partition, up to date; an empty one where nobody was admitted yet."""

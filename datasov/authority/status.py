@@ -67,11 +67,11 @@ def decompress(lst: bytes, bits: int = 1, most: int = ENTRIES) -> Values:
     Raises:
         VerificationError: no such width, not one whole zlib stream, or more entries than `most`.
     """
-    packed = _inflate(lst, bits, most)
+    found = _inflate(lst, bits, most)
     if bits == 1:
-        return np.unpackbits(packed, bitorder="little")
+        return np.unpackbits(found, bitorder="little")
     shifts = (np.arange(8 // bits) * bits).astype(np.uint8)
-    entries: Values = (packed[:, None] >> shifts) & np.uint8((1 << bits) - 1)
+    entries: Values = (found[:, None] >> shifts) & np.uint8((1 << bits) - 1)
     return entries.reshape(-1)
 
 
@@ -89,20 +89,32 @@ def read_cbor(data: bytes, most: int = ENTRIES) -> Values:
     return decompress(*_parts(value), most)
 
 
-def issue(number: int, invalid: Array, key: SigningKey, *, now: int, expires: int, ttl: int) -> bytes:
-    """The signed list of this number, with 2^20 entries of one bit.
+def packed(invalid: Array) -> bytes:
+    """A list of 2^20 entries of one bit, of which those at the places `invalid` are set: zlib's stream of its bits."""
+    bits = np.zeros(ENTRIES // 8, dtype=np.uint8)
+    places = invalid.astype(np.int64)
+    np.bitwise_or.at(bits, places >> 3, (1 << (places & 7)).astype(np.uint8))
+    return _deflate(bits.tobytes())
+
+
+def issue(number: int, lst: bytes, key: SigningKey, *, now: int, expires: int, ttl: int) -> bytes:
+    """The signed list of this number.
 
     Args:
-        invalid: places in it. now, expires: Unix seconds. ttl: seconds for which a copy may be used before asking anew.
+        lst: as :func:`packed` gives it. now, expires: Unix seconds. ttl: seconds for which a copy may be used.
     """
-    packed = np.zeros(ENTRIES // 8, dtype=np.uint8)
-    places = invalid.astype(np.int64)
-    np.bitwise_or.at(packed, places >> 3, (1 << (places & 7)).astype(np.uint8))
     claims = {
         _SUB: uri(key.public, number), _EXP: expires, _IAT: now, _TTL: ttl,
-        _LIST: {"bits": 1, "lst": _deflate(packed.tobytes())},
+        _LIST: {"bits": 1, "lst": lst},
     }  # fmt: skip
     return cwt.sign(claims, key, KIND)
+
+
+def resigned(token: bytes, verify_key: bytes, number: int, key: SigningKey) -> bytes:
+    """The same list under the key that follows the city's; errors as :func:`read`."""
+    read(token, verify_key, number)
+    claims = cwt.read(token, verify_key, KIND)
+    return cwt.sign({**claims, _SUB: uri(key.public, number)}, key, KIND)
 
 
 def read(token: bytes, verify_key: bytes, number: int) -> StatusList:
@@ -121,13 +133,13 @@ def read(token: bytes, verify_key: bytes, number: int) -> StatusList:
     value = found[_LIST]
     if type(value) is not dict or value.get("bits") != 1 or type(value["bits"]) is not int:
         raise VerificationError("a consent's status has one bit: ask the city for its own list")
-    packed = _inflate(*_parts(value), ENTRIES)
-    if len(packed) != ENTRIES // 8:
+    bits = _inflate(*_parts(value), ENTRIES)
+    if len(bits) != ENTRIES // 8:
         raise VerificationError("a city's status list has 2^20 entries: ask the city for the original bytes")
     issued, expires = (fields.integer(found[label], 0, fields.MAX_TIME) for label in (_IAT, _EXP))
-    set_ = np.flatnonzero(packed)
-    bit = np.flatnonzero(np.unpackbits(packed[set_], bitorder="little"))
-    return StatusList(number, issued, expires, (set_[bit >> 3] << 3) + (bit & 7))
+    nonzero = np.flatnonzero(bits)
+    bit = np.flatnonzero(np.unpackbits(bits[nonzero], bitorder="little"))
+    return StatusList(number, issued, expires, (nonzero[bit >> 3] << 3) + (bit & 7))
 
 
 def _parts(value: Any) -> tuple[bytes, int]:
@@ -143,18 +155,18 @@ def _inflate(lst: bytes, bits: int, most: int) -> Values:
     room = -(-most * bits // 8)
     stream = zlib.decompressobj()
     try:
-        packed = stream.decompress(lst, room + 1)
+        found = stream.decompress(lst, room + 1)
     except zlib.error:
         raise VerificationError("a status list that does not unpack: ask its issuer for the original bytes") from None
-    if len(packed) > room:
+    if len(found) > room:
         raise VerificationError("a status list with more entries than it may have: ask its issuer for another")
     if not stream.eof or stream.unused_data:
         raise VerificationError("a status list that is cut off or too long: ask its issuer for the original bytes")
-    return np.frombuffer(packed, dtype=np.uint8)
+    return np.frombuffer(found, dtype=np.uint8)
 
 
-def _deflate(packed: bytes) -> bytes:
+def _deflate(bits: bytes) -> bytes:
     """zlib's stream by run lengths alone: nearly as short as any for lists that are mostly zeros, and three times as
     fast to make."""
     stream = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    return stream.compress(packed) + stream.flush()
+    return stream.compress(bits) + stream.flush()

@@ -156,8 +156,10 @@ def _usual(payload: bytes) -> _Personal | None:
     if start < 0:
         return None
     try:
-        issuer = _issuer(iss.decode("ascii"))
-    except (VerificationError, ValueError):
+        issuer = binascii.a2b_base64(iss.translate(_FROM_URL) + b"=", strict_mode=True)
+    except ValueError:
+        return None
+    if binascii.b2a_base64(issuer, newline=False).translate(_TO_URL) != iss + b"=":
         return None
     return _Personal(issuer, expires, not_before, issued, token_id, status, payload[start:])
 

@@ -15,6 +15,7 @@ from typing import Any
 from datasov.errors import InvalidQueryError
 from datasov.model.consent import CityId, check_purpose
 from datasov.model.document import Document
+from datasov.model.mynumber import check_text
 from datasov.model.privacy import Loss, check_loss
 
 CHARTER = "datasov charter v1"
@@ -62,6 +63,7 @@ def plain(value: object, most: int, what: str) -> str:
     """A printable text of 1 to so many characters, without spaces around it; InvalidQueryError otherwise."""
     if not isinstance(value, str) or not 1 <= len(value) <= most or not value.isprintable() or value != value.strip():
         raise malformed(f"{what} is a printable text of 1 to {most} characters, without spaces around it")
+    check_text(value, what)
     return value
 
 

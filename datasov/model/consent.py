@@ -129,8 +129,12 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """A signed consent: its bytes, its claims, and the hash of what was signed (its identity, 32 bytes)."""
+    """A signed consent: its bytes, its claims, and the hash of what was signed (its identity, 32 bytes).
+
+    `chain` holds the delegations under which it was signed, the person's own first; none where they signed themselves.
+    """
 
     token: bytes
     claims: Claims
     digest: bytes
+    chain: tuple[bytes, ...] = ()

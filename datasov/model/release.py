@@ -129,8 +129,14 @@ class Release:
             "statistics": [s.document() for s in self.statistics],
             "parts": [list(p) for p in self.parts], "scales": [s.hex() for s in self.scales],
             "cells": None if self.cells is None else self.cells.tolist(),
-            "cohort": self.cohort, "withheld": list(self.withheld), "withheld_whole": self.withheld_whole,
+            **self._withheld(),
         }  # fmt: skip
+
+    def _withheld(self) -> Document:
+        """Only where a minimum cohort was asked for: without one a document is what it was before there were any."""
+        if not self.cohort:
+            return {}
+        return {"cohort": self.cohort, "withheld": list(self.withheld), "withheld_whole": self.withheld_whole}
 
     @staticmethod
     def from_document(doc: Document, values: Mapping[int, bytes]) -> Release:
@@ -146,7 +152,8 @@ class Release:
             values=tuple(np.frombuffer(values[i], dtype="<i8") for i in range(len(doc["statistics"]))),
             scales=tuple(float.fromhex(s) for s in doc["scales"]),
             cells=None if doc["cells"] is None else np.array(doc["cells"], dtype=np.int64),
-            cohort=doc["cohort"], withheld=tuple(doc["withheld"]), withheld_whole=doc["withheld_whole"],
+            cohort=doc.get("cohort", 0), withheld=tuple(doc.get("withheld", ())),
+            withheld_whole=doc.get("withheld_whole", False),
         )  # fmt: skip
 
     @property

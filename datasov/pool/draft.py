@@ -8,6 +8,7 @@ from datasov.authority import events
 from datasov.authority.admission import Admission
 from datasov.authority.partition import Member, Partition, blob_name
 from datasov.authority.registry import ERASURES, STATUS, Registry, partition_name
+from datasov.authority.reserved import STREAM
 from datasov.crypto.kdf import random
 from datasov.errors import ConflictError, ConsentError, DatasovError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
@@ -24,10 +25,14 @@ class Draft:
         with registry.lock:
             self._committed = store.length("commitments")
             self._versions = {p.name: (p.stream, p.version) for p in registry.refresh()}
+            registry.reserved.refresh()
             self._listed, self._bars, self._published = registry.listed, registry.bars, registry.published
+            self._under = registry.reserved.version
         self._events: dict[str, list[bytes]] = {}
         self._terms: dict[str, dict[bytes, int]] = {}
         self._accounts: set[tuple[str, bytes]] = set()
+        self._roots: set[bytes] = set()
+        self._delegated: list[bytes] = []
         self._statuses: set[int] = set()
         self._gone: list[bytes] = []
         self._fresh: dict[str, int] = {}
@@ -35,7 +40,9 @@ class Draft:
         self._commitments: list[bytes] = []
 
     def add(self, admission: Admission) -> bool:
-        """Take in an admission; False where it must wait for the next draft: one change a resident in each.
+        """Take in an admission; False where it must wait for the next draft.
+
+        A draft holds one change a resident, and one consent under a delegation that a resident signed.
 
         Raises:
             ConsentError: replayed, superseded or revoked, or with a status index that is taken.
@@ -48,11 +55,13 @@ class Draft:
         claims = admission.consent.claims
         name = partition_name(admission.schemas[0], claims.purpose)
         partition = self._registry.partition(name)
-        if self._versions.setdefault(name, (partition.stream, 0))[1] != partition.version:
+        moved = self._registry.reserved.version != self._under
+        if moved or self._versions.setdefault(name, (partition.stream, 0))[1] != partition.version:
             raise ConflictError("the registry moved on: begin a new draft")
         if self._registry.barred(admission.consent.digest):
             raise ConsentError("the consent was revoked: grant a new one")
-        if (name, claims.account) in self._accounts:
+        roots = {link.digest for link in admission.chain[:1]}
+        if (name, claims.account) in self._accounts or roots & self._roots:
             return False
         place = partition.places.get(claims.account)
         member = None if place is None else partition.member(place)
@@ -60,6 +69,7 @@ class Draft:
             _check_newer(member, admission)
         if claims.status in self._statuses or self._registry.taken(claims.status, admission.consent.digest):
             raise ConsentError("the consent's index in the status lists is taken: grant again, and send that one")
+        delegated = self._registry.reserved.admit(admission.chain, admission.consent, name) if admission.chain else []
         if place is None:
             place = len(partition) + self._fresh.get(name, 0)
             if place >= MAX_RESIDENTS:
@@ -77,6 +87,8 @@ class Draft:
         self._events.setdefault(name, []).append(event)
         self._commitments.append(admission.commitment)
         self._accounts.add((name, claims.account))
+        self._delegated += delegated
+        self._roots |= roots
         self._statuses.add(claims.status)
         return True
 
@@ -104,6 +116,7 @@ class Draft:
             "barred": (self._bars, []),
             "commitments": (self._committed, entries),
             STATUS: (self._published, []),
+            STREAM: (self._under, self._delegated),
         }
         if self._gone:
             batch[ERASURES] = self._registry.erased(self._now, self._gone)

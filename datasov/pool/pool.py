@@ -21,7 +21,16 @@ from datasov.model.plan import Request
 from datasov.model.schema import Schema
 from datasov.model.shard import RESIDENT, Shard, Snapshot
 from datasov.pool.ranks import Words, physical_order, ranked
-from datasov.pool.sealed import fingerprint, open_blob, open_shard, seal_blob, seal_shard, write_durably
+from datasov.pool.sealed import (
+    fingerprint,
+    open_blob,
+    open_shard,
+    pool_key,
+    seal_blob,
+    seal_shard,
+    shard_file,
+    write_durably,
+)
 from datasov.wire import cbor, columns
 
 RESIDENTS_PER_SHARD = 8192
@@ -68,7 +77,7 @@ class Pool:
         residents_per_shard: int = RESIDENTS_PER_SHARD, lists: Lists | None = None,
     ) -> None:  # fmt: skip
         self._folder, self._store, self._registry, self._now = folder, store, registry, now
-        self._key = hkdf(key, salt=b"", info=b"datasov pool key v1")
+        self._key = pool_key(key)
         self._secret = hkdf(key, salt=b"", info=b"datasov pool rank secret v1")
         self._per_shard, self._lists = residents_per_shard, lists
         self.lock = threading.RLock()
@@ -119,7 +128,8 @@ class Pool:
         with self.lock, self._registry.lock:
             while True:
                 partition = self._registry.partition(name)
-                touched = {place // self._per_shard for place in partition.pending()} if schema else set[int]()
+                places = np.flatnonzero(partition.columns["pending"] & (schema is not None))
+                touched = set(np.unique(places // self._per_shard).tolist())
                 if compact:
                     touched |= {place // self._per_shard for place in partition.leaving(self._now())}
                 try:
@@ -203,7 +213,7 @@ class Pool:
         return Contributed(columns.unpack(content[0]), {table: columns.unpack(frame) for table, frame in content[1]})
 
     def _path(self, partition: str, number: int, generation: int, name: bytes) -> Path:
-        return self._folder / partition / f"{number}-{generation}-{name.hex()[:16]}.shard"
+        return self._folder / shard_file(partition, number, generation, name)
 
     def _sweep(self, current: Path, number: int, generation: int) -> None:
         """Remove all older files of a shard, also those that a lost race or a crash left: rows that left live there."""

@@ -18,10 +18,26 @@ from datasov.errors import DecryptionError, StoreError
 
 _MAGIC = b"DSPOOL\x00\x01"
 _PREFIX = struct.Struct("<8s16sQQ32s")
-_HEADER = _PREFIX.size + 32
+HEADER = _PREFIX.size + 32
+"""Bytes of a shard's file before its chunks."""
 _BLOB_INFO = b"datasov pool blob v1 "
 _LENGTH = struct.Struct("<Q")
 _STEP = 4096
+
+
+def pool_key(operator: bytes) -> bytes:
+    """The key that shards and contributions are sealed under, from the operator's key."""
+    return hkdf(operator, salt=b"", info=b"datasov pool key v1")
+
+
+def accounts_key(operator: bytes) -> bytes:
+    """The key that charges are sealed under, from the operator's key."""
+    return hkdf(operator, salt=b"", info=b"datasov accounts key v1")
+
+
+def shard_file(partition: str, shard: int, generation: int, fingerprint: bytes) -> str:
+    """A shard's file, below the pool's folder."""
+    return f"{partition}/{shard}-{generation}-{fingerprint.hex()[:16]}.shard"
 
 
 def _prefix(partition: str, shard: int, generation: int, salt: bytes) -> bytes:
@@ -38,12 +54,35 @@ def seal_shard(key: bytes, partition: str, shard: int, generation: int, content:
 
 def open_shard(key: bytes, partition: str, shard: int, generation: int, data: bytes) -> bytearray:
     """The content of a shard's file; DecryptionError where it is not that shard's in that generation."""
-    header = data[:_HEADER]
+    header = data[:HEADER]
     prefix = _prefix(partition, shard, generation, header[_PREFIX.size - 32 : _PREFIX.size].ljust(32, b"\x00"))
     aead, commitment = derive_committed(key, salt=prefix[-32:], info=b"datasov pool shard v1" + prefix[:-32])
     if not same(header, prefix + commitment):
         raise DecryptionError("a shard of the pool cannot be opened: restore the city from a backup")
-    return decrypt_stream(aead, memoryview(data)[_HEADER:], header)
+    return decrypt_stream(aead, memoryview(data)[HEADER:], header)
+
+
+def sealed_under(key: bytes, header: bytes) -> bool:
+    """Whether a shard's file with this header is sealed under this key."""
+    prefix = header[: _PREFIX.size]
+    if len(header) < HEADER:
+        return False
+    _, commitment = derive_committed(key, salt=prefix[-32:], info=b"datasov pool shard v1" + prefix[:-32])
+    return same(header[_PREFIX.size : HEADER], commitment)
+
+
+def reseal_shard(old: bytes, new: bytes, data: bytes) -> tuple[str, bytes, bytes]:
+    """A shard's file under another key: its name below the pool's folder, its bytes, and its fingerprint before.
+
+    Raises:
+        DecryptionError: not a shard's file under the old key.
+    """
+    if len(data) < HEADER:
+        raise DecryptionError("a shard of the pool cannot be opened: restore the city from a backup")
+    _, partition, shard, generation, _ = _PREFIX.unpack_from(data)
+    content = open_shard(old, partition.hex(), shard, generation, data)
+    sealed = seal_shard(new, partition.hex(), shard, generation, bytes(content))
+    return shard_file(partition.hex(), shard, generation, fingerprint(sealed)), sealed, fingerprint(data)
 
 
 def fingerprint(sealed: bytes) -> bytes:
@@ -53,7 +92,12 @@ def fingerprint(sealed: bytes) -> bytes:
     that key with the header as its associated data. So a file with this fingerprint opens to what was sealed, or not
     at all.
     """
-    return sha256(sealed[:_HEADER])
+    return sha256(sealed[:HEADER])
+
+
+def sealed_blob(name: str) -> bool:
+    """Whether the blob of this name is a sealed contribution; others are public, as status lists are."""
+    return name.startswith("pool/")
 
 
 def seal_blob(key: bytes, name: str, content: bytes) -> bytes:
@@ -107,7 +151,7 @@ class SealedAccounts:
     """
 
     def __init__(self, store: Streams, key: bytes) -> None:
-        self._store, self._key = store, hkdf(key, salt=b"", info=b"datasov accounts key v1")
+        self._store, self._key = store, accounts_key(key)
 
     def read(self, stream: str, after: int = 0, limit: int = -1) -> Sequence[bytes]:
         bodies = self._store.read(stream, after, limit)

@@ -86,14 +86,17 @@ def _noted(vault: Vault) -> notes.Notes:
         tuple(held.unpack(vault.state(held.CONSENTS))),
         held.unpack_limit(vault.state(held.LIFETIME)),
         {name: note for name, note in vault.states().items() if name.startswith(held.LOG)},
+        tuple(held.unpack_delegations(vault.state(held.DELEGATIONS))),
+        tuple(held.unpack(vault.state(held.SIGNED))),
     )
 
 
 def _kept(vault: Vault, arrived: notes.Notes) -> dict[str, bytes | None]:
     """The notes of the vault once those that arrive are among them."""
     mine = _noted(vault)
-    there = {record.consent.digest for record in mine.records}
-    records = [*mine.records, *(r for r in notes.spent(arrived.records) if r.consent.digest not in there)]
+    records = notes.gathered(mine.records, arrived.records)
+    delegations = notes.gathered(mine.delegations, arrived.delegations)
+    signed = notes.gathered(mine.signed, arrived.signed)
     values: dict[str, bytes | None] = {
         name: note for name, note in (arrived.checkpoints or {}).items() if vault.state(name) is None
     }
@@ -102,9 +105,18 @@ def _kept(vault: Vault, arrived: notes.Notes) -> dict[str, bytes | None]:
         values[held.LIFETIME] = held.pack_limit(limit)
     if records:
         values[held.CONSENTS] = held.pack(records)
+    if delegations:
+        values[held.DELEGATIONS] = held.pack_delegations(delegations)
+    if signed:
+        values[held.SIGNED] = held.pack(signed)
     return values
 
 
 def merge(vault: Vault, other: Vault) -> bool:
-    """Take in what only another device's vault of the same resident holds: :meth:`Vault.merge`, and the notes."""
+    """Take in what only another device's vault of the same resident holds: :meth:`Vault.merge`, and the notes.
+
+    Raises:
+        VerificationError: the other vault holds a checkpoint that no city of its consents signed.
+    """
+    notes.check_signed(_noted(other))
     return vault.merge(other, notes.combined)

@@ -7,32 +7,51 @@ vault that signed them.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from datasov.authority import held, token
-from datasov.authority.held import Record, granted
-from datasov.errors import DatasovError, ProofError, VerificationError
+from datasov.authority import delegation, held, token
+from datasov.authority.held import HeldDelegation, Record, granted
+from datasov.errors import DatasovError, ProofError, StoreError, VerificationError
 from datasov.model.consent import CityId
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
 from datasov.tlog.note import open_checkpoint, origin_of
 
+_LATEST = 1 << 62
+"""No clock shows as many microseconds since 1970."""
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
+DELEGATIONS, SIGNED = "delegations.json", "signed.json"
+"""Of a resident who has to do with delegations."""
+
+
+Held = TypeVar("Held", Record, HeldDelegation)
 
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """Consents with their salts, the limit for life, and the checkpoints last seen, by the names of their notes."""
+    """What a vault holds beside rows.
+
+    Attributes:
+        records: consents on the resident's own accounts, with their salts. lifetime: the limit for life.
+        checkpoints: those last seen, by the names of their notes.
+        delegations: given and received. signed: consents for somebody else.
+    """
 
     records: tuple[Record, ...] = ()
     lifetime: Loss | None = None
     checkpoints: Mapping[str, bytes] | None = None
+    delegations: tuple[HeldDelegation, ...] = ()
+    signed: tuple[Record, ...] = ()
 
 
 def documents(notes: Notes) -> dict[str, object]:
     """A document for each kind of note."""
+    delegated = {
+        DELEGATIONS: [_delegation(d) for d in notes.delegations], SIGNED: [_consent(r) for r in notes.signed],
+    }  # fmt: skip
     return {
+        **{name: document for name, document in delegated.items() if document},
         ACCOUNT: {
             "lifetime": None if notes.lifetime is None else _loss(notes.lifetime),
             "granted": _loss(granted(notes.records)),
@@ -53,16 +72,18 @@ def read(found: Mapping[str, Any]) -> Notes:
         limit = found[ACCOUNT]["lifetime"]
         lifetime = None if limit is None else _read_loss(limit)
         checkpoints = {name: note.encode() for name, note in found[CHECKPOINTS].items()}
+        delegations = tuple(_read_delegation(item) for item in found.get(DELEGATIONS, ()))
+        signed = tuple(_record(item) for item in found.get(SIGNED, ()))
     except (DatasovError, KeyError, TypeError, ValueError, AttributeError):
         raise VerificationError("the notes of the export cannot be read: export again, or upgrade datasov") from None
-    notes = Notes(records, lifetime, checkpoints)
+    notes = Notes(records, lifetime, checkpoints, delegations, signed)
     if documents(notes) != found:
         raise VerificationError("the notes of the export do not agree with each other: export again")
-    _check_signed(notes)
+    check_signed(notes)
     return notes
 
 
-def _check_signed(notes: Notes) -> None:
+def check_signed(notes: Notes) -> None:
     """Raise VerificationError unless a city that a consent names signed each checkpoint.
 
     One that nobody signed would make that city's log look like a forger to the vault that takes it in.
@@ -75,29 +96,42 @@ def _check_signed(notes: Notes) -> None:
         open_checkpoint(note, origin_of(public), public)
 
 
-def spent(records: Iterable[Record]) -> tuple[Record, ...]:
-    """Records as a vault keeps those of another one: they count, and cannot be contributed under."""
-    return tuple(replace(record, revoked=True) for record in records)
+def spent(items: Iterable[Held]) -> tuple[Held, ...]:
+    """Records as a vault keeps those of another one: they count, and cannot be contributed or signed under."""
+    return tuple(replace(item, revoked=True) for item in items)
+
+
+def gathered(mine: Sequence[Held], arrived: Iterable[Held]) -> list[Held]:
+    """What a vault holds, and after it what came and was not there, as :func:`spent`."""
+    found = {item.digest: item for item in mine}
+    for item in spent(arrived):
+        found.setdefault(item.digest, item)
+    return list(found.values())
 
 
 def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str, bytes]:
     """The notes of two devices of one resident, to the safe side: every consent counts, the smaller limit holds.
 
-    A consent that was revoked on either is revoked. Of two checkpoints of a log the larger is kept, and of two numbers
-    of contributions or sequence numbers. Notes that this release does not know stay on their device.
+    A consent that was revoked on either is revoked, and so is a delegation, with the consents under it. Of two
+    checkpoints of a log the larger is kept, and of two numbers of contributions or sequence numbers. Notes that this
+    release does not know stay on their device.
 
     Raises:
         ProofError: a log showed two trees of one size, one to each device.
+        StoreError: the other device's numbers could not be counted up for long.
     """
-    kept: dict[bytes, Record] = {}
-    for record in (*held.unpack(mine.get(held.CONSENTS)), *held.unpack(theirs.get(held.CONSENTS))):
-        known = kept.setdefault(record.consent.digest, record)
-        kept[record.consent.digest] = replace(known, revoked=known.revoked or record.revoked)
     found = dict(mine)
-    if kept:
-        found[held.CONSENTS] = held.pack(
-            sorted(kept.values(), key=lambda r: (r.consent.claims.issued, r.consent.digest))
+    delegations = _united(held.unpack_delegations(n.get(held.DELEGATIONS)) for n in (mine, theirs))
+    if delegations:
+        found[held.DELEGATIONS] = held.pack_delegations(
+            sorted(delegations.values(), key=lambda d: (d.claims.issued, d.digest))
         )
+    ended = {d.digest for d in delegations.values() if d.revoked}
+    for name in (held.CONSENTS, held.SIGNED):
+        kept = _united(held.unpack(notes.get(name)) for notes in (mine, theirs))
+        records = [replace(r, revoked=r.revoked or not ended.isdisjoint(r.links)) for r in kept.values()]
+        if records:
+            found[name] = held.pack(sorted(records, key=lambda r: (r.consent.claims.issued, r.digest)))
     limit = smaller(*(held.unpack_limit(notes.get(held.LIFETIME)) for notes in (mine, theirs)))
     if limit is not None:
         found[held.LIFETIME] = held.pack_limit(limit)
@@ -105,9 +139,22 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
         if name.startswith(held.LOG):
             found[name] = _longer(mine.get(name, note), note)
         elif name.startswith((held.NUMBER, held.SEQUENCE)):
+            if int.from_bytes(note, "big") >= _LATEST:
+                raise StoreError("the other device numbers its contributions as no clock does: do not merge it")
             found[name] = max(mine.get(name, note), note)
         elif name.startswith(held.PURPOSE):
             found.setdefault(name, note)
+    return found
+
+
+def _united(devices: Iterable[Iterable[Held]]) -> dict[bytes, Held]:
+    """What either device holds, by identity; of one that both hold, with the lesser salt, so that both agree."""
+    found: dict[bytes, Held] = {}
+    for items in devices:
+        for item in items:
+            known = found.get(item.digest, item)
+            kept = min(known, item, key=lambda held: held.salt)
+            found[item.digest] = replace(kept, revoked=known.revoked or item.revoked)
     return found
 
 
@@ -147,13 +194,37 @@ def _consent(record: Record) -> dict[str, object]:
             {"name": c.table, "schema": c.schema_digest.hex(), "columns": list(c.columns)} for c in claims.coverage
         ],
         "token": record.consent.token.hex(), "salt": record.salt.hex(),
+        **({"chain": [link.hex() for link in record.consent.chain]} if record.consent.chain else {}),
     }  # fmt: skip
 
 
 def _record(doc: Mapping[str, Any]) -> Record:
     if type(doc["revoked"]) is not bool or type(doc["domain"]) is not str:
         raise ValueError
-    return Record(token.read(bytes.fromhex(doc["token"])), bytes.fromhex(doc["salt"]), doc["domain"], doc["revoked"])
+    consent = replace(token.read(bytes.fromhex(doc["token"])), chain=tuple(map(bytes.fromhex, doc.get("chain", ()))))
+    for link in consent.chain:
+        delegation.read(link)
+    return Record(consent, bytes.fromhex(doc["salt"]), doc["domain"], doc["revoked"])
+
+
+def _delegation(held: HeldDelegation) -> dict[str, object]:
+    """A delegation in words, and what it is made of."""
+    claims = held.claims
+    return {
+        "city": claims.audience, "kind": claims.kind, "domains": list(claims.domains), "columns": list(claims.columns),
+        "purposes": list(claims.purposes), "loss": _loss(claims.loss), "issued": _time(claims.issued),
+        "expires": _time(claims.expires), "handover": _time(claims.handover), "given": held.given, "whom": held.whom,
+        "revoked": held.revoked, "chain": [link.hex() for link in held.chain], "salt": held.salt.hex(),
+    }  # fmt: skip
+
+
+def _read_delegation(doc: Mapping[str, Any]) -> HeldDelegation:
+    if type(doc["revoked"]) is not bool or type(doc["given"]) is not bool or type(doc["whom"]) is not str:
+        raise ValueError
+    chain = tuple(map(bytes.fromhex, doc["chain"]))
+    for link in chain:
+        delegation.read(link)
+    return HeldDelegation(chain, doc["given"], bytes.fromhex(doc["salt"]), doc["whom"], doc["revoked"])
 
 
 def _time(seconds: int) -> str:

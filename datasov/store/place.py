@@ -61,8 +61,13 @@ def keys(operator: bytes) -> tuple[SigningKey, OpeningKey]:
     """The keys that sign the log's checkpoints and that open contributions, from the operator's key."""
     return (
         SigningKey(hkdf(operator, salt=b"", info=b"datasov city signing key v1")),
-        OpeningKey(hkdf(operator, salt=b"", info=b"datasov city opening key v1")),
+        OpeningKey(opening_seed(operator)),
     )
+
+
+def opening_seed(operator: bytes) -> bytes:
+    """The seed of the key that opens contributions, 32 bytes, from the operator's key."""
+    return hkdf(operator, salt=b"", info=b"datasov city opening key v1")
 
 
 def chain_key(operator: bytes) -> bytes:

@@ -8,14 +8,16 @@ is not in the file: `verify` finds whatever somebody without the key changed, ad
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from datasov.errors import ConflictError, StoreError
 
@@ -57,10 +59,33 @@ class SQLiteStore:
                 raise StoreError(f"{path.name} is not a datasov store: name another file")
             if self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 raise StoreError(f"{path.name} was written by another version of datasov: update datasov")
+            ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA secure_delete=ON")  # a blob that is deleted is overwritten
         except sqlite3.Error as fault:
             raise StoreError(f"{path.name} cannot be used as a datasov store: check the file and the disk") from fault
+
+    @classmethod
+    def alone(cls, path: Path, key: bytes) -> Self:
+        """Open a store for this one connection: nobody else has it open, or can open it, until it is closed.
+
+        The write-ahead log is folded into the file and gone, so that another file may take this one's place.
+
+        Raises:
+            StoreError: somebody else has it open.
+        """
+        store = cls(path, key=key)
+        try:
+            store._db.execute("PRAGMA busy_timeout=1000")
+            store._db.execute("PRAGMA locking_mode=NORMAL")
+            store._db.execute("PRAGMA journal_mode=DELETE")
+            store._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            store._db.execute("BEGIN EXCLUSIVE")
+            store._db.execute("COMMIT")
+        except sqlite3.Error:
+            store.close()
+            raise StoreError("another process has the city open: close it everywhere, then try again") from None
+        return store
 
     def read(self, stream: str, after: int = 0, limit: int = -1) -> list[bytes]:
         """The bodies of a stream from index `after` on, at most `limit` of them (all where negative)."""
@@ -108,10 +133,7 @@ class SQLiteStore:
         self._db.execute("INSERT INTO heads VALUES (?, ?, ?)", (position + 1, link, appended))
 
     def _link(self, chain: bytes, appended: str, bodies: Sequence[bytes]) -> bytes:
-        mac = hmac.new(self._key, chain + hashlib.sha256(appended.encode()).digest(), "sha256")
-        for body in bodies:
-            mac.update(hashlib.sha256(body).digest())
-        return mac.digest()
+        return link(self._key, chain, appended, bodies)
 
     def verify(self) -> None:
         """Read everything and follow the chain from its start.
@@ -159,6 +181,25 @@ class SQLiteStore:
             raise StoreError("a blob that the registry names is missing: restore the city from a backup")
         return bytes(row[0])
 
+    def streams(self, prefix: str) -> list[str]:
+        """The names of all streams that begin so, and hold anything."""
+        with self._lock, _store_errors():
+            found = self._db.execute(
+                "SELECT DISTINCT stream FROM entries WHERE substr(stream, 1, ?) = ?", (len(prefix), prefix)
+            )
+            return sorted(name for (name,) in found)
+
+    def blobs(self) -> list[str]:
+        """The names of all blobs."""
+        with self._lock, _store_errors():
+            return [name for (name,) in self._db.execute("SELECT name FROM blobs ORDER BY name")]
+
+    def appends(self, after: int = 0) -> Iterator[tuple[int, str]]:
+        """Position and record of every append since position `after`: what streams and blobs it named."""
+        with _store_errors():
+            yield from self._db.execute("SELECT position, appended FROM heads WHERE position > ? ORDER BY position",
+                                        (after,))  # fmt: skip
+
     def length(self, stream: str) -> int:
         """How many bodies a stream holds."""
         with self._lock, _store_errors():
@@ -193,10 +234,36 @@ class SQLiteStore:
             raise StoreError("the store lies behind its anchor: bring back the newest copy")
         return int(row[0]), bytes(row[1])
 
+    def copy(self, path: Path) -> None:
+        """A copy of the file as it stands at one moment, while others go on writing (SQLite's online backup)."""
+        with self._lock, _store_errors():
+            target = sqlite3.connect(path, isolation_level=None)
+            try:
+                self._db.backup(target)
+            finally:
+                target.close()
+
     def close(self) -> None:
         """Close the file; using the store afterwards is a StoreError."""
         with self._lock:
             self._db.close()
+
+
+def ahead(db: sqlite3.Connection) -> None:
+    """Let a file write ahead again after :meth:`SQLiteStore.alone`, or as soon as nobody else is at it."""
+    if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        with contextlib.suppress(sqlite3.OperationalError):
+            db.execute("PRAGMA busy_timeout=100")
+            db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA busy_timeout=60000")
+
+
+def link(key: bytes, chain: bytes, appended: str, bodies: Sequence[bytes]) -> bytes:
+    """The chain's next value (32 bytes), from the last one, what an append says of itself, and its bodies."""
+    mac = hmac.new(key, chain + hashlib.sha256(appended.encode()).digest(), "sha256")
+    for body in bodies:
+        mac.update(hashlib.sha256(body).digest())
+    return mac.digest()
 
 
 def _changed() -> StoreError:

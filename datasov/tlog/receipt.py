@@ -1,12 +1,12 @@
-"""A receipt: one release, with the proof that the log holds it, in a form to keep and to show."""
+"""A receipt: one release, and what approved it, with the proofs that the log holds both; to keep and to show."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasov.errors import ProofError
 from datasov.model.privacy import Loss
-from datasov.tlog.leaves import MAX_LEAF, ReleaseLeaf, decode_leaf
+from datasov.tlog.leaves import MAX_LEAF, NoticeLeaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import (
     Checkpoint,
@@ -23,9 +23,31 @@ from datasov.tlog.note import (
 )
 from datasov.tlog.tree import leaf_hash, verify_inclusion
 
-MAX_RECEIPT = 2 * MAX_LEAF
+MAX_RECEIPT = 4 * MAX_LEAF
 """Bytes in a receipt."""
 _HEAD = "datasov/receipt@v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """The notice in the log that approved a release: a programme, or a charter that leaves the question open.
+
+    Attributes:
+        leaf: the bytes of the notice's leaf.
+        index: of it, 0-based. proof: its audit path.
+    """
+
+    leaf: bytes
+    index: int
+    proof: tuple[bytes, ...]
+
+    @property
+    def notice(self) -> NoticeLeaf:
+        """What the leaf says; ProofError where it is no notice."""
+        found = decode_leaf(self.leaf)
+        if not isinstance(found, NoticeLeaf):
+            raise ProofError("this leaf is no notice: ask for the receipt again")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +59,10 @@ class Receipt:
         index: of the leaf, 0-based.
         proof: the audit path, from the leaf's sibling upwards.
         size: of the tree that the path leads to.
-        public: the log's Ed25519 key, 32 bytes. Take it from the city's id, never from the log's answer.
+        public: the log's Ed25519 key, 32 bytes. Take it from the city's id, or from
+            :func:`datasov.tlog.whole.read_whole` with that id, never from the log's answer alone.
         origin: the log's name.
+        approval: what the release names as its approval; None where it names none, or the log holds no such notice.
     """
 
     leaf: bytes
@@ -47,6 +71,7 @@ class Receipt:
     size: int
     public: bytes
     origin: str
+    approval: Approval | None = None
 
     @property
     def release(self) -> ReleaseLeaf:
@@ -71,6 +96,19 @@ class Receipt:
         return self.release.question.decode()
 
     @property
+    def tables(self) -> str:
+        """The names of the tables that it read."""
+        return ", ".join(name for name, _, _ in self.release.tables)
+
+    @property
+    def approved(self) -> str:
+        """What approved it, in short: the kind of document and the beginning of its identity; empty where none is."""
+        named = self.release.programme.hex()[:16]
+        if not named:
+            return ""
+        return f"{self.approval.notice.subject} {named}" if self.approval else f"{named}, which the log does not hold"
+
+    @property
     def time(self) -> int:
         """When the release was made, in Unix seconds, as the city says."""
         return self.release.time
@@ -78,15 +116,24 @@ class Receipt:
     def verify(self, checkpoint: Checkpoint | bytes) -> None:
         """Raise ProofError unless the log's checkpoint, signed by this receipt's key, holds this leaf at this index.
 
-        Only the signed note of a :class:`Checkpoint` counts. A checkpoint of another size needs another proof: fetch
-        the receipt again.
+        The approval that the release names must stand in the log before it. Only the signed note of a
+        :class:`Checkpoint` counts. A checkpoint of another size needs another proof: fetch the receipt again.
         """
         note = checkpoint.note if isinstance(checkpoint, Checkpoint) else checkpoint
         signed = open_checkpoint(note, self.origin, self.public)
-        _ = self.release
+        release = self.release
         if signed.size != self.size:
             raise ProofError("the checkpoint is of another size than the receipt: fetch the receipt again")
         verify_inclusion(leaf_hash(self.leaf), self.index, self.size, self.proof, signed.root)
+        found = self.approval
+        if (found.notice.identity if found else b"") != release.programme:
+            raise ProofError(
+                "the release names an approval that is not shown to be in the log: keep the receipt, and ask"
+            )
+        if found is not None:
+            if found.index >= self.index:
+                raise ProofError("the release was approved after it was made: keep the receipt, the city is at fault")
+            verify_inclusion(leaf_hash(found.leaf), found.index, self.size, found.proof, signed.root)
 
     def tlog_proof(self, checkpoint: Checkpoint) -> bytes:
         """A C2SP tlog-proof with the leaf as its extra data, once the receipt verifies; ProofError otherwise."""
@@ -95,8 +142,10 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """The receipt as a text, in the form of a tlog-proof without its checkpoint (docs/spec/log.md)."""
-        lines = [_HEAD, f"extra {b64(self.leaf)}", f"index {self.index}", *path_lines(self.proof), ""]
-        return "\n".join([*lines, self.origin, str(self.size), vkey(self.origin, self.public), ""]).encode()
+        lines = [_HEAD, f"extra {b64(self.leaf)}", f"index {self.index}", *path_lines(self.proof)]
+        if (found := self.approval) is not None:
+            lines += [f"approval {b64(found.leaf)}", f"index {found.index}", *path_lines(found.proof)]
+        return "\n".join([*lines, "", self.origin, str(self.size), vkey(self.origin, self.public), ""]).encode()
 
     @staticmethod
     def from_bytes(data: bytes) -> Receipt:
@@ -108,16 +157,22 @@ class Receipt:
             raise malformed from None
         if len(lines) < 8 or lines[0] != _HEAD:
             raise malformed
-        if not lines[1].startswith("extra ") or not lines[2].startswith("index "):
-            raise malformed
         blank, origin, size, key, end = lines[-5:]
         name, public = parse_vkey(key)
         if blank or end or name != origin:
             raise malformed
-        return Receipt(
-            unb64(lines[1].removeprefix("extra ")), number(lines[2].removeprefix("index ")),
-            read_path(lines[3:-5]), number(size), public, origin,
-        )  # fmt: skip
+        held = lines[1:-5]
+        at = next((i for i, line in enumerate(held) if line.startswith("approval ")), len(held))
+        leaf, index, proof = _placed("extra ", held[:at])
+        approval = Approval(*_placed("approval ", held[at:])) if held[at:] else None
+        return Receipt(leaf, index, proof, number(size), public, origin, approval)
+
+
+def _placed(word: str, lines: list[str]) -> tuple[bytes, int, tuple[bytes, ...]]:
+    """Leaf, index and audit path of their lines."""
+    if len(lines) < 2 or not lines[0].startswith(word) or not lines[1].startswith("index "):
+        raise ProofError("not a receipt: fetch it again")
+    return unb64(lines[0].removeprefix(word)), number(lines[1].removeprefix("index ")), read_path(lines[2:])
 
 
 def receipt(log: LogReader, index: int, checkpoint: Checkpoint, public: bytes, origin: str) -> Receipt:
@@ -133,5 +188,14 @@ def receipt(log: LogReader, index: int, checkpoint: Checkpoint, public: bytes, o
     found = Receipt(
         leaf[0] if leaf else b"", index, tuple(log.inclusion(index, signed.size)), signed.size, public, origin
     )
+    if found.release.programme:
+        found = replace(found, approval=_approval(log, found.release.programme, index, signed.size))
     found.verify(signed)
     return found
+
+
+def _approval(log: LogReader, identity: bytes, before: int, size: int) -> Approval | None:
+    for index, data in enumerate(log.leaves(0, before)):
+        if identity in data and isinstance(leaf := decode_leaf(data), NoticeLeaf) and leaf.identity == identity:
+            return Approval(data, index, tuple(log.inclusion(index, size)))
+    return None

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from datasov.crypto import kdf
+from datasov.errors import StoreError
 from datasov.model.schema import Schema
 from datasov.vault import compact, files, keys, log, manifest, merge, rows, segment
 from datasov.vault import format as fmt
@@ -20,6 +21,9 @@ from datasov.vault.manifest import LogEntry, Manifest, SegmentEntry, TableEntry
 
 FOLD_RECORDS, FOLD_BYTES, FOLD_LOGS = 1024, 32 << 20, 32
 """A put into a vault whose logs hold this much folds them into segments first."""
+
+_LATEST = 1 << 62
+"""No clock shows as many microseconds since 1970; numbers from there on could not be counted up for long."""
 
 Tables = Mapping[str, TableEntry]
 Combine = Callable[[Mapping[str, bytes], Mapping[str, bytes]], dict[str, bytes]]
@@ -270,7 +274,10 @@ class Session:
             if not added and entries == before.tables and state == before.state:
                 return False
             segments = tuple(sorted((*before.segments, *added), key=lambda s: s.first))
-            self.commit(tables=entries, state=state, folded=(segments, max(self._sequence, other._sequence)))
+            number = max(self._sequence, other._sequence, *(s.last + 1 for s in added))
+            if number >= _LATEST:
+                raise StoreError("the other device numbers its rows as no clock does: export from this one alone")
+            self.commit(tables=entries, state=state, folded=(segments, number))
         except files.Unsynced:
             raise
         except BaseException:

@@ -23,6 +23,7 @@ _HEADER = len(_OPENING[ED25519])
 _ALGORITHMS = {opening: alg for alg, opening in _OPENING.items()}
 _SIGNATURE = 64
 _CLOSING = b"\x58\x40"
+_TAIL = len(_CLOSING) + _SIGNATURE
 
 
 class Signer(Protocol):
@@ -78,11 +79,9 @@ def parts1(message: bytes, kind: str) -> Parts:
         SignatureError: the bytes are not those that :func:`sign1` would give for any payload.
     """
     alg = _ALGORITHMS.get(message[:_HEADER]) if isinstance(message, bytes) else None
-    if alg is None:
-        raise _not_of_this_form()
-    end = len(message) - _SIGNATURE - len(_CLOSING)
+    end = len(message) - _TAIL if alg is not None else 0
     start = cbor.start_of_blob(message, _HEADER, end)
-    if start < 0 or message[end : end + len(_CLOSING)] != _CLOSING:
+    if alg is None or start < 0 or message[end:-_SIGNATURE] != _CLOSING:
         raise _not_of_this_form()
     signed = _before_payload(kind, alg) + message[_HEADER:end]
     return Parts(message[start:end], signed, message[-_SIGNATURE:], alg)

@@ -230,3 +230,20 @@ def test_age_files_that_hold_no_export(new, tmp_path):
         with pytest.raises(DatasovError):
             new.import_(path, identities=[str(key)])
     assert new.tables() == {}
+
+
+def test_notes_of_a_device_in_other_hands_are_not_merged(ann, tmp_path, clock):
+    ann.enrol(tmp_path / "phone", device_key=KEY)
+    before = ann._vault.states()
+    for note, match in (
+        ({held.log_note("a city"): b"nobody signed this"}, "no consent names"),
+        ({held.SEQUENCE + "a": b"\xff" * 8}, "no clock"), ({held.NUMBER + "00": b"\xff" * 8}, "no clock"),
+    ):  # fmt: skip
+        with Vault.open(tmp_path / "phone", device_key=KEY) as phone:
+            phone.set_state(note)
+        with pytest.raises((VerificationError, StoreError), match=match):
+            ann.merge(tmp_path / "phone", device_key=KEY)
+        assert ann._vault.states() == before
+        with Vault.open(tmp_path / "phone", device_key=KEY) as phone:
+            phone.set_state(dict.fromkeys(note))
+    assert not ann.merge(tmp_path / "phone", device_key=KEY)

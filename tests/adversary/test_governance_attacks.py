@@ -60,6 +60,13 @@ def city(tmp_path: Path, clock: Clock):
         yield found
 
 
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory):
+    """A city under a charter for tests that change nothing."""
+    with governed_city(tmp_path_factory.mktemp("still"), Clock()) as found:
+        yield found
+
+
 @pytest.fixture
 def running(city: ds.City, clock: Clock) -> ds.City:
     """A city with a programme that runs."""
@@ -79,8 +86,8 @@ def short(*names: str) -> tuple[str, ...]:
     (), COUNCIL, ASSEMBLY, (*COUNCIL, *ASSEMBLY[:3]), (*COUNCIL[:2], *ASSEMBLY), short(COUNCIL[0]), short(ASSEMBLY[0]),
     (*ORDINARY[1:], "a stranger"),
 ])  # fmt: skip
-def test_one_group_alone_or_one_signer_too_few_approves_nothing(city, by):
-    unchanged(city, lambda: city.approve(signed(programme_for(city), by)), ProgrammeError, "must sign")
+def test_one_group_alone_or_one_signer_too_few_approves_nothing(still, by):
+    unchanged(still, lambda: still.approve(signed(programme_for(still), by)), ProgrammeError, "must sign")
 
 
 @pytest.mark.parametrize("by", [(), COUNCIL, ASSEMBLY, short(COUNCIL[0]), short(ASSEMBLY[0])])
@@ -89,7 +96,7 @@ def test_a_first_charter_needs_its_own_thresholds(tmp_path, clock, by):
         unchanged(city, lambda: city.adopt(signed(charter_for(city), by)), ProgrammeError, "must sign")
 
 
-def test_one_key_under_two_names_is_no_charter(city):
+def test_one_key_under_two_names_is_no_charter(still):
     twice = (*members(COUNCIL[:4]), Member("somebody else", key_of(COUNCIL[0]).public))
     for changed in (
         {"council": Group(twice, 3, 4)},
@@ -97,25 +104,25 @@ def test_one_key_under_two_names_is_no_charter(city):
         {"operators": (Member("operator", key_of(COUNCIL[0]).public),)},
     ):
         with pytest.raises(ds.InvalidQueryError, match=r"one key|operator"):
-            charter_for(city, **changed)
+            charter_for(still, **changed)
 
 
-def test_a_key_counts_once_however_often_it_signs(city):
+def test_a_key_counts_once_however_often_it_signs(still):
     """Two different valid signatures of one key, under two spellings of its name, are one signer."""
-    document = programme_for(city).document()
+    document = programme_for(still).document()
     few = [approval.sign(PROGRAMME, document, key_of(n)) for n in short(COUNCIL[0])]
     once = approval.signed(PROGRAMME, document, [*few, few[0], few[0]])
-    unchanged(city, lambda: city.approve(once), ProgrammeError, "1 more of the council")
+    unchanged(still, lambda: still.approve(once), ProgrammeError, "1 more of the council")
     text = json.loads(once.to_bytes())
     first = next(iter(text["signatures"]))
     text["signatures"][first.upper()] = text["signatures"][first]
-    unchanged(city, lambda: city.approve(json.dumps(text).encode()), VerificationError)
+    unchanged(still, lambda: still.approve(json.dumps(text).encode()), VerificationError)
     doubled = once.to_bytes().replace(b'"signatures":{', f'"signatures":{{"{first}":"{"00" * 64}",'.encode())
-    unchanged(city, lambda: city.approve(doubled), VerificationError, "twice")
+    unchanged(still, lambda: still.approve(doubled), VerificationError, "twice")
 
 
-def test_a_signature_over_another_document_or_kind_or_of_no_key_counts_for_nothing(city):
-    programme = programme_for(city)
+def test_a_signature_over_another_document_or_kind_or_of_no_key_counts_for_nothing(still):
+    programme = programme_for(still)
     other = replace(programme, total=ds.zcdp(rho="0.5")).document()
     document = programme.document()
     good = [approval.sign(PROGRAMME, document, key_of(n)) for n in ORDINARY[1:]]
@@ -124,14 +131,14 @@ def test_a_signature_over_another_document_or_kind_or_of_no_key_counts_for_nothi
         with pytest.raises(SignatureError, match="another document"):
             approval.signed(PROGRAMME, document, [*good, wrong])
         forged = {s.key: s.signature for s in (*good, wrong)}
-        unchanged(city, lambda f=forged: city.approve(Signed(PROGRAMME, document, f)), SignatureError)
+        unchanged(still, lambda f=forged: still.approve(Signed(PROGRAMME, document, f)), SignatureError)
     # R = identity and S = 0 verify under the identity key in careless libraries; so it is no member and no signer.
     weak = bytes([1]) + bytes(31)
     found = {s.key: s.signature for s in good} | {weak: weak + bytes(32)}
-    unchanged(city, lambda: city.approve(Signed(PROGRAMME, document, found)), SignatureError)
+    unchanged(still, lambda: still.approve(Signed(PROGRAMME, document, found)), SignatureError)
     group = Group((*members(COUNCIL[:4]), Member("nobody", weak)), 3, 4)
-    bad = signed(replace(charter_for(city), version=2, council=group), (*ORDINARY, *COUNCIL))
-    unchanged(city, lambda: city.adopt(bad), SignatureError, "public key")
+    bad = signed(replace(charter_for(still), version=2, council=group), (*ORDINARY, *COUNCIL))
+    unchanged(still, lambda: still.adopt(bad), SignatureError, "public key")
 
 
 @pytest.mark.parametrize(("path", "value"), [
@@ -140,22 +147,22 @@ def test_a_signature_over_another_document_or_kind_or_of_no_key_counts_for_nothi
     (("template", "where"), ["km", "district"]), (("tables", 0, "columns"), ["district"]), (("purpose",), "another"),
     (("retention_days",), 36525), (("emergency",), True), (("mechanisms",), ["discrete Laplace"]), (("version",), 2),
 ])  # fmt: skip
-def test_a_programme_widened_after_signing_is_not_the_signed_one(city, path, value):
-    text = json.loads(signed(programme_for(city)).to_bytes())
+def test_a_programme_widened_after_signing_is_not_the_signed_one(still, path, value):
+    text = json.loads(signed(programme_for(still)).to_bytes())
     at = text["document"]
     for step in path[:-1]:
         at = at[step]
     assert at[path[-1]] != value
     at[path[-1]] = value
-    unchanged(city, lambda: city.approve(json.dumps(text).encode()), (SignatureError, ProgrammeError))
+    unchanged(still, lambda: still.approve(json.dumps(text).encode()), (SignatureError, ProgrammeError))
 
 
-def test_a_charter_is_no_programme_and_the_other_way_round(city):
-    unchanged(city, lambda: city.approve(signed(charter_for(city))), VerificationError, "no programme")
-    unchanged(city, lambda: city.adopt(signed(programme_for(city))), VerificationError, "no charter")
-    document = {**charter_for(city).document(), "type": PROGRAMME}
+def test_a_charter_is_no_programme_and_the_other_way_round(still):
+    unchanged(still, lambda: still.approve(signed(charter_for(still))), VerificationError, "no programme")
+    unchanged(still, lambda: still.adopt(signed(programme_for(still))), VerificationError, "no charter")
+    document = {**charter_for(still).document(), "type": PROGRAMME}
     relabelled = approval.signed(CHARTER, document, [approval.sign(CHARTER, document, key_of(n)) for n in ORDINARY])
-    unchanged(city, lambda: city.adopt(relabelled), VerificationError)
+    unchanged(still, lambda: still.adopt(relabelled), VerificationError)
 
 
 # --- rotation
@@ -275,9 +282,9 @@ def test_emergencies_do_not_follow_each_other(city, clock):
     (Group(members(COUNCIL), 3, 4), Group(members(ASSEMBLY), 4, 6), 15),
     (Group(members(COUNCIL), 0, 1), Group(members(ASSEMBLY), 4, 6), 7),
 ])  # fmt: skip
-def test_no_charter_makes_an_emergency_as_easy_as_an_ordinary_approval(city, council, assembly, days):
+def test_no_charter_makes_an_emergency_as_easy_as_an_ordinary_approval(still, council, assembly, days):
     document = {
-        **charter_for(city).document(), "emergency_days": days, "council": council.document(),
+        **charter_for(still).document(), "emergency_days": days, "council": council.document(),
         "assembly": assembly.document(),
     }  # fmt: skip
     with pytest.raises(ds.InvalidQueryError):
@@ -320,11 +327,11 @@ def test_no_approval_of_any_kind_draws_on_who_did_not_consent(city, clock):
     {"loss_cap": None}, {"trust": ["root"]}, {"emergency": "yes"}, {"emergency": 1}, {"tables": []},
     {"retention_days": 0}, {"cohort": -1}, {"largest": None}, {"total": None}, {"template": None}, {"charter": 0},
 ])  # fmt: skip
-def test_no_field_of_a_programme_says_that_consent_is_not_needed(city, changed):
-    document = {**urgent_for(city).document(), **changed}
+def test_no_field_of_a_programme_says_that_consent_is_not_needed(still, changed):
+    document = {**urgent_for(still).document(), **changed}
     by = (*COUNCIL, *ASSEMBLY)
     found = approval.signed(PROGRAMME, document, [approval.sign(PROGRAMME, document, key_of(n)) for n in by])
-    unchanged(city, lambda: city.approve(found), (VerificationError, ProgrammeError))
+    unchanged(still, lambda: still.approve(found), (VerificationError, ProgrammeError))
 
 
 @pytest.mark.parametrize("purpose", ["", "*", "any", "public interest", PURPOSE + " "])
@@ -453,3 +460,11 @@ def test_a_signer_needs_no_more_than_a_key_and_the_document():
     document = {"a": 1}
     made = approval.sign(PROGRAMME, document, key)
     assert approval.signers(approval.signed(PROGRAMME, document, [made])) == {key.public}
+
+
+def test_a_programme_for_another_place_is_not_approved(city):
+    """Claim: a programme fixes where the data is processed. The city's place was fixed when it was founded."""
+    for elsewhere in ("JP-13", "US"):
+        document = signed(programme_for(city, processing=elsewhere))
+        unchanged(city, lambda d=document: city.approve(d), ProgrammeError, "elsewhere")
+    assert city.approve(signed(programme_for(city, processing="JP"))).programme.processing == "JP"

@@ -84,7 +84,7 @@ class Town:
     def end(self, i: int, consent: ds.Consent) -> None:
         """Both of one person end one after the other."""
         sent = self.people[i].revoke(consent)
-        self.ended[consent.claims.issuer] = messages.open_revocation(sent, self.city._opening, self.city.id)[1]
+        self.ended[consent.claims.issuer] = messages.open_revocation(sent, self.city._who.opening, self.city.id)[1]
         self.city.revoke(sent)
 
     def session(

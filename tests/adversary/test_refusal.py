@@ -255,7 +255,7 @@ def told(seen: list[object], without: list[object]) -> list[int]:
 
 
 def epochs_follow_admissions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ds.City, "epoch", property(lambda city: NOW // DAY + city._store.length("commitments") // 10))
+    patch.setattr(ds.City, "epoch", property(lambda city: NOW // DAY + city._store.length("commitments")))
 
 
 def an_empty_purpose_is_an_error(patch: pytest.MonkeyPatch) -> None:

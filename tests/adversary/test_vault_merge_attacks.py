@@ -93,6 +93,17 @@ def test_a_name_retired_on_one_device_does_not_come_back_with_the_others_meaning
     assert _rows(b) == _rows(a)
 
 
+def test_a_name_retired_on_one_device_does_not_come_back_from_the_other(pair: Pair) -> None:
+    a, b = pair
+    more = _schema(mode=Category(["bus"], nullable=True))
+    b.evolve(more, {})
+    b.evolve(_schema(60), {})
+    a.evolve(_schema(60, mode=Category(["bus"], nullable=True)), {})
+    for one, other in ((a, b), (b, a)):
+        one.merge(other, notes.combined)
+        assert one.tables()["t"] == _schema(60)
+
+
 def test_a_column_is_not_lost_because_the_other_device_retired_another_of_its_name(pair: Pair) -> None:
     a, b = pair
     vehicles = _schema(mode=Category(["bus", "rail"], nullable=True))
@@ -182,3 +193,78 @@ def test_rows_that_no_put_would_take_are_not_merged(tmp_path: Path, bad: int) ->
             with pytest.raises(StoreError, match="do not fit"):
                 a.merge(b, notes.combined)
             assert vaults.held(a) == before
+
+
+@pytest.mark.parametrize("number", [1 << 62, (1 << 64) - 1])
+def test_a_device_that_counts_to_the_end_does_not_take_the_numbers_of_the_other(tmp_path: Path, number: int) -> None:
+    with Vault.create(tmp_path / "a", device_key=KEY) as a:
+        a.enrol(tmp_path / "b", device_key=KEY)
+        with Vault.open(tmp_path / "b", device_key=KEY) as b:
+            b._session._sequence = number - 1
+            with vaults.large_from(0):
+                b.put([(PERSON, person(40))])
+            b._session.commit()
+            with pytest.raises(StoreError, match="no clock"):
+                a.merge(b, notes.combined)
+            a.put([(PERSON, person(30))])
+            assert a.scan("person").equals(person(30))
+
+
+def test_a_device_that_hides_its_number_does_not_outlive_a_later_put(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "a", device_key=KEY) as a:
+        a.enrol(tmp_path / "b", device_key=KEY)
+        with Vault.open(tmp_path / "b", device_key=KEY) as b:
+            b._session._sequence = 1 << 61
+            with vaults.large_from(0):
+                b.put([(PERSON, person(40))])
+            b._session._sequence = 0
+            b._session.commit()
+            a.merge(b, notes.combined)
+        a.put([(PERSON, person(30))])
+        assert a.scan("person").equals(person(30))
+        a.compact()
+        assert a.scan("person").equals(person(30))
+
+
+def test_a_merge_that_is_killed_between_any_two_steps_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "a", device_key=KEY) as a:
+        a.put([(TRIPS, trips(1)), (PERSON, person(30))])
+        a.enrol(tmp_path / "b", device_key=KEY)
+        a.put([(TRIPS, trips(2))])
+        with Vault.open(tmp_path / "b", device_key=KEY) as b:
+            b.put([(TRIPS, trips(3)), (PERSON, person(31))])
+            b.set_state({"note": b"theirs"})
+        with Vault.open(tmp_path / "b", device_key=KEY) as b:
+            before, theirs = vaults.held(a), vaults.held(b)
+            copies = faults.Copies(tmp_path / "copies", tmp_path / "a", tmp_path / "b")
+            with faults.before_each(copies):
+                a.merge(b, notes.combined)
+            after = vaults.held(a)
+    assert len(copies.made) > 8
+    found = [vaults.contents(copy / "a") for copy in copies.made]
+    assert all(state in (before, after) for state in found)
+    assert (found[0], found[-1]) == (before, after)
+    for copy in copies.made:
+        assert vaults.contents(copy / "b") == theirs
+        with Vault.open(copy / "a", device_key=KEY) as a, Vault.open(copy / "b", device_key=KEY) as b:
+            a.merge(b, notes.combined)
+            assert not a.merge(b, notes.combined)
+            assert vaults.held(a) == after
+            a.compact()
+            assert not any(checked.fault for checked in a.check())
+
+
+def test_an_enrolment_that_is_killed_between_any_two_steps_leaves_a_vault_or_none(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "a", device_key=KEY) as a:
+        a.put([(TRIPS, trips(1))])
+        held = vaults.held(a)
+        copies = faults.Copies(tmp_path / "copies", tmp_path / "a", tmp_path / "b")
+        with faults.before_each(copies):
+            a.enrol(tmp_path / "b", device_key=KEY)
+    made = 0
+    for copy in [*copies.made, tmp_path]:
+        assert vaults.contents(copy / "a") == held
+        if (copy / "b" / "VAULT").exists():
+            assert vaults.contents(copy / "b") == held
+            made += 1
+    assert 0 < made < len(copies.made)

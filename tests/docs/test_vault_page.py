@@ -19,6 +19,7 @@ def test_every_block_and_every_command_runs(tmp_path: Path) -> None:
     assert "row 0, column 'km': the value lies outside the declared bounds" in done.stdout
     for name in re.findall(r"^\| `([\w.-]+)` \|", TEXT, re.MULTILINE):
         assert (tmp_path / "out" / name).is_file()
+    (tmp_path / "ann.pass").write_text("correct horse battery staple\n")
     (commands,) = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
     script = f'set -euo pipefail\ndatasov() {{ "{sys.executable}" -m datasov.cli "$@"; }}\n{commands}'
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)

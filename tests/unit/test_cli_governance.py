@@ -53,7 +53,7 @@ def run(place: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def city(place: Path) -> Iterator[ds.City]:
-    with ds.City.open(place / "lake.city", budget=ds.zcdp(rho=1), purposes=[PURPOSE]) as found:
+    with ds.City.open(place / "lake.city", budget=ds.zcdp(rho=1), purposes=[PURPOSE], processing="JP-25") as found:
         yield found
 
 

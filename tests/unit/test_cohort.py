@@ -29,7 +29,11 @@ def city(tmp_path):
     """Twelve residents in N, four in E, none in S and W; a programme with a cohort of 8."""
     clock = Clock()
     with ds.City.open(
-        tmp_path / "x.city", clock=clock, budget=ds.zcdp(rho=10**5, delta="0.01"), purposes=[PURPOSE]
+        tmp_path / "x.city",
+        clock=clock,
+        budget=ds.zcdp(rho=10**5, delta="0.01"),
+        purposes=[PURPOSE],
+        processing="JP-25",
     ) as found:
         found.adopt(signed(charter_for(found, notice_days=0)))
         enrol(found, range(16), lambda n: [{"district": "N" if n < 12 else "E", "km": n}] * 2, loss=ds.zcdp(rho=10**5))

@@ -175,10 +175,10 @@ def test_what_travels_is_one_truth_value_a_row_and_nothing_of_the_other_table(ci
         join={PEOPLE: ["age"]},
     )  # fmt: skip
     sealed = ann.contribute(consent)
-    sent = messages.open_contribution(sealed, city._opening, city.id, consent)
+    sent = messages.open_contribution(sealed, city._who.opening, city.id, consent)
     assert [name for name, _ in sent.profiles] == ["people"]
     found = admit(
-        consent.token, sealed, city=city.id, key=city._opening, purposes=[PURPOSE], trusts=["central"], now=NOW,
+        consent.token, sealed, city=city.id, key=city._who.opening, purposes=[PURPOSE], trusts=["central"], now=NOW,
             place="JP",
     )  # fmt: skip
     assert found.rows.to_dict(as_series=False) == {"ward": [0, 1, 1], "near": [1, 0, 1]}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import datasov as ds
 from datasov.errors import InvalidDataError, InvalidQueryError, VerificationError
 from datasov.model import frames, mynumber
+from datasov.model.charter import plain
 from datasov.model.consent import check_purpose
 from datasov.model.query import query_from_document
 from tests.helpers import PURPOSE, consent_for, found_city
@@ -122,6 +123,7 @@ DECLARED = {
     "table": lambda: ds.Schema("s" + P, domain="energy", columns={"n": ds.Boolean()}),
     "purpose": lambda: check_purpose("for 1234-5678-9018"),
     "key": lambda: ds.Schema("s", domain="energy", columns=dict(WIDE.items), keys=[[ds.bin("n", [P])]]),
+    "in a charter or a programme": lambda: plain("office 1234 5678 9018", 64, "a name"),
     "derived": lambda: ds.Exists(WIDE, where=ds.col("n") == int(P)),
 }  # fmt: skip
 

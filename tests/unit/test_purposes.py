@@ -45,7 +45,7 @@ def test_a_purpose_of_ones_own():
         {"name": "dpv:Marketing", "ja": "宣伝"}, {"name": "dpv:Marketing", "within": "dpv:Marketing"},
         {"name": "x", "ja": "二\n行"}, {"name": "x", "en": "x" * 201}, {"name": "x", "en": " x"},
         {"name": "x", "ja": 7},
-        {"name": "x", "ja": "か\u3099"},
+        {"name": "x", "ja": "か\u3099"}, {"name": "x", "ja": "担当 1234 5678 9018"},
     ],
 )  # fmt: skip
 def test_what_is_no_purpose_is_refused(bad):

@@ -260,11 +260,15 @@ def test_a_city_is_told_days_and_counts_and_no_finer_times(ann, city, clock):
         consent = grant(ann, city, until="2027-12-31")
         city.admit(consent, ann.contribute(consent))
         city.admit(consent, ann.contribute(consent))
-        ended, sent = messages.open_revocation(ann.revoke(consent), city._opening, city.id)
+        revocation = ann.revoke(consent)
+        city.revoke(revocation)
+        ended, sent = messages.open_revocation(revocation, city._who.opening, city.id)
         (partition,) = city._registry.refresh()
         told.append((ended.claims.issued, ended.claims.not_before, partition.member(0).sequence, sent.time))
     day = NOW // 86_400 * 86_400
     assert told == [(day + i, day + i, day * 10**6 + 2 * i + 2, day) for i in range(3)]
+    assert int(partition.columns["admitted"][0]) == clock.now - 3
+    assert [time for time, _ in partition.revoked] == [NOW, NOW + 3_600, NOW + 7_200], "ticks of an hour"
 
 
 def test_what_was_revoked_or_never_granted_is_not_contributed(ann, city, tmp_path, clock):
@@ -346,16 +350,18 @@ def test_a_log_that_forgot_what_it_showed_is_noticed(ann, city, tmp_path, clock)
     city.release(COUNT, loss=RHO, purpose=PURPOSE)
     shutil.copytree(tmp_path / "lake.city", tmp_path / "old")
     shutil.copy(tmp_path / "lake.city.key", tmp_path / "old.key")
-    city.release(COUNT.bound(rows=9), loss=RHO, purpose=PURPOSE)
-    assert len(ann.receipts(city.log)) == 2
+    for rows in (9, 10):
+        city.release(COUNT.bound(rows=rows), loss=RHO, purpose=PURPOSE)
+    assert len(ann.receipts(city.log)) == 3
     with ds.City.open(tmp_path / "old", clock=clock, reanchor=True) as old:
+        assert old.log.size == 2, "its own release, and the notice that it goes on from an older copy"
         with pytest.raises(ProofError, match="shorter"):
             ann.receipts(old.log)
         for rows in (11, 12):
             old.release(COUNT.bound(rows=rows), loss=RHO, purpose=PURPOSE)
         with pytest.raises(ProofError):
             ann.receipts(old.log)
-    assert len(ann.receipts(city.log)) == 2
+    assert len(ann.receipts(city.log)) == 3
 
 
 def test_the_log_of_another_city_is_no_answer(ann, city, tmp_path, clock):

@@ -23,7 +23,7 @@ TWO_BITS = [1, 2, 0, 3, 0, 1, 0, 1, 1, 2, 3, 3]
 
 
 def listed(number: int = 5, places: np.ndarray = PLACES, key: SigningKey = CITY) -> bytes:
-    return status.issue(number, places, key, now=1000, expires=2000, ttl=60)
+    return status.issue(number, status.packed(places), key, now=1000, expires=2000, ttl=60)
 
 
 def signed(key: SigningKey = CITY, kind: str = status.KIND, **changed: object) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import cbor2
 import nacl.pwhash.argon2id
 import polars as pl
 import pytest
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -138,17 +141,28 @@ class SecondReader:
         return pl.read_ipc_stream(payload) if entry[8] == 1 else pl.read_parquet(payload)
 
     def _log(self, entry: list[Any]) -> list[tuple[int, str, pl.DataFrame]]:
-        id_, size, records, last, _ = entry
-        data = (self.path / "log" / id_.hex()).read_bytes()[:size]
+        id_, size, records, last, closed = entry
+        if closed and not records:
+            return []
+        data = (self.path / "log" / id_.hex()).read_bytes()
+        data = data[:size] if closed else data
         epoch, salt, commitment = struct.unpack_from(">I32s32s", data, 46)
         key = AESGCM(_key(self.vault_keys[epoch], salt, commitment, _context("log", self.id, id_)))
         key.decrypt(b"\xff" * 12, data[114:130], data[:114])
-        tag, at, found = data[114:130], 130, []
-        for i in range(records):
-            box = data[at : at + 20]
-            length = int.from_bytes(key.decrypt(bytes(4) + struct.pack(">Q", 2 * i), box, tag), "big")
-            sealed = data[at + 20 : at + 36 + length]
-            body = key.decrypt(bytes(4) + struct.pack(">Q", 2 * i + 1), sealed, box[-16:])
+        domains = {name: json.loads(document)["domain"] for name, _, document, *_ in self.manifest[5]}
+        tag, at, found, i = data[114:130], 130, [], 0
+        while at < len(data):
+            box, end = data[at : at + 20], at + 20
+            try:
+                length = int.from_bytes(key.decrypt(bytes(4) + struct.pack(">Q", 2 * i), box, tag), "big")
+                end = at + 36 + length
+                sealed = data[at + 20 : end]
+                body = key.decrypt(bytes(4) + struct.pack(">Q", 2 * i + 1), sealed, box[-16:])
+            except InvalidTag:
+                assert i >= records
+                assert not closed
+                assert _torn(data, at, end)
+                break
             sequence, parts = struct.unpack_from(">QH", body)
             where = 10
             for j in range(parts):
@@ -156,16 +170,25 @@ class SecondReader:
                 name = body[where + 46 : where + 46 + name_size]
                 part = body[where + 46 + name_size : where + 46 + name_size + part_size]
                 where += 46 + name_size + part_size
-                domain = next(t.domain for t in vaults.TABLES if t.name.encode() == name)
+                domain = domains[name.decode()]
                 parent, domain_id = next((k, d) for n, d, e, k in self.body[6] if (n, e) == (domain, domain_epoch))
                 context = _context("log-part", self.id, id_, domain_id, _u32(domain_epoch))
                 part_key = AESGCM(_key(parent, salt, part_commitment, context))
                 frame = pl.read_ipc_stream(part_key.decrypt(struct.pack(">QI", i, j), part, tag + name))
                 assert frame.height == rows
                 found.append((sequence, name.decode(), frame))
-            tag, at = sealed[-16:], at + 36 + length
-        assert (at, tag) == (size, last)
+            tag, at, i = sealed[-16:], end, i + 1
+            assert i != records or (at, tag) == (size, last)
+        assert i >= records
         return found
+
+
+def _torn(data: bytes, start: int, end: int) -> bool:
+    """Section 6.2: cut short by the end of the file or by zeros up to it, or a sector of zeros."""
+    if not data[start:].strip(b"\0") or len(data) < end or not data[end - 1 :].strip(b"\0"):
+        return True
+    edges = [start, *(edge for edge in range(0, end, 512) if edge > start), end]
+    return any(not data[a:b].strip(b"\0") for a, b in itertools.pairwise(edges))
 
 
 def test_a_second_reader_reads_what_the_package_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,3 +261,29 @@ def test_a_second_reader_reads_schemas_that_followed_and_rows_of_two_devices(tmp
     assert reader.present("trips") == expected
     erased = hashlib.sha256(_context("erased", ids[0].pop("energy"))).digest()[:16]
     assert {name: id_ for name, id_, *_ in reader.body[6]} == {**ids[0], "energy": erased}
+
+
+def test_a_second_reader_reads_what_was_put_since_the_last_manifest_and_stops_where_a_record_is_torn(
+    tmp_path: Path,
+) -> None:
+    with Vault.create(tmp_path / "v", device_key=KEY) as vault:
+        vault.put([(TRIPS, trips(1))])
+        vault.set_state({"note": b"two records are known"})
+        vault.put([(TRIPS, trips(2, 3))])
+        vault.put([(TRIPS, trips(*(k % 50 for k in range(400))))])
+        shutil.copytree(tmp_path / "v", tmp_path / "live")
+    assert (
+        SecondReader(tmp_path / "live", KEY, 2).scan("trips").rows()
+        == trips(1, 2, 3, *(k % 50 for k in range(400))).rows()
+    )
+    (log,) = (tmp_path / "live" / "log").iterdir()
+    whole = log.read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    for cut in (end - 1, end - 700):
+        for left in (whole[:cut], whole[:cut] + bytes(len(whole) - cut)):
+            log.write_bytes(left)
+            assert SecondReader(tmp_path / "live", KEY, 2).scan("trips").rows() == trips(1, 2, 3).rows()
+            assert vaults.contents(tmp_path / "live")["trips"] == trips(1, 2, 3).rows()
+    log.write_bytes(whole[: end - 1] + bytes([whole[end - 1] ^ 1]) + whole[end:])
+    with pytest.raises(AssertionError):
+        SecondReader(tmp_path / "live", KEY, 2).scan("trips")

@@ -1,0 +1,167 @@
+"""`datasov receipts`: what was asked of a resident's data, checked at home and offline."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasov import receipts
+from datasov.city import City
+from datasov.commands import secret, show
+from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
+from datasov.model.consent import CityId
+from datasov.model.privacy import Loss
+from datasov.resident import Resident
+from datasov.tlog import tiles
+from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
+from datasov.tlog.export import read_log
+from datasov.tlog.log import LogReader
+from datasov.tlog.mirror import TileLog
+from datasov.tlog.note import peek_checkpoint
+from datasov.tlog.receipt import Receipt
+
+_ABOUT = """List every released question that your data could have entered, because a consent of yours covered it.
+
+`datasov receipts VAULT --log LOG` reads the whole log and verifies it here, so that nobody learns what concerns you:
+every leaf is under the signed checkpoint, the log continues what you saw last, and each change of the operator's key is
+signed by the key before. LOG is a file that `datasov city export-log` wrote, a mirror that `datasov log publish` wrote,
+or a city's own folder. The losses are those of whoever took part, at most; whether you did stays yours to know.
+
+`datasov receipts verify FILE --city ID` checks a file that --export wrote, offline. ID is the city's id, as a consent
+names it.
+
+Exit codes: 0 done; 1 something does not verify, or failed; 2 cannot be run as asked."""
+
+
+def add(commands: Any) -> None:
+    """Add `receipts` to the commands of `datasov`."""
+    parser = commands.add_parser(
+        "receipts", help="list what was asked of your data, and check it against a city's log",
+        usage="datasov receipts VAULT --log LOG [options]\n       datasov receipts verify FILE --city ID [--json]",
+        description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("what", nargs="+", metavar="VAULT", help="the vault's folder; or: verify FILE")
+    parser.add_argument("--log", type=Path, metavar="LOG", help="the city's log: a file, a mirror or a city's folder")
+    parser.add_argument("--city", metavar="ID", help="the city's present id, where a mirror's operator changed its key")
+    parser.add_argument("--export", type=Path, metavar="FILE", help="also write them to a new file, to be shown around")
+    parser.add_argument(
+        "--with-consents", action="store_true", help="name in that file the consents that covered them, by their hashes"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    secret.add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.what[0] == "verify" and len(options.what) == 2:
+        return _verify(Path(options.what[1]), options)
+    if len(options.what) != 1 or options.log is None:
+        raise InvalidDataError("name one vault, and the city's log with --log")
+    return _list(Path(options.what[0]), options)
+
+
+def _list(path: Path, options: argparse.Namespace) -> int:
+    if not (path / "VAULT").is_file():
+        raise StoreError(f"no vault is at {path}: check the path")
+    if options.export is not None and options.export.exists():
+        raise StoreError(f"{options.export} exists already: choose another path")
+    with Resident.open(path, **secret.opening(options, f"Passphrase of {path}")) as resident:
+        held = [CityId.parse(c.claims.audience) for c in resident.consents]
+        with _log(options, held) as log:
+            found, bundle = resident.receipts(log), None
+            if options.export is not None:
+                bundle = resident.bundle(log, consents=options.with_consents)
+    if bundle is not None:
+        _write(options.export, bundle)
+    _show(found, options.json)
+    return 0
+
+
+@contextmanager
+def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
+    path: Path = options.log
+    if (path / "city.db").is_file():
+        with City.open(path) as city:
+            yield city.log
+    elif (path / tiles.CHECKPOINT).is_file():
+        yield _mirror(path, [_city(options.city)] if options.city else held)
+    else:
+        yield read_log(path)
+
+
+def _mirror(path: Path, cities: Sequence[CityId]) -> TileLog:
+    origin = peek_checkpoint((path / tiles.CHECKPOINT).read_bytes()).origin
+    for city in dict.fromkeys(cities):
+        log = TileLog(path, city.verify_key, origin=origin)
+        try:
+            log.checkpoint()
+        except ProofError:
+            continue
+        return log
+    raise ProofError("the mirror is not signed by a key that you hold: where its operator changed it, give --city ID")
+
+
+def _city(text: str) -> CityId:
+    try:
+        return CityId.parse(text)
+    except InvalidQueryError as why:
+        raise InvalidDataError(f"--city: {why}") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as fault:
+        raise StoreError(f"{path} cannot be written: {fault.strerror or fault}") from None
+
+
+def _verify(path: Path, options: argparse.Namespace) -> int:
+    if options.city is None:
+        raise InvalidDataError("give the city's id with --city: a file cannot vouch for its own key")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BUNDLE + 1)
+    except OSError as fault:
+        raise StoreError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    found = verify_bundle(data, _city(options.city))
+    _show(found.receipts, options.json)
+    return 0
+
+
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _show(found: Sequence[Receipt], as_json: bool) -> None:
+    totals = receipts.totals(found)
+    if as_json:
+        listed = [
+            {"index": r.index, "time": r.time, "purpose": r.purpose, "loss": r.loss.document(), "tables": r.tables,
+             "question": json.loads(r.question), "programme": r.release.programme.hex() or None,
+             "approval": r.approved, "log": r.origin}
+            for r in found
+        ]  # fmt: skip
+        sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]
+        print(json.dumps({"receipts": listed, "totals": sums}, ensure_ascii=False), flush=True)
+        return
+    if not found:
+        print("Verified: no question was asked that a consent of yours covered.", flush=True)
+        return
+    running: dict[tuple[str, str, str], Loss] = {}
+    lines = []
+    for r in found:
+        account = receipts.account(r)
+        running[account] = running[account] + r.loss if account in running else r.loss
+        lines.append(
+            [_date(r.time), r.purpose, r.tables, str(r.loss), str(running[account]), r.approved or "left open"]
+        )
+    print(show.table(["day", "purpose", "about", "loss at most", "in all so far", "approved by"], lines))
+    for (origin, purpose, _), loss in totals.items():
+        print(f"For {purpose}, in {origin}: at most {loss} in all.")
+    print(f"{len(found)} questions, each verified against the log's signed checkpoint.", flush=True)
