@@ -125,6 +125,13 @@ def test_a_changed_piece_of_evidence_is_none():
             replace(found, **change).verify()
 
 
+def test_two_roots_of_one_size_need_no_path_and_have_none():
+    found = compare(note_of(5), note_of(5, 2), KEY.public)
+    found.verify()
+    with pytest.raises(ProofError, match="no evidence"):
+        replace(found, path=(bytes(32),)).verify()
+
+
 def test_malformed_evidence_is_refused():
     log = forked(9, 2)
     data = compare(note_of(4), log.checkpoint().note, KEY.public, log).to_bytes()
