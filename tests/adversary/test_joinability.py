@@ -25,6 +25,7 @@ from datasov import city as city_module
 from datasov.authority import events, held, messages, token
 from datasov.authority.registry import partition_name
 from datasov.model.shard import RESIDENT
+from datasov.vault import Vault
 from tests.helpers import NOW, PURPOSE, TRIPS
 from tests.statistical.significance import CHECKS, TOTAL
 
@@ -246,11 +247,13 @@ def test_no_bytes_of_a_persons_tokens_are_in_both_domains(met):
 
 def test_times_order_and_keys_that_tell_are_noticed(tmp_path, monkeypatch):
     """Planted: seconds in consents and revocations, microseconds in sequences, order of arrival, one key for all."""
-    real = ds.Resident._signing_key
+    real, key = Vault.derive, b"datasov consent key v1 "
     monkeypatch.setattr("datasov.resident.day", int)
     monkeypatch.setattr(held, "next_sequence", lambda last, now: int(now * 1e6))
     monkeypatch.setattr(city_module, "mixed", lambda verified: list(range(len(verified))))
-    monkeypatch.setattr(ds.Resident, "_signing_key", lambda self, domain, city: real(self, "mobility", city))
+    monkeypatch.setattr(
+        Vault, "derive", lambda self, info: real(self, key + info[-32:] if info.startswith(key) else info)
+    )
     with town(tmp_path) as met:
         found = better_than_chance(met)
     assert {"issued, nearest", "from, nearest", "revoked, nearest", "between sequences, nearest"} <= found.keys()

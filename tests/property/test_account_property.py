@@ -29,10 +29,9 @@ from hypothesis.stateful import (
 import datasov as ds
 from datasov import resident as resident_module
 from datasov.authority.registry import partition_name
-from datasov.crypto.kdf import sha256
-from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, StoreError
 from datasov.model.privacy import Loss
+from datasov.vault import Vault
 from tests.helpers import NOW, TRIPS, Clock
 
 DAY = 86_400
@@ -272,10 +271,13 @@ def test_a_life_in_which_each_fault_would_show_has_none():
 def keys_that_change_with_an_erasure(patch: pytest.MonkeyPatch) -> None:
     """The consent key follows the domain's id, which each erasure changes."""
 
-    def key(resident, domain, city):
-        return SigningKey(sha256(resident._vault._secrets.domain(domain).id, str(city).encode()))
+    real = Vault.derive
 
-    patch.setattr(ds.Resident, "_signing_key", key)
+    def derive(vault, info):
+        changing = vault._secrets.domain("mobility").id if info.startswith(b"datasov consent key v1 mobility") else b""
+        return real(vault, info + changing)
+
+    patch.setattr(Vault, "derive", derive)
 
 
 def revoked_consents_do_not_count(patch: pytest.MonkeyPatch) -> None:
