@@ -8,6 +8,7 @@
     │  └ MissingExtraError            a package that what was asked for needs is not installed
     ├ DeniedError                     the question or the contribution is refused        403
     │  ├ ConsentError                 expired, revoked, wrong purpose, not covered
+    │  │  └ IndexTakenError           its random place in the status lists is taken: grant again
     │  ├ ProgrammeError               not approved, expired
     │  └ BudgetExceededError          the city's own budget does not cover the loss      429
     ├ VerificationError               bytes that are not what they claim to be
@@ -67,6 +68,10 @@ class DeniedError(DatasovError):
 
 class ConsentError(DeniedError):
     """A consent or a contribution is not acceptable: expired, revoked, for another purpose or city, replayed."""
+
+
+class IndexTakenError(ConsentError):
+    """The consent's random index in the status lists is another one's: grant again, which draws another index."""
 
 
 class ProgrammeError(DeniedError):

@@ -24,6 +24,9 @@ from datasov.resident import Resident
 JOINED = ("purchases", "baskets")
 """The tables whose consents let the vault join the household's profile."""
 
+CONSENTS = 3
+"""What each household grants: one consent for a table of events."""
+
 WORKERS = os.cpu_count() or 1
 FEW = 100
 """Below so many households the processes would take longer to start than to work."""
@@ -64,7 +67,6 @@ def enrol(folder: Path, household: Household, tables: Tables, city: CityId) -> E
     """One household: create the vault, put its rows, grant, contribute, close."""
     key = random(32)
     bought = on_device(household.purchases)
-    until = datetime.now(UTC) + timedelta(days=30)
     with Resident.create(vault_path(folder, household.id), device_key=key) as resident:
         resident.put_all([
             (tables.purchases, _dollars(bought.select("department", "at", "spent", "quantity"))),
@@ -72,14 +74,23 @@ def enrol(folder: Path, household: Household, tables: Tables, city: CityId) -> E
             (tables.months, _dollars(months(bought).select("department", "month", "items", "spent"))),
             (tables.household, household.profile),
         ])  # fmt: skip
-        sent = []
-        for schema in (tables.months, tables.purchases, tables.baskets):
-            consent = resident.grant(
-                city, schema, purpose=PURPOSE, loss=GRANTS[schema.name], until=until, jurisdiction="US",
-                join=[tables.household] if schema.name in JOINED else [],
-            )  # fmt: skip
-            sent.append((consent, resident.contribute(consent)))
-    return Enrolled(household.id, key, tuple(sent), (os.getpid(), peak_bytes()))
+        sent = tuple(_granted(resident, number, tables, city) for number in range(CONSENTS))
+    return Enrolled(household.id, key, sent, (os.getpid(), peak_bytes()))
+
+
+def grant_again(folder: Path, household: Enrolled, number: int, tables: Tables, city: CityId) -> tuple[Consent, bytes]:
+    """A household's consent of this number anew, as it must be where another's drew the same index for it."""
+    with Resident.open(vault_path(folder, household.id), device_key=household.key) as resident:
+        return _granted(resident, number, tables, city)
+
+
+def _granted(resident: Resident, number: int, tables: Tables, city: CityId) -> tuple[Consent, bytes]:
+    schema = (tables.months, tables.purchases, tables.baskets)[number]
+    consent = resident.grant(
+        city, schema, purpose=PURPOSE, loss=GRANTS[schema.name], until=datetime.now(UTC) + timedelta(days=30),
+        jurisdiction="US", join=[tables.household] if schema.name in JOINED else [],
+    )  # fmt: skip
+    return consent, resident.contribute(consent)
 
 
 def enrol_all(folder: Path, source: Source, tables: Tables, city: CityId) -> Iterator[Enrolled]:

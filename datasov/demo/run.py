@@ -17,11 +17,12 @@ from datasov.demo.answers import Answer, cells
 from datasov.demo.checks import check_receipts, refusals
 from datasov.demo.memory import peak_bytes
 from datasov.demo.outcome import Outcome
-from datasov.demo.people import Enrolled, enrol_all
+from datasov.demo.people import CONSENTS, Enrolled, enrol_all, grant_again
 from datasov.demo.questions import BUDGET, PURPOSE, Question, Tables, questions, tables
 from datasov.demo.source import Source, load
-from datasov.errors import InternalError, StoreError
+from datasov.errors import IndexTakenError, InternalError, StoreError
 from datasov.kernel.plan import compile
+from datasov.model.consent import Consent
 from datasov.model.plan import Request
 
 
@@ -101,15 +102,18 @@ def _enrol(folder: Path, source: Source, schemas: Tables, city: City, progress: 
     """Vaults, consents and contributions, admitted as they come. What is kept of each household is its device key."""
     kept: list[Enrolled] = []
 
-    def sending() -> Iterator[tuple[object, bytes]]:
+    def sending() -> Iterator[tuple[Consent, bytes]]:
         for enrolled in enrol_all(folder, source, schemas, city.id):
             kept.append(replace(enrolled, sent=()))
             progress.advance(len(kept), len(source.households))
             yield from enrolled.sent
 
-    refused = [r for r in city.admit_many(sending()) if r is not None]  # type: ignore[arg-type]
-    if refused:
-        raise InternalError("the city refused a household of the demo") from refused[0]
+    for at, refused in enumerate(city.admit_many(sending())):
+        household, number = kept[at // CONSENTS], at % CONSENTS
+        while isinstance(refused, IndexTakenError):
+            (refused,) = city.admit_many([grant_again(folder, household, number, schemas, city.id)])
+        if refused is not None:
+            raise InternalError("the city refused a household of the demo") from refused
     return kept
 
 

@@ -10,7 +10,7 @@ from datasov.authority.partition import Member, Partition, blob_name
 from datasov.authority.registry import ERASURES, STATUS, Registry, partition_name
 from datasov.authority.reserved import STREAM
 from datasov.crypto.kdf import random
-from datasov.errors import ConflictError, ConsentError, DatasovError, StoreError
+from datasov.errors import ConflictError, ConsentError, DatasovError, IndexTakenError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
 from datasov.store.sqlite import SQLiteStore
@@ -68,7 +68,7 @@ class Draft:
         if member is not None:
             _check_newer(member, admission)
         if claims.status in self._statuses or self._registry.taken(claims.status, admission.consent.digest):
-            raise ConsentError("the consent's index in the status lists is taken: grant again, and send that one")
+            raise IndexTakenError("the consent's index in the status lists is taken: grant again, and send that one")
         delegated = self._registry.reserved.admit(admission.chain, admission.consent, name) if admission.chain else []
         if place is None:
             place = len(partition) + self._fresh.get(name, 0)

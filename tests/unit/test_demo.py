@@ -17,6 +17,7 @@ import pytest
 from scipy.stats import binom
 
 import datasov as ds
+from datasov import resident
 from datasov.city import City
 from datasov.demo import exact, people, plots, report, source
 from datasov.demo.outcome import Outcome
@@ -230,3 +231,11 @@ def test_the_picture_is_an_svg_that_stands_alone(outcome: tuple[Outcome, Path]) 
 def test_numbers_for_people() -> None:
     assert report.number(None) == "–"
     assert report.number(-1234.5, 1) == "−1,234.5"
+
+
+def test_a_household_whose_index_is_taken_grants_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([bytes(4)] * 5)
+    real = resident.random
+    monkeypatch.setattr(resident, "random", lambda n: next(drawn, real(n)) if n == 4 else real(n))
+    assert len(run(Options(3)).answers) == 5
+    assert next(drawn, None) is None
