@@ -164,11 +164,11 @@ class Registry:
                 member.digest == consent.digest or partition.superseded(consent.digest, place)
             ):  # fmt: skip
                 if self.barred(consent.digest):
-                    raise ConsentError("the consent was revoked already")
+                    raise _over()
                 body = cbor.encode([consent.digest, now, claims.status])
                 return Ending({partition.stream: (partition.version, []), "barred": (self.bars, [body])}, {})
             if member.digest != consent.digest or not member.live:
-                raise ConsentError("the consent was revoked or superseded already: revoke your newest one")
+                raise _over()
             streams: dict[str, tuple[int, Sequence[bytes]]] = {
                 partition.stream: (partition.version, [cbor.encode(["revoke", place, now])]), "barred": (self.bars, []),
             }  # fmt: skip
@@ -188,3 +188,8 @@ class Registry:
         """
         body = cbor.encode([now, b"".join(hashes), None if shard is None else list(shard)])
         return self._store.length(ERASURES), [body]
+
+
+def _over() -> ConsentError:
+    """The same whether or not the consent ever came: who sends a revocation again is not told."""
+    return ConsentError("the consent was revoked or superseded already: revoke your newest one")

@@ -90,7 +90,7 @@ def test_what_nobody_asked_for_until_it_expired_goes_too(city, clock, ann):
     clock.now += ROUND
     city.tick()
     (partition,) = city._registry.refresh()
-    assert [place for place in partition.pending()] == [0], "who has not expired goes on waiting"
+    assert list(partition.pending()) == [0], "who has not expired goes on waiting"
     assert [n for (n,) in city._store._db.execute("SELECT name FROM blobs WHERE name LIKE 'pool/%'")] == [
         partition.blob(0)
     ]
