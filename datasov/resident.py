@@ -21,7 +21,7 @@ from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random
 from datasov.crypto.sign import SigningKey
-from datasov.delegating import Delegating, account_key, end, ending, find
+from datasov.delegating import Delegating, account_key, end, ending, find, follow, key_of
 from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
@@ -288,7 +288,7 @@ class Resident(Delegating):
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
             erasure=messages.salted(mine.salt, messages.erasure_record(consent.digest, number)),
         )  # fmt: skip
-        return messages.sign_contribution(contribution, self._signing_key(mine.domain, city), city)
+        return messages.sign_contribution(contribution, key_of(self._vault, mine.domain, consent.claims), city)
 
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
@@ -296,7 +296,7 @@ class Resident(Delegating):
         One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
-        record, key = ending(self._vault, consent, self._signing_key)
+        record, key = ending(self._vault, consent)
         today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
@@ -441,6 +441,7 @@ class Resident(Delegating):
         whole = receipts.whole_log(log, records, appointed)
         mine = receipts.of_city(whole, records)
         self._remember(whole, mine)
+        follow(self._vault, whole.operators.ids)
         return whole, mine
 
     def _remember(self, whole: Whole, mine: Iterable[Record]) -> None:

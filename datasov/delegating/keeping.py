@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from datasov.authority import delegation, held
@@ -11,16 +11,12 @@ from datasov.authority.held import HeldDelegation, Record
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
+from datasov.delegating.accounts import account_keys, key_of
 from datasov.errors import ConsentError
 from datasov.model.consent import CityId, Claims, Consent
 from datasov.model.delegation import Delegated, Delegation
 from datasov.model.purposes import Purpose
 from datasov.vault import Vault
-
-
-def account_key(vault: Vault, domain: str, city: CityId) -> SigningKey:
-    """A key of its own for each domain and controller: no two of them can be linked by it."""
-    return SigningKey(vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(str(city).encode())))
 
 
 def delegate_key(vault: Vault, domain: str, city: CityId, whom: str) -> SigningKey:
@@ -84,7 +80,7 @@ def account_domain(vault: Vault, claims: Delegation) -> str:
     """The domain of this vault's account that a delegation is about; ConsentError where it is about none of them."""
     city = CityId.parse(claims.audience)
     for domain in _domains(vault, claims):
-        if account_key(vault, domain, city).public == claims.subject:
+        if any(key.public == claims.subject for key in account_keys(vault, domain, city)):
             return domain
     raise ConsentError("it is about an account of somebody else: give it to the person whose data it is")
 
@@ -94,9 +90,9 @@ def revoking_key(vault: Vault, claims: Delegation) -> SigningKey:
     city = CityId.parse(claims.audience)
     names = dict.fromkeys(["", *(d.whom for d in kept(vault))])
     for domain in _domains(vault, claims):
-        mine = account_key(vault, domain, city)
-        if mine.public == claims.subject:
-            return mine
+        for mine in account_keys(vault, domain, city):
+            if mine.public == claims.subject:
+                return mine
         for whom in names:
             key = delegate_key(vault, domain, city, whom)
             if key.public == claims.delegator:
@@ -157,18 +153,12 @@ def find(vault: Vault, consent: Consent) -> tuple[Record, bool]:
     raise ConsentError("not a consent of this vault: grant one first")
 
 
-def ending(
-    vault: Vault, consent: Consent, own: Callable[[str, CityId], SigningKey]
-) -> tuple[Record, SigningKey]:  # fmt: skip
-    """The record of a consent that this vault holds or signed for somebody else, and the key that revokes it.
-
-    Args:
-        own: the key of the vault's account in a domain and city.
-    """
+def ending(vault: Vault, consent: Consent) -> tuple[Record, SigningKey]:
+    """The record of a consent that this vault holds or signed for somebody else, and the key that revokes it."""
     record, signed = find(vault, consent)
     claims, city = record.consent.claims, CityId.parse(record.consent.claims.audience)
     if not signed:
-        return record, own(record.domain, city)
+        return record, key_of(vault, record.domain, claims)
     for whom in dict.fromkeys(["", *(d.whom for d in kept(vault))]):
         key = delegate_key(vault, record.domain, city, whom)
         if key.public == claims.issuer:

@@ -11,8 +11,9 @@ import datasov as ds
 from datasov.authority import token
 from datasov.delegating import keeping
 from datasov.errors import ConsentError
+from datasov.kernel import monitor
 from datasov.model.consent import Claims
-from tests.helpers import NOW, PURPOSE, RHO, TRIPS, consent_for, contribution, found_city, revocation
+from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, consent_for, contribution, found_city, revocation, values
 
 DAY = 86_400
 ROWS = [{"district": "N", "km": 1}]
@@ -133,3 +134,79 @@ def test_a_hand_over_binds_what_the_persons_other_device_gave(city, people, tmp_
     consent = parent.grant_for(beyond, TRIPS, purpose=PURPOSE, loss=RHO)
     with pytest.raises(ConsentError, match="hand-over"):
         child.accept(consent)
+
+
+# --- a city that changed its keys
+
+
+@pytest.fixture
+def rows_counted(monkeypatch):
+    """How many rows the last question added up before noise."""
+    seen, real = [0], monitor.draw
+    monkeypatch.setattr(monitor, "draw", lambda t, p, r: (seen.append(int(values(t).sum())), real(t, p, r))[1])
+    return lambda: seen[-1]
+
+
+def test_nobody_is_two_residents_of_a_city_that_changed_its_keys(tmp_path, people, clock, rows_counted):
+    """Under a second key a resident would be in one question twice, at four times the loss that it says."""
+    ann, guardian = people("ann"), people("guardian")
+    ann.put(TRIPS, ROWS)
+    first = found_city(tmp_path, clock)
+    before = ann.grant(first.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2030-01-01")
+    delegated = given(ann, guardian, first)
+    first.admit(before, ann.contribute(before))
+    ann.enrol(tmp_path / "tablet.vault", device_key=bytes(range(32)))
+    first.rotate()
+    with ds.City.open(tmp_path / "lake.city", clock=clock) as city:
+        assert city.id != first.id
+        ann.receipts(city.log)
+        after = ann.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2030-01-01")
+        assert after.claims.account == before.claims.account
+        city.admit(after, ann.contribute(after))
+        city.release(COUNT, loss=ds.zcdp(rho="0.01"), purpose=PURPOSE)
+        assert rows_counted() == len(ROWS)
+        city.revoke(ann.revoke_delegation(delegated))
+        given(ann, guardian, city)
+        assert [d.claims.subject for d in ann.delegations] == [before.claims.account] * 2
+        ann.close()
+        with ds.Resident.open(tmp_path / "tablet.vault", device_key=bytes(range(32)), clock=clock) as tablet:
+            tablet.merge(tmp_path / "ann.vault", device_key=bytes(32))
+            newer = tablet.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2030-01-01")
+            assert newer.claims.account == before.claims.account
+            city.admit(newer, tablet.contribute(newer))
+            city.revoke(tablet.revoke(newer))
+        city.release(COUNT, loss=ds.zcdp(rho="0.02"), purpose=PURPOSE)
+        assert rows_counted() == 0
+
+
+def test_other_cities_and_strangers_to_the_old_one_have_keys_of_their_own(tmp_path, people, clock):
+    ann, new = people("ann"), people("newcomer")
+    for one in (ann, new):
+        one.put(TRIPS, ROWS)
+    first = found_city(tmp_path, clock)
+    before = ann.grant(first.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2030-01-01")
+    first.admit(before, ann.contribute(before))
+    first.rotate()
+    (tmp_path / "b").mkdir()
+    with ds.City.open(tmp_path / "lake.city", clock=clock) as city, found_city(tmp_path / "b", clock) as other:
+        late = {"purpose": PURPOSE, "loss": RHO, "until": "2030-01-01"}
+        mine = new.grant(city.id, TRIPS, **late)
+        new.receipts(city.log)
+        ann.receipts(city.log)
+        assert new.grant(city.id, TRIPS, **late).claims.account == mine.claims.account
+        assert ann.grant(other.id, TRIPS, **late).claims.account != before.claims.account
+        assert ann.grant(city.id, TRIPS, **late).claims.account == before.claims.account
+
+
+def test_an_export_is_taken_in_though_the_city_changed_its_keys(tmp_path, people, clock):
+    ann = people("ann")
+    ann.put(TRIPS, ROWS)
+    first = found_city(tmp_path, clock)
+    consent = ann.grant(first.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2030-01-01")
+    first.admit(consent, ann.contribute(consent))
+    first.rotate()
+    with ds.City.open(tmp_path / "lake.city", clock=clock) as city:
+        ann.receipts(city.log)
+    ann.export(tmp_path / "out", form="json")
+    assert people("new").import_(tmp_path / "out") == 1
+    assert people("new").granted == RHO
