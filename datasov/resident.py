@@ -32,7 +32,7 @@ from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
-from datasov.tlog.evidence import Evidence, compare
+from datasov.tlog.evidence import Evidence, compare, signer
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import origin_of, peek_checkpoint
 from datasov.tlog.operators import Appointed
@@ -416,9 +416,10 @@ class Resident(Delegating):
         """
         origin = peek_checkpoint(note).origin
         for city, seen in self.checkpoints().items():
-            key = CityId.parse(city).verify_key
-            if origin_of(key) == origin:
-                return compare(seen, note, key, log)
+            ids = held.succession(self._vault.state(held.succession_note(city))) or (city,)
+            keys = [CityId.parse(text).verify_key for text in ids]
+            if origin_of(keys[0]) == origin:
+                return compare(seen, note, signer((seen, note), origin, keys), log, origin=origin)
         raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
 
     def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:

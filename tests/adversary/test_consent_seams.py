@@ -10,7 +10,7 @@ import pytest
 import datasov as ds
 from datasov.authority import token
 from datasov.delegating import keeping
-from datasov.errors import ConsentError
+from datasov.errors import ConsentError, ProofError
 from datasov.kernel import monitor
 from datasov.model.consent import Claims
 from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, consent_for, contribution, found_city, revocation, values
@@ -210,3 +210,23 @@ def test_an_export_is_taken_in_though_the_city_changed_its_keys(tmp_path, people
     ann.export(tmp_path / "out", form="json")
     assert people("new").import_(tmp_path / "out") == 1
     assert people("new").granted == RHO
+
+
+def test_residents_compare_what_they_saw_after_the_city_changed_its_keys(tmp_path, people, clock):
+    first = found_city(tmp_path, clock)
+    for name in ("ann", "bob"):
+        people(name).grant(first.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2030-01-01")
+    people("bob").receipts(first.log)
+    (early,) = people("bob").checkpoints().values()
+    first.rotate()
+    with ds.City.open(tmp_path / "lake.city", clock=clock) as city:
+        people("ann").receipts(city.log)
+        with pytest.raises(ProofError):
+            people("ann").compare(early, city.log)  # of the key before: receipts follow it, this does not
+        people("bob").receipts(city.log)
+        (late,) = people("bob").checkpoints().values()
+        assert people("ann").compare(late) is None
+        city.release(COUNT, loss=ds.zcdp(rho="0.01"), purpose=PURPOSE)
+        people("bob").receipts(city.log)
+        (later,) = people("bob").checkpoints().values()
+        assert people("ann").compare(later, city.log) is None
