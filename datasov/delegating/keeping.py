@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from datasov.authority import delegation, held
-from datasov.authority.coverage import check_special
+from datasov.authority.coverage import check_class, check_special
 from datasov.authority.held import HeldDelegation, Record
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
@@ -126,6 +126,7 @@ def check_known(vault: Vault, claims: Claims, last: Delegation, domain: str) -> 
         raise ConsentError("the consent's first table is of another domain than the account: have it signed anew")
     delegation.check_tables(last, found)
     check_special(found, claims.special)
+    check_class(found, tables)
 
 
 def told(claims: Claims, record: ConsentRecord | bytes | None) -> dict[str, bytes | None]:

@@ -143,6 +143,7 @@ class Delegating:
         now = int(self._clock())
         links, key, domain = keeping.received(self._vault, _chain(chain), now)
         last = links[-1].claims
+        join, reads = join if isinstance(join, Mapping) else tuple(join), tuple(reads)
         covered, scope = agreed(schema, columns, join, reads, special)
         named = as_purpose(purpose)
         known = {s.name: s for s in (schema, *join, *reads)}

@@ -230,3 +230,33 @@ def test_residents_compare_what_they_saw_after_the_city_changed_its_keys(tmp_pat
         people("bob").receipts(city.log)
         (later,) = people("bob").checkpoints().values()
         assert people("ann").compare(later, city.log) is None
+
+
+# --- a column that becomes one of the special class
+
+
+def test_a_column_that_became_special_travels_under_no_consent_that_does_not_say_so(city, people):
+    ann, guardian = people("ann"), people("guardian")
+    ordinary = ds.Schema("visits", domain="health", columns={"day": ds.Integer(0, 366), "reason": ds.Category("abc")})
+    late = {"purpose": PURPOSE, "loss": RHO, "until": "2030-01-01"}
+    ann.put(ordinary, [{"day": 1, "reason": "a"}])
+    chain = given(ann, guardian, city, ordinary)
+    narrow = {"columns": ["day"], **late}
+    before = ann.grant(city.id, ordinary, **late)
+    city.admit(before, ann.contribute(before))
+    signed = guardian.grant_for(chain, ordinary, purpose=PURPOSE, loss=RHO)
+    ann.evolve(VISITS)
+    assert ann.scan(ordinary).height == 1, "it is still their own data"
+    reserved = ann.granted
+    for attempt in (
+        lambda: ann.contribute(before),
+        lambda: ann.grant(city.id, ordinary, **late),
+        lambda: ann.accept(signed),
+    ):
+        with pytest.raises(ConsentError, match="by now"):
+            attempt()
+    assert ann.granted == reserved
+    other = ann.grant(city.id, ordinary, **narrow)
+    city.admit(other, ann.contribute(other))
+    named = ann.grant(city.id, VISITS, special=["reason"], **late)
+    city.admit(named, ann.contribute(named))
