@@ -72,11 +72,16 @@ class Registry:
         self.reserved = Reserved(store)
 
     def partition(self, name: str) -> Partition:
-        """The partition, up to date; an empty one where nobody was admitted yet."""
+        """The partition, up to date; where nobody was admitted yet an empty one, which is not kept.
+
+        Anybody can name one, by a question or by a revocation of what never came; each that is kept is read ever after.
+        """
         with self.lock:
-            found = self._partitions.setdefault(name, Partition(name))
+            known = self._partitions.get(name)
+            found = Partition(name) if known is None else known
             while events := self._store.read(found.stream, found.version, _AT_ONCE):
                 found.apply(events)
+                self._partitions[name] = found
                 if len(events) < _AT_ONCE:
                     break
             return found

@@ -260,3 +260,15 @@ def test_a_column_that_became_special_travels_under_no_consent_that_does_not_say
     city.admit(other, ann.contribute(other))
     named = ann.grant(city.id, VISITS, special=["reason"], **late)
     city.admit(named, ann.contribute(named))
+
+
+# --- strangers at the door
+
+
+def test_revocations_of_what_never_came_leave_nothing_that_every_question_reads(city):
+    admitted = consent_for(city, TRIPS, "ann")
+    city.admit(admitted, contribution(city, admitted, "ann", 1, TRIPS, ROWS))
+    for number in range(5):
+        schema = ds.Schema("trips", domain="mobility", columns={"km": ds.Integer(0, number + 1)})
+        city.revoke(revocation(consent_for(city, schema, number), number))
+    assert len(city._registry.refresh()) == 1
