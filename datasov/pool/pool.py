@@ -125,17 +125,17 @@ class Pool:
         whose consents have expired.
         """
         for partition in self._registry.refresh():
-            self._lapse(partition.name)
             self._fold(partition.name, None, compact=True)
 
     def _lapse(self, name: str) -> None:
-        with self.lock, self._registry.lock:
-            while (ending := lapses(self._registry, self._registry.partition(name), self._now())) is not None:
-                with contextlib.suppress(ConflictError):
-                    self._store.append(ending.streams, ending.blobs)
+        while (ending := lapses(self._registry, self._registry.partition(name), self._now())) is not None:
+            with contextlib.suppress(ConflictError):
+                self._store.append(ending.streams, ending.blobs)
 
     def _fold(self, name: str, schema: Schema | None, compact: bool) -> Partition:
         with self.lock, self._registry.lock:
+            if compact:
+                self._lapse(name)
             while True:
                 partition = self._registry.partition(name)
                 places = np.flatnonzero(partition.columns["pending"] & (schema is not None))

@@ -107,6 +107,14 @@ def test_what_nobody_asked_for_until_it_expired_goes_too(city, clock, ann):
     city.revoke(ann.revoke(later))
 
 
+def test_compacting_folds_nothing_in_whose_consent_is_over(city, clock):
+    enrol(city, ["over"], lambda n: ROWS, expires=NOW + DAY)
+    enrol(city, ["stays"], lambda n: ROWS)
+    clock.now += 2 * DAY
+    city.compact(TRIPS, PURPOSE)
+    assert held_rows(city) == 1
+
+
 def test_a_notice_does_not_say_that_rows_were_gone_before_they_were(city, clock, ann):
     consent = granted(ann, city)
     city.compact(TRIPS, PURPOSE)
