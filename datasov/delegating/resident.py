@@ -189,7 +189,7 @@ class Delegating:
         if not links:
             raise ConsentError("nobody signed this consent for you: your own are granted, not accepted")
         domain = keeping.account_domain(self._vault, links[-1].claims)
-        check_handover(links[0].claims.issued, links[0].claims.handover, keeping.majority(self._vault))
+        check_handover(links[0].claims.issued, found.claims.expires, keeping.majority(self._vault))
         if found.claims.not_before >= self._clock() + DAY:
             raise ConsentError("the consent is dated later than today, and would bar newer ones: have it signed again")
         records = held.unpack(self._vault.state(held.CONSENTS))

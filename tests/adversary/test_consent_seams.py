@@ -134,6 +134,7 @@ def test_a_hand_over_binds_what_the_persons_other_device_gave(city, people, tmp_
     consent = parent.grant_for(beyond, TRIPS, purpose=PURPOSE, loss=RHO)
     with pytest.raises(ConsentError, match="hand-over"):
         child.accept(consent)
+    child.accept(parent.grant_for(beyond, TRIPS, purpose=PURPOSE, loss=RHO, until=instant(MAJORITY)))
 
 
 # --- a city that changed its keys
