@@ -88,6 +88,7 @@ def _noted(vault: Vault) -> notes.Notes:
         {name: note for name, note in vault.states().items() if name.startswith(held.LOG)},
         tuple(held.unpack_delegations(vault.state(held.DELEGATIONS))),
         tuple(held.unpack(vault.state(held.SIGNED))),
+        {name: note for name, note in vault.states().items() if name.startswith(held.OPERATORS)},
     )
 
 
