@@ -398,7 +398,8 @@ class Resident(Delegating):
         if not self._records():
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
         whole, _ = self._whole(log, appointed)
-        return read_notices(whole.leaves, whole.checkpoint, whole.operators.ids[-1])
+        *earlier, present = whole.operators.ids
+        return read_notices(whole.leaves, whole.checkpoint, present, earlier)
 
     def checkpoints(self) -> dict[str, bytes]:
         """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""

@@ -391,14 +391,18 @@ def forge(city: ds.City, change: Callable[[Any], Any]) -> tuple[list[bytes], Any
 @pytest.mark.parametrize("name", [
     "no notice", "no programme named", "an unapproved programme", "another purpose", "a larger loss",
     "another mechanism", "another table", "after its end", "an ordinary notice for an emergency",
-    "a programme that few signed", "more than the total", "a notice of other bytes", "no charter",
+    "a programme that few signed", "more than the total", "more than its period", "a notice of other bytes",
+    "no charter", "a time before any charter", "another city's charter",
 ])  # fmt: skip
 def test_an_operator_who_forges_the_log_is_found_out(running, clock, name):
     release(running)
+    clock.now += 2 * DAY
     running.approve(
         signed(urgent_for(running, issued=clock.now, not_before=clock.now, expires=clock.now + DAY), URGENT)
     )
     few = signed(programme_for(running), ORDINARY[1:])
+    beside = replace(running.id, name="beside", seal_key=bytes([9]) + bytes(31))
+    other = signed(replace(charter_for(running), city=str(beside)))
 
     def change(leaf: Any) -> Any:
         if isinstance(leaf, NoticeLeaf):
@@ -410,17 +414,23 @@ def test_an_operator_who_forges_the_log_is_found_out(running, clock, name):
             }  # fmt: skip
             if name == "no charter":
                 return [] if leaf.subject == "charter" else leaf
+            if name == "another city's charter":
+                own = leaf.subject == "charter"
+                return replace(leaf, body=other.to_bytes(), identity=other.identity) if own else []
             wanted = "emergency" if name.startswith("an ordinary") else "programme"
             return swap.get(name, leaf) if leaf.subject == wanted else leaf
         if not isinstance(leaf, ReleaseLeaf):
             return leaf
         swapped = {
-            "no programme named": {"programme": b""}, "an unapproved programme": {"programme": bytes(32)},
+            "no programme named": {"programme": b""}, "a time before any charter": {"programme": b"", "time": NOW - 2 * DAY},
+            "an unapproved programme": {"programme": bytes(32)},
             "another purpose": {"purpose": "sale"}, "a larger loss": {"loss": ds.zcdp(rho="0.02")},
             "another mechanism": {"mechanism": "none"}, "after its end": {"time": NOW + 300 * DAY},
             "another table": {"tables": (("people", PEOPLE.digest, ("age",)),)},
         }.get(name, {})  # fmt: skip
-        return [replace(leaf, **swapped)] * (5 if name == "more than the total" else 1)
+        if name == "another city's charter":
+            return []
+        return [replace(leaf, **swapped)] * {"more than the total": 5, "more than its period": 3}.get(name, 1)
 
     assert read_notices(*forge(running, lambda leaf: leaf), running.id)
     with pytest.raises(ProofError):
