@@ -117,8 +117,8 @@ def _check_covered(index: int, leaf: ReleaseLeaf, state: Governance, latest: int
     Args:
         latest: of the times of all leaves before it.
     """
-    # What a question that was on its way when a notice came can be behind; more is a time that was put back.
-    when = max(leaf.time, latest - DAY)
+    # A question that was on its way when a notice came is less than a day behind; more is a time that was put back.
+    when = leaf.time if leaf.time > latest - DAY else latest
     charter = state.at(when)
     if charter is None and not leaf.programme:
         return None

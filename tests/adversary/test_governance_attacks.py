@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from datasov.model.document import canonical
 from datasov.model.programme import PROGRAMME
 from datasov.model.template import Allowed
 from datasov.notices import read_notices
-from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, decode_leaf, encode_leaf
+from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, StepLeaf, decode_leaf, encode_leaf
 from datasov.tlog.log import Log
 from tests.governing import (
     ASSEMBLY,
@@ -422,8 +423,8 @@ def test_an_operator_who_forges_the_log_is_found_out(running, clock, name):
         if not isinstance(leaf, ReleaseLeaf):
             return leaf
         swapped = {
-            "no programme named": {"programme": b""}, "a time before any charter": {"programme": b"", "time": NOW - 2 * DAY},
-            "an unapproved programme": {"programme": bytes(32)},
+            "no programme named": {"programme": b""}, "an unapproved programme": {"programme": bytes(32)},
+            "a time before any charter": {"programme": b"", "time": NOW - 2 * DAY},
             "another purpose": {"purpose": "sale"}, "a larger loss": {"loss": ds.zcdp(rho="0.02")},
             "another mechanism": {"mechanism": "none"}, "after its end": {"time": NOW + 300 * DAY},
             "another table": {"tables": (("people", PEOPLE.digest, ("age",)),)},
@@ -435,6 +436,47 @@ def test_an_operator_who_forges_the_log_is_found_out(running, clock, name):
     assert read_notices(*forge(running, lambda leaf: leaf), running.id)
     with pytest.raises(ProofError):
         read_notices(*forge(running, change), running.id)
+
+
+def test_a_time_that_was_put_back_brings_nothing_back(running, clock):
+    """A withdrawn programme, an older charter that left more open, and a series' steps: the log's order tells."""
+    release(running)
+    clock.now += 3 * DAY
+    ended = running.releases()[0].programme
+    later = replace(charter_for(running), version=2, issued=clock.now, withdrawn=(bytes.fromhex(ended),))
+    running.adopt(signed(later))
+    leaves = running.log.leaves()
+    (made,) = (leaf for leaf in map(decode_leaf, leaves) if isinstance(leaf, ReleaseLeaf))
+    step = StepLeaf(made.release_id, 0, made.time, bytes(32))
+
+    def after(*more: Any) -> list[Any]:
+        found = [*leaves, *map(encode_leaf, more)]
+        store = MemoryStore()
+        store.append({"log": (0, found)})
+        return read_notices(found, Log(store, running._key, running.log.origin).checkpoint(), running.id)
+
+    assert len(after(replace(made, time=clock.now - DAY + 1))) == 3  # it may have been on its way
+    assert len(after(replace(step, time=clock.now - 1))) == 3
+    for late in (made, replace(made, time=clock.now), step, replace(step, time=clock.now)):
+        with pytest.raises(ProofError, match="does not cover"):
+            after(late)
+
+
+@pytest.mark.parametrize("kind", ["\ud800", "", " datasov charter v1", "x" * 65, 5])
+def test_a_kind_that_is_no_text_is_refused(kind):
+    with pytest.raises(VerificationError):
+        Signed.from_bytes(json.dumps({"kind": kind, "document": {}, "signatures": {}}).encode())
+
+
+def test_a_document_as_deep_as_can_be_read_is_refused_or_written_again():
+    limit = sys.getrecursionlimit()
+    for depth in range(limit - 200, limit + 50):
+        text = b'{"document":{"a":' + b"[" * depth + b"]" * depth + b'},"kind":"x","signatures":{}}'
+        try:
+            assert Signed.from_bytes(text).to_bytes() == text
+        except ds.DatasovError:
+            return
+    raise AssertionError("no depth was refused")
 
 
 def test_leaves_that_are_not_the_checkpoints_are_refused(running):
