@@ -96,7 +96,7 @@ def _verify(data: bytes, city: CityId, appointed: Appointed | None) -> Bundle:
             verify_consistency(index, checkpoint.size, before[index], checkpoint.root, _hashes(grown))
     approvals = {i: Approval(leaf, i, proof) for i, leaf, proof in
                  (_entry(item, 3) for item in fields.items(found[4], 0, _MANY))}  # fmt: skip
-    receipts = []
+    receipts: list[Receipt] = []
     for index, leaf, proof, approved in (_entry(item, 4) for item in fields.items(found[5], 0, _MANY)):
         if receipts and index <= receipts[-1].index:
             raise ProofError("the receipts do not ascend, or one stands twice: export them again")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import datasov as ds
-from datasov.errors import ProofError
+from datasov.errors import ProofError, StoreError
 from datasov.model.consent import CityId
 from tests.helpers import COUNT, PURPOSE, RHO, TRIPS, Clock, found_city
 
@@ -161,3 +161,20 @@ def test_an_export_after_a_change_of_keys_is_imported(tmp_path, clock, ann):
         assert new.import_(tmp_path / "out") == len(ROWS)
         assert len(new.receipts(city.log)) == 0
     city.close()
+
+
+def test_a_key_that_the_city_had_before_does_not_come_back(tmp_path, clock, ann):
+    """Nobody would read the log any more: no id comes back in it."""
+    first, second, third = (bytes([n]) * 32 for n in (1, 2, 3))
+    path = tmp_path / "lake.city"
+    city = found_city(tmp_path, clock, operator_key=first)
+    take_part(ann, city)
+    city.rotate(second)
+    city = ds.City.open(path, operator_key=second, clock=clock)
+    with pytest.raises(StoreError, match="had before"):
+        city.rotate(first)
+    with ds.City.open(path, operator_key=second, clock=clock) as city:
+        ann.receipts(city.log)
+        city.rotate(third)
+    with ds.City.open(path, operator_key=third, clock=clock) as city:
+        ann.receipts(city.log)
