@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,14 @@ from datasov.authority.approval import Signed, fingerprint
 from datasov.authority.governance import NOTICES, Governance
 from datasov.authority.programme import Approved
 from datasov.errors import DatasovError, ProofError
-from datasov.model.charter import DAY
+from datasov.model.charter import DAY, Charter
 from datasov.model.consent import CityId
 from datasov.model.document import canonical
 from datasov.model.privacy import Loss
 from datasov.model.programme import fits
 from datasov.tlog.leaves import BatchLeaf, NoticeLeaf, ReleaseLeaf, StepLeaf, decode_leaf
 from datasov.tlog.note import Checkpoint
+from datasov.tlog.operators import follow, notices
 from datasov.tlog.tree import Tree, leaf_hash
 
 
@@ -49,9 +50,7 @@ class Notice:
         return f"{self.subject} {self.fingerprint}: {name}, version {self.document['version']}"
 
 
-def read_notices(
-    leaves: Sequence[bytes], checkpoint: Checkpoint, city: CityId, earlier: Sequence[CityId] = ()
-) -> list[Notice]:  # fmt: skip
+def read_notices(leaves: Sequence[bytes], checkpoint: Checkpoint, city: CityId) -> list[Notice]:
     """The notices among all leaves of a log, once each is what the charters before it demand.
 
     Every release after the first charter is checked too, as far as its leaf tells: that its programme was approved and
@@ -61,7 +60,8 @@ def read_notices(
 
     Args:
         leaves: those of the checkpoint's tree, all of them.
-        city: the present id. earlier: the ids that the city had before, as its log tells.
+        city: the present id. That each key before it named the next one is for :func:`datasov.tlog.whole.read_whole`;
+            here each of them must be among the operators of the charter that was the present one then.
 
     Raises:
         ProofError: the leaves are not the checkpoint's, a notice was not signed as it must be, or a release was covered
@@ -74,7 +74,8 @@ def read_notices(
         raise ProofError("the leaves are not those of the checkpoint: keep it, and ask the log again")
     state, spent, found = Governance(), dict[str, Loss](), list[Notice]()
     latest, opened = 0, dict[bytes, ReleaseLeaf]()
-    ids = {(known.verify_key, known.seal_key) for known in (*earlier, city)}
+    operators = follow(notices(leaves), checkpoint.origin, [city], appointed=lambda _: True)
+    followed = {index: CityId.parse(change.new).verify_key for index, change in operators.successions}
     for index, data in enumerate(leaves):
         leaf = decode_leaf(data)
         if isinstance(leaf, NoticeLeaf) and leaf.subject in NOTICES:
@@ -85,7 +86,7 @@ def read_notices(
             except DatasovError as why:
                 raise _fault(index, f"a notice that should not be there: {why}") from None
             signed = Signed.from_bytes(leaf.body)
-            if state.charter is not None and not _is_of(state.charter.city, ids):
+            if state.charter is not None and not operators.known(CityId.parse(state.charter.city)):
                 raise _fault(index, "a charter of another city")
             found.append(
                 Notice(leaf.subject, index, leaf.time, leaf.identity, signed.document, frozenset(signed.signatures))
@@ -96,9 +97,11 @@ def read_notices(
             opened[leaf.release_id] = leaf
         elif isinstance(leaf, StepLeaf) and leaf.release_id in opened:
             _check_covered(index, replace(opened[leaf.release_id], time=leaf.time), state, latest)
+        elif index in followed and state.charter is not None:
+            _check_operator(index, followed[index], state.charter)
         latest = max(latest, 0 if isinstance(leaf, BatchLeaf) else leaf.time)
-    if state.charter is not None and city.verify_key not in {m.key for m in state.charter.operators}:
-        raise _fault(len(leaves), "the charter does not name this city's key among its operators")
+    if state.charter is not None:
+        _check_operator(len(leaves), city.verify_key, state.charter)
     return found
 
 
@@ -106,9 +109,9 @@ def _fault(index: int, what: str) -> ProofError:
     return ProofError(f"leaf {index}: {what}; keep the log's checkpoint and ask the city")
 
 
-def _is_of(text: str, ids: Collection[tuple[bytes, bytes]]) -> bool:
-    city = CityId.parse(text)
-    return (city.verify_key, city.seal_key) in ids
+def _check_operator(index: int, key: bytes, charter: Charter) -> None:
+    if key not in {m.key for m in charter.operators}:
+        raise _fault(index, "the charter does not name this city's key among its operators")
 
 
 def _check_covered(index: int, leaf: ReleaseLeaf, state: Governance, latest: int) -> Approved | None:

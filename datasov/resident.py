@@ -398,8 +398,7 @@ class Resident(Delegating):
         if not self._records():
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
         whole, _ = self._whole(log, appointed)
-        *earlier, present = whole.operators.ids
-        return read_notices(whole.leaves, whole.checkpoint, present, earlier)
+        return read_notices(whole.leaves, whole.checkpoint, whole.operators.ids[-1])
 
     def checkpoints(self) -> dict[str, bytes]:
         """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""

@@ -39,8 +39,8 @@ def rotate(
         now: Unix seconds. operators: the public keys that the city's charter allows; None: it has no charter.
 
     Raises:
-        StoreError: the charter does not name the new key, or the city had it before, the city is open elsewhere, its key is another, or the disk
-            refuses. The city is then as it was.
+        StoreError: the charter does not name the new key, or the city had it before; the city is open elsewhere, its
+            key is another, or the disk refuses. The city is then as it was.
     """
     if isinstance(grace, bool) or not isinstance(grace, int) or grace < 0:
         raise InvalidQueryError("grace is a number of seconds, zero or more")

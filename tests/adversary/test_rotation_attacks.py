@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import datasov as ds
 from datasov.errors import ProofError, StoreError
+from datasov.model.charter import DAY, Member
 from datasov.model.consent import CityId
+from datasov.store import place
+from datasov.tlog.bundle import verify_bundle
+from datasov.upkeep.rotate import rotate
+from tests.governing import COUNTS, charter_for, programme_for, release
+from tests.governing import signed as governed
 from tests.helpers import COUNT, PURPOSE, RHO, TRIPS, Clock, found_city
 
 ROWS = [{"district": "N", "km": 7}] * 3
@@ -178,3 +186,49 @@ def test_a_key_that_the_city_had_before_does_not_come_back(tmp_path, clock, ann)
         city.rotate(third)
     with ds.City.open(path, operator_key=third, clock=clock) as city:
         ann.receipts(city.log)
+
+
+def test_an_operator_whom_the_charter_does_not_name_shows_also_when_it_is_gone(tmp_path, clock, ann):
+    """The library refuses the key in between; an operator who runs other code takes it, and then one that is named."""
+    keys = [bytes([n]) * 32 for n in (1, 2, 3)]
+    path = tmp_path / "lake.city"
+    city = found_city(tmp_path, clock, operator_key=keys[0])
+    take_part(ann, city)
+    named = tuple(Member(str(n), place.keys(keys[n])[0].public) for n in (0, 2))
+    city.adopt(governed(charter_for(city, operators=named)))
+    with pytest.raises(StoreError, match="does not name the new key"):
+        city.rotate(keys[1])
+    for before, after in pairwise(keys):
+        rotate(path, operator_key=before, new_key=after, now=int(clock()))
+    with ds.City.open(path, operator_key=keys[2], clock=clock) as city:
+        assert len(ann.receipts(city.log)) == 0
+        with pytest.raises(ProofError, match="does not name this city's key"):
+            ann.notices(city.log)
+
+
+def test_charters_programmes_and_series_go_on_under_another_key(tmp_path, clock, ann):
+    keys = [bytes([n]) * 32 for n in (1, 2)]
+    city = found_city(tmp_path, clock, operator_key=keys[0], processing="JP-25")
+    founded = city.id
+    take_part(ann, city)
+    named = tuple(Member(str(n), place.keys(key)[0].public) for n, key in enumerate(keys))
+    city.adopt(governed(charter_for(city, operators=named)))
+    city.approve(governed(programme_for(city)))
+    clock.now += 3 * DAY
+    first = release(city)
+    city.rotate(keys[1])
+    with ds.City.open(tmp_path / "lake.city", operator_key=keys[1], clock=clock) as city:
+        assert release(city).identifier == first.identifier
+        release(city, COUNTS.bound(rows=4))
+        assert [n.subject for n in ann.notices(city.log)] == ["charter", "programme"]
+        later = replace(charter_for(city, operators=named[1:]), city=str(founded), version=2, issued=clock.now)
+        city.adopt(governed(later))
+        assert len(ann.notices(city.log)) == 3
+        for known in (founded, city.id):
+            found = verify_bundle(ann.bundle(city.log), known)
+            assert len(found.receipts) == 2
+            assert found.operators.ids == (founded, city.id)
+        with ds.Resident.create(tmp_path / "ben", device_key=OTHER, clock=clock) as ben:
+            ben.put(TRIPS, ROWS)
+            take_part(ben, city)
+            assert len(ben.notices(city.log)) == 3
