@@ -35,7 +35,7 @@ from datasov.portability import Form
 from datasov.tlog.evidence import Evidence, compare_under
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import peek_checkpoint
-from datasov.tlog.operators import Appointed, decoded, follow
+from datasov.tlog.operators import Appointed, Operators, decoded, follow
 from datasov.tlog.receipt import Receipt
 from datasov.tlog.whole import Whole
 from datasov.vault import Anchor, Vault
@@ -399,6 +399,18 @@ class Resident(Delegating):
             raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
         whole, _ = self._whole(log, appointed)
         return read_notices(whole.leaves, whole.checkpoint, whole.operators.ids[-1])
+
+    def operators(self, log: LogReader, *, appointed: Appointed | None = None) -> Operators:
+        """Who has run a city in which this vault holds a consent, from its whole log: its ids, and its restorations.
+
+        A restoration went on from an older copy: what the city spent after that could be spent once more.
+
+        Raises:
+            ProofError: as :meth:`notices`.
+        """
+        if not self._records():
+            raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+        return self._whole(log, appointed)[0].operators
 
     def checkpoints(self) -> dict[str, bytes]:
         """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
