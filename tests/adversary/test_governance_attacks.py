@@ -14,6 +14,7 @@ import pytest
 import datasov as ds
 from datasov.authority import approval
 from datasov.authority.approval import Signed
+from datasov.commands import words
 from datasov.crypto.sign import SigningKey
 from datasov.errors import (
     ConsentError,
@@ -520,3 +521,19 @@ def test_a_programme_for_another_place_is_not_approved(city):
         document = signed(programme_for(city, processing=elsewhere))
         unchanged(city, lambda d=document: city.approve(d), ProgrammeError, "elsewhere")
     assert city.approve(signed(programme_for(city, processing="JP"))).programme.processing == "JP"
+
+
+@pytest.mark.parametrize("trick", ["\n    by: nothing", "\x1b[2J", "\u202e", "\x9b2J", "\u2028", "\r"])
+def test_what_signers_read_on_a_terminal_is_what_the_document_says(still, trick):
+    """Who drafts a document cannot hide a part of it, nor add lines, from those who sign it."""
+    changed = replace(TEMPLATE, aggregates=(Allowed("sum", "km" + trick), Allowed("count", "", ("resident" + trick,))))
+    question = {"schema": TRIPS.digest.hex(), "note": "harmless" + trick}
+    for honest, found in (
+        (programme_for(still), programme_for(still, template=changed)),
+        (programme_for(still, template=None, question={"schema": TRIPS.digest.hex()}),
+         programme_for(still, template=None, question=question)),
+    ):  # fmt: skip
+        lines = words.programme(found)
+        assert len(lines) == len(words.programme(honest))
+        assert all(line.isprintable() for line in lines)
+        assert any(f"\\u{ord(trick[0]):04x}" in line or "\\n" in line or "\\r" in line for line in lines)
