@@ -128,7 +128,7 @@ def enrol(
         for c, n in zip(found, names, strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasov.city.mixed", lambda verified: list(range(len(verified))))
+        patch.setattr("datasov.city.admitting.mixed", lambda verified: list(range(len(verified))))
         refused = [r for r in city.admit_many(pairs) if r is not None]
     assert not refused, refused
     return found

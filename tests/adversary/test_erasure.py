@@ -8,7 +8,7 @@ import pytest
 
 import datasov as ds
 from datasov.authority import messages
-from datasov.city import DAY, HOUR
+from datasov.city.city import DAY, HOUR
 from datasov.errors import InvalidQueryError
 from datasov.tlog import erasures
 from datasov.tlog.leaves import BATCH, NoticeLeaf, decode_leaf

@@ -519,7 +519,7 @@ def test_a_programme_for_another_place_is_not_approved(city):
     """Claim: a programme fixes where the data is processed. The city's place was fixed when it was founded."""
     for elsewhere in ("JP-13", "US"):
         document = signed(programme_for(city, processing=elsewhere))
-        unchanged(city, lambda d=document: city.approve(d), ProgrammeError, "elsewhere")
+        unchanged(city, lambda d=document: city.approve(d), ProgrammeError, "processes in JP-25")
     assert city.approve(signed(programme_for(city, processing="JP"))).programme.processing == "JP"
 
 

@@ -21,9 +21,9 @@ import polars as pl
 import pytest
 
 import datasov as ds
-from datasov import city as city_module
 from datasov.authority import events, held, messages, token
 from datasov.authority.registry import partition_name
+from datasov.city import admitting as city_module
 from datasov.model.shard import RESIDENT
 from datasov.vault import Vault
 from tests.helpers import NOW, PURPOSE, TRIPS

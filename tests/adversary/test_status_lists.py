@@ -12,7 +12,7 @@ import datasov as ds
 from datasov.authority import lists as lists_module
 from datasov.authority import status
 from datasov.authority.lists import BATCH, VALID, StatusLists
-from datasov.city import HOUR
+from datasov.city.city import HOUR
 from datasov.errors import ConsentError, StoreError
 from datasov.kernel import monitor
 from datasov.tlog.leaves import ReleaseLeaf, StepLeaf, decode_leaf

@@ -269,7 +269,7 @@ def test_a_price_that_misses_a_part_of_the_path_is_noticed(mutant, monkeypatch):
         return replace(plan, statistics=(replace(plan.statistics[0], touched=1),))
 
     if mutant == "one level":
-        monkeypatch.setattr("datasov.city.compile_series", flat)
+        monkeypatch.setattr("datasov.city.asking.compile_series", flat)
     else:
         monkeypatch.setattr(kernel_series, "_price", lambda *given: real_price(*given) // 3)
     assert noticed()
