@@ -1,8 +1,8 @@
 """JIS X 0401 and JIS X 0402: codes of prefectures (two digits) and of municipalities (five, and a check digit).
 
 The check digit: the first five digits are multiplied by 6, 5, 4, 3 and 2; 11 less the remainder of the sum by 11 has it
-as its last digit (総務省「全国地方公共団体コード」). Which codes are given to a municipality, and for how long, is not in
-here: the ministry's list changes with every merger.
+as its last digit (総務省「全国地方公共団体コード」). Which codes are given to a municipality, and for how long,
+is not in here: the ministry's list changes with every merger.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ PREFECTURES = (
     ("25", "滋賀県", "Shiga"), ("26", "京都府", "Kyoto"), ("27", "大阪府", "Osaka"), ("28", "兵庫県", "Hyogo"),
     ("29", "奈良県", "Nara"), ("30", "和歌山県", "Wakayama"), ("31", "鳥取県", "Tottori"), ("32", "島根県", "Shimane"),
     ("33", "岡山県", "Okayama"), ("34", "広島県", "Hiroshima"), ("35", "山口県", "Yamaguchi"),
-    ("36", "徳島県", "Tokushima"), ("37", "香川県", "Kagawa"), ("38", "愛媛県", "Ehime"), ("39", "高知県", "Kochi"), ("40", "福岡県", "Fukuoka"),
+    ("36", "徳島県", "Tokushima"), ("37", "香川県", "Kagawa"), ("38", "愛媛県", "Ehime"),
+    ("39", "高知県", "Kochi"), ("40", "福岡県", "Fukuoka"),
     ("41", "佐賀県", "Saga"), ("42", "長崎県", "Nagasaki"), ("43", "熊本県", "Kumamoto"), ("44", "大分県", "Oita"),
     ("45", "宮崎県", "Miyazaki"), ("46", "鹿児島県", "Kagoshima"), ("47", "沖縄県", "Okinawa"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""From the catalogue's data files to entries, strictly: what is missing, unknown or said twice is refused, with its place.
+"""From the catalogue's data files to entries, strictly: what is missing, unknown or said twice is refused.
 
 A file `tables/DOMAIN.toml` holds the tables of one domain; `tables/shared.toml` columns that tables take with `as`.
 A label is "English|日本語". A value is "code|日本語", whose code is its English label too, or "code|English|日本語".
