@@ -123,8 +123,8 @@ def test_access_by_name_and_what_is_not_there() -> None:
     assert catalogue.names(domain="health", task="就学") == ()
     for wrong in (
         lambda: catalogue.entry("nothing"), lambda: catalogue.names(domain="nothing"),
-        lambda: catalogue.names(task="x"), lambda: catalogue.search(" "), lambda: catalogue.entry("trips").column_label("x"),
-        lambda: catalogue.entry("trips").value_labels("x"),
+        lambda: catalogue.names(task="x"), lambda: catalogue.search(" "),
+        lambda: catalogue.entry("trips").column_label("x"), lambda: catalogue.entry("trips").value_labels("x"),
     ):  # fmt: skip
         with pytest.raises(InvalidQueryError):
             wrong()
