@@ -8,6 +8,7 @@ from pathlib import Path
 from datasov import catalogue
 from datasov.catalogue.entry import Entry
 from datasov.model.columns import Boolean, Category, Column, Decimal, Integer, Timestamp
+from datasov.model.schema import Key
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 _MANY = 24
@@ -31,8 +32,7 @@ def tables() -> str:
 def _table(entry: Entry) -> list[str]:
     schema = entry.schema
     kind = "events" if schema.kind == "events" else "attributes: one row a resident"
-    sets = ["(" + ", ".join(k.column if k.kind == "value" else f"{k.kind} of {k.column}" for k in s) + ")"
-            for s in schema.key_sets]  # fmt: skip
+    sets = ["(" + ", ".join(_key(k) for k in key_set) + ")" for key_set in schema.key_sets]
     lines = [
         f"### {schema.name}", "",
         f"{entry.label.en}, {entry.label.ja}{' (' + entry.task + ')' if entry.task else ''}; {schema.domain}; {kind}. "
@@ -48,13 +48,19 @@ def _table(entry: Entry) -> list[str]:
     return [*lines, "", *follows] if follows else lines
 
 
+def _key(key: Key) -> str:
+    if key.kind == "bin":
+        return f"{key.column} parted at {', '.join(key.cuts)}"
+    return key.column if key.kind == "value" else f"{key.kind} of {key.column}"
+
+
 def _values(entry: Entry, name: str, column: Column) -> str:
     match column:
         case Category():
             labels = entry.value_labels(name)
             shown = [v if one.en in (v, v.replace("-", " ")) else f"{v} {one.en}" for v, one in labels.items()]
             text = ", ".join(f"{v} {one.ja}" for v, one in zip(shown, labels.values(), strict=True))
-            if len(shown) > _MANY:
+            if len(shown) > _MANY or all(one.en == f"FY{v}" for v, one in labels.items()):
                 text = f"{column.values[0]} to {column.values[-1]}"
         case Timestamp():
             text = (
@@ -63,7 +69,7 @@ def _values(entry: Entry, name: str, column: Column) -> str:
         case Boolean():
             text = "true, false"
         case Integer() | Decimal():
-            digits = f", {column.scale} digits" if isinstance(column, Decimal) else ""
+            digits = f", {column.scale} after the point" if isinstance(column, Decimal) else ""
             text = f"{column.low} to {column.high} {column.unit}{digits}"
     return text + (", or null" if column.nullable else "")
 

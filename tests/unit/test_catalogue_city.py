@@ -1,4 +1,4 @@
-"""Tables of the catalogue on their whole way: put, granted, contributed, asked; and a municipality's extensions of them."""
+"""Tables of the catalogue on their whole way: put, granted, contributed, asked; and extensions of them."""
 
 from __future__ import annotations
 
