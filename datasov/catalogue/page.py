@@ -58,7 +58,7 @@ def _values(entry: Entry, name: str, column: Column) -> str:
     match column:
         case Category():
             labels = entry.value_labels(name)
-            shown = [v if one.en in (v, v.replace("-", " ")) else f"{v} {one.en}" for v, one in labels.items()]
+            shown = [f"`{v}`" if one.en == v.replace("-", " ") else f"`{v}` {one.en}" for v, one in labels.items()]
             text = ", ".join(f"{v} {one.ja}" for v, one in zip(shown, labels.values(), strict=True))
             if len(shown) > _MANY or all(one.en == f"FY{v}" for v, one in labels.items()):
                 text = f"{column.values[0]} to {column.values[-1]}"
