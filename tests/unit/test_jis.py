@@ -181,6 +181,10 @@ def test_the_squares_of_a_box_are_those_that_it_touches() -> None:
         assert w < east
         assert e > west
     assert mesh.within(*mesh.bounds(53393599)) == (53393599,)
+    _, _, corner_lat, corner_lon = mesh.bounds(53393588)
+    assert mesh.within(corner_lat - 1e-6, corner_lon - 1e-6, corner_lat + 1e-6, corner_lon + 1e-6) == (
+        53393588, 53393589, 53393598, 53393599,
+    )  # fmt: skip
     assert set(mesh.within(*mesh.bounds(53393599), level=4)) == {53393599 * 10 + d for d in (1, 2, 3, 4)}
 
 
@@ -217,3 +221,17 @@ def test_a_column_of_mesh_codes_passes_the_rules_of_columns_at_every_level(level
 
 def test_the_greatest_code_of_all_is_no_twelve_digit_number() -> None:
     assert mesh.code(np.nextafter(66 + 2 / 3, 0), np.nextafter(180, 0), 6) == 99797799444 < 10**11
+
+
+def test_every_edge_of_the_grid_belongs_to_the_square_north_or_east_of_it() -> None:
+    """In doubles, (k / 960) * 960 lies below k for one edge in fifty: a plain floor puts it into the square beside."""
+    edges = np.arange(6400, 64000) / 960
+    lats, _ = mesh.corners(mesh.codes(edges, np.full(len(edges), 139.0), 6), 6)
+    assert np.array_equal(lats, edges)
+    below, _ = mesh.corners(mesh.codes(np.nextafter(edges[1:], 0), np.full(len(edges) - 1, 139.0), 6), 6)
+    assert np.array_equal(below, edges[:-1])
+    edges = np.arange(64000, 115200) / 640
+    _, lons = mesh.corners(mesh.codes(np.full(len(edges), 36.0), edges, 6), 6)
+    assert np.array_equal(lons, edges)
+    _, west = mesh.corners(mesh.codes(np.full(len(edges) - 1, 36.0), np.nextafter(edges[1:], 0), 6), 6)
+    assert np.array_equal(west, edges[:-1])
