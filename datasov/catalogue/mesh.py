@@ -125,46 +125,67 @@ def _points(lats: Numbers | pl.Series, lons: Numbers | pl.Series, level: int, ro
     return _code(_units(lat, 960), _units(lon, 640) - 64_000, level)
 
 
-def level(code: int) -> int:
+def _read(code: int | str) -> tuple[int, int, tuple[int, int]]:
+    """A code as a number, its level, and its corner in units."""
+    text = str(code)
+    if isinstance(code, int | np.integer | str) and not isinstance(code, bool) and text.isascii() and text.isdigit():
+        for found, digits in DIGITS.items():
+            if len(text) == digits:
+                lat, lon = _corner(np.array([int(text)], dtype=np.int64), found)
+                return int(text), found, (int(lat[0]), int(lon[0]))
+    raise InvalidDataError("a mesh code is a number, or its text, of 4, 6, 8, 9, 10 or 11 digits")
+
+
+def level(code: int | str) -> int:
     """The level of a code, by its digits; InvalidDataError where it is none."""
-    for found, digits in DIGITS.items():
-        if not isinstance(code, bool) and len(str(code)) == digits:
-            _corner(np.array([code], dtype=np.int64), found)
-            return found
-    raise InvalidDataError("a mesh code has 4, 6, 8, 9, 10 or 11 digits")
+    return _read(code)[1]
 
 
-def bounds(code: int) -> tuple[float, float, float, float]:
+def bounds(code: int | str) -> tuple[float, float, float, float]:
     """South, west, north and east of a square, in degrees; the northern and eastern edges are not in it."""
-    step = STEPS[level(code)]
-    lat, lon = (int(a[0]) for a in _corner(np.array([code], dtype=np.int64), level(code)))
+    _, level, (lat, lon) = _read(code)
+    step = STEPS[level]
     return lat / 960, lon / 640 + 100, (lat + step) / 960, (lon + step) / 640 + 100
 
 
-def corners(codes: Sequence[int] | Codes, level: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Latitudes and longitudes of the south-western corners of squares of one level, in degrees."""
+def corners(
+    codes: Sequence[int] | Codes | pl.Series, level: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Latitudes and longitudes of the south-western corners of squares of one level, in degrees.
+
+    Args:
+        codes: numbers, or a Polars series of numbers or their texts, as a release has them; without nulls.
+
+    Raises:
+        InvalidDataError: one of them is no code of the level; its row is named.
+    """
     _check_level(level)
-    lat, lon = _corner(np.asarray(codes, dtype=np.int64), level)
+    if isinstance(codes, pl.Series):
+        codes = codes.cast(pl.Int64, strict=False).fill_null(0).to_numpy()
+    try:
+        numbers = np.asarray(codes, dtype=np.int64)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidDataError("mesh codes are whole numbers, one after the other") from None
+    lat, lon = _corner(numbers, level)
     return lat / 960, lon / 640 + 100
 
 
-def parent(code: int, to: int) -> int:
+def parent(code: int | str, to: int) -> int:
     """The square of a coarser level, or the same, that holds this one."""
     _check_level(to)
-    if to > level(code):
+    number, level, _ = _read(code)
+    if to > level:
         raise InvalidQueryError("a square lies in those of coarser levels alone: give a level up to its own")
-    return int(str(code)[: DIGITS[to]])
+    return int(str(number)[: DIGITS[to]])
 
 
-def neighbours(code: int) -> tuple[int, ...]:
+def neighbours(code: int | str) -> tuple[int, ...]:
     """The squares of its level around it: NW, N, NE, W, E, SW, S, SE, without those beyond the grid."""
-    at = level(code)
-    step = STEPS[at]
-    lat, lon = (int(a[0]) for a in _corner(np.array([code], dtype=np.int64), at))
+    _, level, (lat, lon) = _read(code)
+    step = STEPS[level]
     around = [(lat + n * step, lon + e * step) for n in (1, 0, -1) for e in (-1, 0, 1) if n or e]
-    kept = [(a, b) for a, b in around if SOUTH <= a < NORTH and WEST <= b < EAST]
-    grid = np.array(kept, dtype=np.int64)
-    return tuple(_code(grid[:, 0], grid[:, 1], at).tolist())
+    grid = np.array([(a, b) for a, b in around if SOUTH <= a < NORTH and WEST <= b < EAST], dtype=np.int64)
+    return tuple(_code(grid[:, 0], grid[:, 1], level).tolist())
 
 
 def within(south: float, west: float, north: float, east: float, level: int = 3) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -150,13 +152,50 @@ def test_what_are_no_points_is_refused(lat: list[object], lon: list[object]) -> 
 
 @pytest.mark.parametrize(
     "code",
-    [0, 53, 533, 53398, 5339466, 53399900, 533980, 533908, 533935990, 533935995, 5339359925, 53393599219, -5339, True],
+    [
+        0,
+        53,
+        533,
+        53398,
+        5339466,
+        53399900,
+        533980,
+        533908,
+        533935990,
+        533935995,
+        5339359925,
+        53393599219,
+        -5339,
+        -533,
+        True,
+        5339.0,
+        "",
+        "53a9",
+        "５３３９",
+        "+339",
+        None,
+    ],
 )
-def test_what_is_no_mesh_code_is_refused(code: int) -> None:
+def test_what_is_no_mesh_code_is_refused(code: Any) -> None:
+    for asked in (mesh.level, mesh.bounds, mesh.neighbours):
+        with pytest.raises(InvalidDataError):
+            asked(code)
     with pytest.raises(InvalidDataError):
-        mesh.bounds(code)
-    with pytest.raises(InvalidDataError):
-        mesh.neighbours(code)
+        mesh.parent(code, 1)
+
+
+def test_texts_of_a_releases_keys_are_read_as_numbers_are() -> None:
+    assert mesh.bounds("53393599") == mesh.bounds(53393599) == mesh.bounds(np.int64(53393599))
+    assert mesh.neighbours("53393599") == mesh.neighbours(53393599)
+    assert (mesh.parent("53393599", 2), mesh.level("53393599")) == (533935, 3)
+    found = mesh.corners(pl.Series(["53393599", "52353680"]), 3)
+    assert [side.tolist() for side in found] == [side.tolist() for side in mesh.corners([53393599, 52353680], 3)]
+    for wrong in (["53393599", None], ["53393599", "x"], ["53393599", "533935"]):
+        with pytest.raises(InvalidDataError, match="row 1: not a code of level 3"):
+            mesh.corners(pl.Series(wrong), 3)
+    for unread in (["x"], [None], [10**30]):
+        with pytest.raises(InvalidDataError, match="whole numbers"):
+            mesh.corners(unread, 3)
 
 
 @pytest.mark.parametrize("level", [0, 7, True, 2.5])
@@ -216,7 +255,9 @@ def test_a_column_of_mesh_codes_passes_the_rules_of_columns_at_every_level(level
     assert column.values == tuple(str(c) for c in listed)
     assert all(number.low <= c <= number.high for c in listed)
     assert number.high < 10**11
-    assert ds.Schema("t", domain="mobility", columns={"mesh": column, "number": number}, keys=["mesh"])
+    table = ds.Schema("t", domain="mobility", columns={"mesh": column, "number": number}, keys=["mesh"])
+    assert ds.query(table).keys("mesh").bound(rows=1, keys=1).count()
+    assert ds.query(table).keys(ds.unknown("number")).bound(rows=1, keys=1).distinct()
 
 
 def test_the_greatest_code_of_all_is_no_twelve_digit_number() -> None:
