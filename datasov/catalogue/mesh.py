@@ -128,7 +128,7 @@ def _points(lats: Numbers | pl.Series, lons: Numbers | pl.Series, level: int, ro
 def _read(code: int | str) -> tuple[int, int, tuple[int, int]]:
     """A code as a number, its level, and its corner in units."""
     text = str(code)
-    if isinstance(code, int | np.integer | str) and not isinstance(code, bool) and text.isascii() and text.isdigit():
+    if isinstance(code, int | np.integer | str) and text.isascii() and text.isdigit():
         for found, digits in DIGITS.items():
             if len(text) == digits:
                 lat, lon = _corner(np.array([int(text)], dtype=np.int64), found)
