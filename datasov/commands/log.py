@@ -23,8 +23,10 @@ from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import MAX_NOTE, Checkpoint, open_checkpoint, origin_of, parse_vkey, peek_checkpoint, vkey
+from datasov.tlog.operators import SUBJECT, follow, notices
 from datasov.tlog.publish import publish
 from datasov.tlog.tree import Tree, leaf_hash
+from datasov.tlog.whole import Whole
 from datasov.tlog.witness import Witness, ask
 
 _PAGE = 16 * tiles.TILE
@@ -150,7 +152,10 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     if file is None or not file.exists():
         return None
     note = _read(file)
-    old = open_checkpoint(note, log.origin, log.public)
+    try:
+        old = open_checkpoint(note, log.origin, log.public)
+    except ProofError as why:
+        return _continued(note, log, found, why)
     if old.size > found.size:
         raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
     evidence = compare(note, found.note, log.public, log, origin=log.origin)
@@ -158,6 +163,19 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
         _write(kept := file.with_name(file.name + ".fork"), evidence.to_bytes())
         raise ProofError(f"the log forked: {kept} is evidence that anybody can verify")
     return old.size
+
+
+def _continued(note: bytes, log: Log | TileLog, found: Checkpoint, why: ProofError) -> int:
+    """The size of a checkpoint that an earlier key of the log signed, as its statements tell; `why` where none did."""
+    leaves = log.leaves(0, found.size)
+    said = notices(leaves)
+    if not any(leaf.subject == SUBJECT for _, leaf in said):
+        raise why
+    whole = Whole(found, leaves, Tree(map(leaf_hash, leaves)), follow(said, log.origin, ()))
+    if whole.tree.root() != found.root or whole.operators.key != log.public:
+        raise ProofError("the statements in the log do not lead to the key that was given: ask the city for its id")
+    whole.continues(note)
+    return peek_checkpoint(note).size
 
 
 def _every_leaf(log: Log | TileLog, found: Checkpoint) -> dict[str, int]:

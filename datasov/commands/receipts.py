@@ -23,6 +23,7 @@ from datasov.tlog.export import read_log
 from datasov.tlog.log import LogReader
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import peek_checkpoint
+from datasov.tlog.operators import Operators
 from datasov.tlog.receipt import Receipt
 
 _ABOUT = """List every released question that your data could have entered, because a consent of yours covered it.
@@ -74,11 +75,12 @@ def _list(path: Path, options: argparse.Namespace) -> int:
         held = [CityId.parse(c.claims.audience) for c in resident.consents]
         with _log(options, held) as log:
             found, bundle = resident.receipts(log), None
+            operators = resident.operators(log) if resident.checkpoints() else None
             if options.export is not None:
                 bundle = resident.bundle(log, consents=options.with_consents)
     if bundle is not None:
         _write(options.export, bundle)
-    _show(found, options.json)
+    _show(found, operators, options.json)
     return 0
 
 
@@ -130,7 +132,7 @@ def _verify(path: Path, options: argparse.Namespace) -> int:
     except OSError as fault:
         raise StoreError(f"{path} cannot be read: {fault.strerror or fault}") from None
     found = verify_bundle(data, _city(options.city))
-    _show(found.receipts, options.json)
+    _show(found.receipts, found.operators, options.json)
     return 0
 
 
@@ -138,7 +140,25 @@ def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def _show(found: Sequence[Receipt], as_json: bool) -> None:
+def _told(operators: Operators | None) -> list[tuple[str, int, str]]:
+    """What the city's operators said in the log, in its order: of what kind, when, and in words."""
+    if operators is None:
+        return []
+    said = {}
+    for index, change in operators.successions:
+        text = f"The city has another key since {_date(change.time)}; its id is from then on {change.new}"
+        said[index] = "key", change.time, text
+    for index, copy in operators.restorations:
+        text = (
+            f"The city was restored on {_date(copy.time)} to an older copy, of {copy.size} leaves: what it answered "
+            "after that copy is lost, and could be paid for once more."
+        )
+        said[index] = "restored", copy.time, text
+    return [said[index] for index in sorted(said)]
+
+
+def _show(found: Sequence[Receipt], operators: Operators | None, as_json: bool) -> None:
+    told = _told(operators)
     totals = receipts.totals(found)
     if as_json:
         listed = [
@@ -148,8 +168,11 @@ def _show(found: Sequence[Receipt], as_json: bool) -> None:
             for r in found
         ]  # fmt: skip
         sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]
-        print(json.dumps({"receipts": listed, "totals": sums}, ensure_ascii=False), flush=True)
+        said = [{"kind": kind, "time": at, "text": text} for kind, at, text in told]
+        print(json.dumps({"receipts": listed, "totals": sums, "operators": said}, ensure_ascii=False), flush=True)
         return
+    for _, _, text in told:
+        print(text, flush=True)
     if not found:
         print("Verified: no question was asked that a consent of yours covered.", flush=True)
         return
