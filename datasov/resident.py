@@ -15,7 +15,7 @@ import polars as pl
 from datasov import portability, receipts
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
-from datasov.authority.coverage import agreed, to_send
+from datasov.authority.coverage import agreed, check_class, to_send
 from datasov.authority.held import Record, day, granted
 from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
@@ -229,7 +229,10 @@ class Resident(Delegating):
         expires = instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
+        join, reads = join if isinstance(join, Mapping) else tuple(join), tuple(reads)
         covered, scope = agreed(schema, columns, join, reads, special)
+        given = {s.name: s for s in (schema, *join, *reads)}
+        check_class([(given[c.table], c) for c in covered], self._vault.tables())
         named = as_purpose(purpose)
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
@@ -492,6 +495,7 @@ class Resident(Delegating):
             raise ConsentError(f"put rows of table {coverage.table!r} first, under the schema that the consent names")
         if self._vault.tables()[schema.name] == schema:
             return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+        check_class([(schema, coverage)], self._vault.tables())
         try:
             return pack_table(schema, self._codes(schema, list(coverage.columns)))
         except InvalidDataError as why:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from datasov.authority import delegation, held
+from datasov.authority.coverage import check_class, check_special
 from datasov.authority.held import HeldDelegation, Record
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
@@ -144,6 +145,8 @@ def _domains(vault: Vault, claims: Delegation) -> Iterator[str]:
 def check_known(vault: Vault, claims: Claims, last: Delegation, domain: str) -> None:
     """Raise ConsentError unless a consent's first table is the vault's, of the account's domain, and all are delegated.
 
+    Its special columns must be those that it names, also of tables that are only read: no city can tell.
+
     Of tables that are only read, those that the vault does not know have no rows that anything could be derived from.
     """
     tables = vault.tables()
@@ -157,6 +160,8 @@ def check_known(vault: Vault, claims: Claims, last: Delegation, domain: str) -> 
     if found[0][0].domain != domain:
         raise ConsentError("the consent's first table is of another domain than the account: have it signed anew")
     delegation.check_tables(last, found)
+    check_special(found, claims.special)
+    check_class(found, tables)
 
 
 def told(claims: Claims, record: ConsentRecord | bytes | None) -> dict[str, bytes | None]:

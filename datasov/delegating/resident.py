@@ -9,7 +9,7 @@ from typing import Any
 
 from datasov.authority import delegation, held, messages, token
 from datasov.authority.coverage import agreed, coverage_of, qualified, scope_of
-from datasov.authority.held import HeldDelegation, Record, day, granted
+from datasov.authority.held import DAY, HeldDelegation, Record, day, granted
 from datasov.authority.record import ConsentRecord, make_record
 from datasov.authority.reserved import check_handover
 from datasov.crypto.kdf import random
@@ -142,6 +142,7 @@ class Delegating:
         now = int(self._clock())
         links, key, domain = keeping.received(self._vault, _chain(chain), now)
         last = links[-1].claims
+        join, reads = join if isinstance(join, Mapping) else tuple(join), tuple(reads)
         covered, scope = agreed(schema, columns, join, reads, special)
         named = as_purpose(purpose)
         known = {s.name: s for s in (schema, *join, *reads)}
@@ -178,8 +179,8 @@ class Delegating:
                 before; without it, the consent must be for a purpose whose name says it all.
 
         Raises:
-            ConsentError: it is not on an account of this vault, goes beyond its chain or the sum under it, a delegation
-                was revoked or is over, or the lifetime account does not hold the loss.
+            ConsentError: it is not on an account of this vault, is dated later than today, goes beyond its chain or the
+                sum under it, a delegation was revoked or is over, or the lifetime account does not hold the loss.
             VerificationError: it does not verify, or was signed with another record.
         """
         found = delegation.unbundle(consent)
@@ -187,6 +188,9 @@ class Delegating:
         if not links:
             raise ConsentError("nobody signed this consent for you: your own are granted, not accepted")
         domain = keeping.account_domain(self._vault, links[-1].claims)
+        check_handover(links[0].claims.issued, found.claims.expires, keeping.majority(self._vault))
+        if found.claims.not_before >= self._clock() + DAY:
+            raise ConsentError("the consent is dated later than today, and would bar newer ones: have it signed again")
         records = held.unpack(self._vault.state(held.CONSENTS))
         ended = {d.digest for d in self.delegations if d.revoked}
         if any(link.digest in ended for link in links):
