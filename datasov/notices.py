@@ -95,7 +95,9 @@ def read_notices(leaves: Sequence[bytes], checkpoint: Checkpoint, city: CityId) 
             approved = _check_covered(index, leaf, state, latest)
             _check_losses(index, leaf, approved, spent)
             opened[leaf.release_id] = leaf
-        elif isinstance(leaf, StepLeaf) and leaf.release_id in opened:
+        elif isinstance(leaf, StepLeaf):
+            if leaf.release_id not in opened:
+                raise _fault(index, "a step of a series that was never opened")
             _check_covered(index, replace(opened[leaf.release_id], time=leaf.time), state, latest)
         elif index in followed and state.charter is not None:
             _check_operator(index, followed[index], state.charter)

@@ -461,6 +461,8 @@ def test_a_time_that_was_put_back_brings_nothing_back(running, clock):
     for late in (made, replace(made, time=clock.now), step, replace(step, time=clock.now)):
         with pytest.raises(ProofError, match="does not cover"):
             after(late)
+    with pytest.raises(ProofError, match="never opened"):
+        after(replace(step, release_id=bytes(16), time=clock.now - 1))
 
 
 @pytest.mark.parametrize("kind", ["\ud800", "", " datasov charter v1", "x" * 65, 5])

@@ -206,7 +206,7 @@ def test_an_operator_whom_the_charter_does_not_name_shows_also_when_it_is_gone(t
             ann.notices(city.log)
 
 
-def test_charters_programmes_and_series_go_on_under_another_key(tmp_path, clock, ann):
+def test_charters_and_programmes_go_on_under_another_key(tmp_path, clock, ann):
     keys = [bytes([n]) * 32 for n in (1, 2)]
     city = found_city(tmp_path, clock, operator_key=keys[0], processing="JP-25")
     founded = city.id
