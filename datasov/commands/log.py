@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datasov.city import City
+from datasov.commands import operator
 from datasov.commands.log_options import add_commands
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
@@ -60,10 +60,10 @@ def _key(text: str) -> tuple[str, bytes]:
 
 
 @contextmanager
-def _log(path: Path, key: str | None) -> Iterator[Log | TileLog]:
+def _log(path: Path, key: str | None, operator_key: Path | None = None) -> Iterator[Log | TileLog]:
     """The log at a path. A mirror's key is never taken from the mirror."""
     if (path / "city.db").is_file():
-        with City.open(path) as city:
+        with operator.open_city(path, operator_key) as city:
             if key is not None and _key(key) != (city.log.origin, city.log.public):
                 raise ProofError("the log of another city: check the path and --key")
             yield city.log
@@ -113,14 +113,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
-    with _log(options.log, options.key) as log:
+    with _log(options.log, options.key, options.operator_key_file) as log:
         found, _ = _demanded(options, log)
     sys.stdout.write(found.note.decode())
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    with _log(options.log, options.key) as log:
+    with _log(options.log, options.key, options.operator_key_file) as log:
         found, policy = _demanded(options, log)
         before = _remembered(options.remember, log, found)
         kinds = _every_leaf(log, found)
@@ -172,7 +172,7 @@ def _every_leaf(log: Log | TileLog, found: Checkpoint) -> dict[str, int]:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    with _log(options.log, options.key) as log:
+    with _log(options.log, options.key, options.operator_key_file) as log:
         if isinstance(log, Log):
             found = log.publish(options.folder, cosigned=options.cosigned)
         elif options.cosigned:
@@ -184,7 +184,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _cosign(options: argparse.Namespace) -> int:
-    with City.open(options.log) as city:
+    with operator.open_city(options.log, options.operator_key_file) as city:
         found = city.log.cosign(_read(options.note), options.witness)
     _say(f"The checkpoint of {_count(found.size)} is cosigned.")
     return 0
@@ -216,7 +216,7 @@ def _compare(options: argparse.Namespace) -> int:
     a, b = (_read(p / tiles.CHECKPOINT if p.is_dir() else p) for p in (options.first, options.second))
     larger = options.second if peek_checkpoint(b).size >= peek_checkpoint(a).size else options.first
     if options.log is not None:
-        with _log(options.log, options.key) as log:
+        with _log(options.log, options.key, options.operator_key_file) as log:
             found = compare(a, b, public, log, origin=origin)
     else:
         reader = TileLog(larger, public, origin=origin) if larger.is_dir() else None

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasov import receipts
-from datasov.city import City
-from datasov.commands import secret, show
+from datasov.commands import operator, secret, show
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
@@ -52,6 +51,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--with-consents", action="store_true", help="name in that file the consents that covered them, by their hashes"
     )
+    operator.add_option(parser, "where a city's own folder has its key (default: LOG.key)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     secret.add_options(parser)
     parser.set_defaults(run=_run)
@@ -86,7 +86,7 @@ def _list(path: Path, options: argparse.Namespace) -> int:
 def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
     path: Path = options.log
     if (path / "city.db").is_file():
-        with City.open(path) as city:
+        with operator.open_city(path, options.operator_key_file) as city:
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():
         yield _mirror(path, [_city(options.city)] if options.city else held)
