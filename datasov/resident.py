@@ -32,12 +32,12 @@ from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
-from datasov.tlog.evidence import Evidence, compare
+from datasov.tlog.evidence import Evidence, compare, signer
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import origin_of, peek_checkpoint
+from datasov.tlog.note import peek_checkpoint
 from datasov.tlog.operators import Appointed
 from datasov.tlog.receipt import Receipt
-from datasov.tlog.whole import Whole
+from datasov.tlog.whole import Whole, read_whole
 from datasov.vault import Anchor, Vault
 from datasov.vault.keychain import Keys, NewSecrets
 from datasov.vault.opening import New, Ways
@@ -415,11 +415,21 @@ class Resident(Delegating):
             ProofError: of no city whose log this vault has seen, not signed by it, or nothing is shown either way.
         """
         origin = peek_checkpoint(note).origin
-        for city, seen in self.checkpoints().items():
-            key = CityId.parse(city).verify_key
-            if origin_of(key) == origin:
-                return compare(seen, note, key, log)
-        raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
+        held = {CityId.parse(c): n for c, n in self.checkpoints().items() if peek_checkpoint(n).origin == origin}
+        if not held:
+            raise ProofError(
+                "not a checkpoint of a log that this vault has seen: ask that city for your receipts first"
+            )
+        seen = next(iter(held.values()))
+        key = signer((seen, note), origin, (city.verify_key for city in held))
+        if key is None and log is not None:
+            key = signer((seen, note), origin, (city.verify_key for city in read_whole(log, held).operators.ids))
+        if key is None:
+            raise ProofError(
+                "no one key of the city's signed both checkpoints: where it changed its key, both of you ask for your"
+                " receipts again, and compare with a reader of the log"
+            )
+        return compare(seen, note, key, log, origin=origin)
 
     def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:
         """The receipts in one file, for :func:`datasov.tlog.bundle.verify_bundle`: whoever has it needs no log.

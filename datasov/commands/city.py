@@ -13,6 +13,7 @@ from datasov.city import City
 from datasov.commands import operator, show
 from datasov.errors import StoreError
 from datasov.tlog.export import write_log
+from datasov.tlog.note import vkey
 from datasov.upkeep.archive import check as check_backup
 from datasov.upkeep.check import check
 from datasov.upkeep.rotate import GRACE
@@ -125,7 +126,8 @@ def _show(options: argparse.Namespace) -> int:
             "id": str(city.id), "name": city.id.name, "budget": str(city.budget), "remaining": str(city.remaining),
             "allowance": str(city.allowance), "purposes": list(city.purposes), "trust": city.trust.name,
             "epoch": city.epoch, "answers": len(city.releases()), "origin": head.origin, "size": head.size,
-            "root": head.root.hex(), "charter": city.charter and city.charter.version,
+            "root": head.root.hex(), "verifier": vkey(head.origin, city.log.public),
+            "charter": city.charter and city.charter.version,
         }  # fmt: skip
         programmes = {a.identity.hex(): a.programme.name for a in city.programmes}
         if options.json:
@@ -135,6 +137,7 @@ def _show(options: argparse.Namespace) -> int:
         ["id", found["id"]], ["budget", found["budget"]], ["left of it", found["remaining"]],
         ["left in this period", found["allowance"]], ["purposes", ", ".join(city.purposes)], ["trust", found["trust"]],
         ["data epoch", str(found["epoch"])], ["answers", str(found["answers"])], ["log", found["origin"]],
+        ["its verifier key", found["verifier"]],
         ["leaves in it", str(found["size"])], ["charter", str(found["charter"] or "none")],
         *(["programme", f"{name} {identity[:16]}"] for identity, name in programmes.items()),
     ]))  # fmt: skip

@@ -18,13 +18,14 @@ from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, Stor
 from datasov.model.consent import CityId
 from datasov.tlog import tiles
 from datasov.tlog.cosignature import Policy, open_cosigned, read_policy, verify_cosigned
-from datasov.tlog.evidence import Evidence, compare
+from datasov.tlog.evidence import Evidence, compare, signer
 from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import MAX_NOTE, Checkpoint, open_checkpoint, origin_of, parse_vkey, peek_checkpoint, vkey
+from datasov.tlog.operators import follow, notices
 from datasov.tlog.publish import publish
-from datasov.tlog.tree import Tree, leaf_hash
+from datasov.tlog.tree import Tree, leaf_hash, verify_consistency
 from datasov.tlog.witness import Witness, ask
 
 _PAGE = 16 * tiles.TILE
@@ -64,16 +65,26 @@ def _log(path: Path, key: str | None, operator_key: Path | None = None) -> Itera
     """The log at a path. A mirror's key is never taken from the mirror."""
     if (path / "city.db").is_file():
         with operator.open_city(path, operator_key) as city:
-            if key is not None and _key(key) != (city.log.origin, city.log.public):
+            if key is not None and _key(key)[1] != city.log.public:
                 raise ProofError("the log of another city: check the path and --key")
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():
         if key is None:
             raise InvalidDataError("a mirror proves nothing by itself: give the city's id with --key")
         origin, public = _key(key)
+        _same(_read(path / tiles.CHECKPOINT), origin)
         yield TileLog(path, public, origin=origin)
     else:
         raise StoreError(f"no log is at {path}: name a city's folder, or a mirror that `datasov log publish` wrote")
+
+
+def _same(note: bytes, origin: str) -> None:
+    """Raise, with what to do, where a note is of a log of another name: an id names a log by the city's first key."""
+    if (found := peek_checkpoint(note).origin) != origin:
+        raise ProofError(
+            f"a checkpoint of {found}, not of {origin}: check --key; where the city changed its key, give the log's verifier "
+            "key, which `datasov city show` prints"
+        )
 
 
 def _policy(options: argparse.Namespace) -> Policy | None:
@@ -150,13 +161,30 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     if file is None or not file.exists():
         return None
     note = _read(file)
-    old = open_checkpoint(note, log.origin, log.public)
+    key = signer([note], log.origin, [log.public])
+    if key is None:
+        return _succeeded(note, log, found)
+    old = open_checkpoint(note, log.origin, key)
     if old.size > found.size:
         raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
     evidence = compare(note, found.note, log.public, log, origin=log.origin)
     if evidence is not None:
         _write(kept := file.with_name(file.name + ".fork"), evidence.to_bytes())
         raise ProofError(f"the log forked: {kept} is evidence that anybody can verify")
+    return old.size
+
+
+def _succeeded(note: bytes, log: Log | TileLog, found: Checkpoint) -> int:
+    """The size of a remembered checkpoint that an earlier key signed, once the log shows how the key was changed."""
+    ids = follow(notices(log.leaves(0, found.size)), log.origin, ()).ids
+    key = signer([note], log.origin, [city.verify_key for city in ids]) if ids[-1].verify_key == log.public else None
+    if key is None:
+        raise ProofError("the remembered checkpoint is signed by no key that the log tells of: keep it, ask the city")
+    old = open_checkpoint(note, log.origin, key)
+    if old.size > found.size:
+        raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
+    if old.size:
+        verify_consistency(old.size, found.size, old.root, found.root, log.consistency(old.size, found.size))
     return old.size
 
 
@@ -214,6 +242,8 @@ def _witness(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     origin, public = _key(options.key)
     a, b = (_read(p / tiles.CHECKPOINT if p.is_dir() else p) for p in (options.first, options.second))
+    for note in (a, b):
+        _same(note, origin)
     larger = options.second if peek_checkpoint(b).size >= peek_checkpoint(a).size else options.first
     if options.log is not None:
         with _log(options.log, options.key, options.operator_key_file) as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -87,6 +88,17 @@ class Evidence:
         origin, public = parse_vkey(lines[1].removeprefix("log "))
         first, second = (unb64(line.split(" ", 1)[1]) for line in lines[2:4])
         return Evidence(origin, public, first, second, read_path(lines[4:-1]))
+
+
+def signer(notes: Iterable[bytes], origin: str, keys: Iterable[bytes]) -> bytes | None:
+    """The first of these keys that signed all of these checkpoints of the log of this name; None where none did."""
+    notes = list(notes)
+    for key in keys:
+        with contextlib.suppress(ProofError):
+            for note in notes:
+                open_checkpoint(note, origin, key)
+            return key
+    return None
 
 
 def compare(
