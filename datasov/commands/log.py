@@ -82,8 +82,8 @@ def _same(note: bytes, origin: str) -> None:
     """Raise, with what to do, where a note is of a log of another name: an id names a log by the city's first key."""
     if (found := peek_checkpoint(note).origin) != origin:
         raise ProofError(
-            f"a checkpoint of {found}, not of {origin}: check --key; where the city changed its key, give the log's verifier "
-            "key, which `datasov city show` prints"
+            f"a checkpoint of {found}, not of {origin}: check --key; where the city changed its key, give the log's "
+            "verifier key, which `datasov city show` prints"
         )
 
 

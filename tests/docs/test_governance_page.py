@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import datasov as ds
 from datasov.cli import main
 from tests.helpers import TRIPS
 from tests.paths import ROOT
@@ -21,11 +20,9 @@ TEXT = (ROOT / "docs" / "governance.md").read_text(encoding="utf-8")
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    with ds.City.open("lake.city", budget=ds.zcdp(rho=1), purposes=["bus-planning"]) as city:
-        (tmp_path / "city.id").write_text(str(city.id))
     (tmp_path / "trips.json").write_text(json.dumps(TRIPS.document()))
     commands = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
-    assert len(commands) == 16
+    assert len(commands) == 17
     for line in commands:
         filled = re.sub(r"\$\(cat (\S+)\)", lambda m: (tmp_path / m[1]).read_text().strip(), line)
         arguments = shlex.split(filled)
