@@ -150,7 +150,7 @@ def _verify(options: argparse.Namespace) -> int:
     told = f"{_count(found.size)} {'is' if found.size == 1 else 'are'} what the checkpoint commits to"
     _say(f"{found.origin}: {told} ({listed}).")
     if policy is not None:
-        _say(f"{len(signed)} witnesses of the policy cosigned it.")
+        _say(f"{len(signed)} {'witness' if len(signed) == 1 else 'witnesses'} of the policy cosigned it.")
     if before is not None:
         _say(f"It continues the checkpoint of {_count(before)} that you had.")
     return 0

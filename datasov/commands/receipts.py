@@ -164,4 +164,5 @@ def _show(found: Sequence[Receipt], as_json: bool) -> None:
     print(show.table(["day", "purpose", "about", "loss at most", "in all so far", "approved by"], lines))
     for (origin, purpose, _), loss in totals.items():
         print(f"For {purpose}, in {origin}: at most {loss} in all.")
-    print(f"{len(found)} questions, each verified against the log's signed checkpoint.", flush=True)
+    many = "1 question," if len(found) == 1 else f"{len(found)} questions, each"
+    print(f"{many} verified against the log's signed checkpoint.", flush=True)

@@ -45,4 +45,4 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
             (tmp_path / "policy").write_text(re.sub(r"^(witness lakeside) \S+", rf"\1 {printed.strip()}", policy))
     assert "belong to one tree" in printed
     assert main(["log", "verify", "mirror", "--key", (tmp_path / "city.id").read_text(), "--policy", "policy"]) == 0
-    assert "1 witnesses of the policy" in capsys.readouterr().out
+    assert "1 witness of the policy" in capsys.readouterr().out
