@@ -16,12 +16,14 @@ from datasov.errors import (
     InternalError,
     InvalidDataError,
     InvalidQueryError,
+    MissingExtraError,
     PeerError,
     ProgrammeError,
     ProofError,
     SignatureError,
     StoreError,
     VerificationError,
+    WitnessError,
 )
 from datasov.model.charter import Charter
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
@@ -67,6 +69,7 @@ __all__ = [
     "InvalidQueryError",
     "Key",
     "Loss",
+    "MissingExtraError",
     "Notice",
     "PeerError",
     "Predicate",
@@ -87,6 +90,7 @@ __all__ = [
     "Timestamp",
     "Trust",
     "VerificationError",
+    "WitnessError",
     "bin",
     "central",
     "check_record",
