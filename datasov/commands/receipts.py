@@ -12,9 +12,11 @@ from typing import Any
 
 from datasov import receipts
 from datasov.commands import operator, secret, show
+from datasov.erased import Erasure
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
+from datasov.notices import Notice
 from datasov.resident import Resident
 from datasov.tlog import tiles
 from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
@@ -51,6 +53,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--with-consents", action="store_true", help="name in that file the consents that covered them, by their hashes"
     )
+    parser.add_argument(
+        "--notices", action="store_true",
+        help="also list the city's charters, programmes and emergencies, each checked, and the erasures of your rows",
+    )  # fmt: skip
     operator.add_option(parser, "where a city's own folder has its key (default: LOG.key)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     secret.add_options(parser)
@@ -73,12 +79,14 @@ def _list(path: Path, options: argparse.Namespace) -> int:
     with Resident.open(path, **secret.opening(options, f"Passphrase of {path}")) as resident:
         held = [CityId.parse(c.claims.audience) for c in resident.consents]
         with _log(options, held) as log:
-            found, bundle = resident.receipts(log), None
+            found, bundle, told = resident.receipts(log), None, None
+            if options.notices:
+                told = resident.notices(log), resident.erasures(log)
             if options.export is not None:
                 bundle = resident.bundle(log, consents=options.with_consents)
     if bundle is not None:
         _write(options.export, bundle)
-    _show(found, options.json)
+    _show(found, options.json, told)
     return 0
 
 
@@ -134,11 +142,24 @@ def _verify(path: Path, options: argparse.Namespace) -> int:
     return 0
 
 
+def _notices(told: tuple[list[Notice], list[Erasure]] | None) -> dict[str, object]:
+    if told is None:
+        return {}
+    notices = [
+        {"subject": n.subject, "index": n.index, "time": n.time, "identity": n.identity.hex(), "says": str(n)}
+        for n in told[0]
+    ]
+    gone = [{"purpose": e.consent.claims.purpose, "time": e.time, "index": e.index} for e in told[1]]
+    return {"notices": notices, "erasures": gone}
+
+
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def _show(found: Sequence[Receipt], as_json: bool) -> None:
+def _show(
+    found: Sequence[Receipt], as_json: bool, told: tuple[list[Notice], list[Erasure]] | None = None
+) -> None:  # fmt: skip
     totals = receipts.totals(found)
     if as_json:
         listed = [
@@ -148,8 +169,14 @@ def _show(found: Sequence[Receipt], as_json: bool) -> None:
             for r in found
         ]  # fmt: skip
         sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]
-        print(json.dumps({"receipts": listed, "totals": sums}, ensure_ascii=False), flush=True)
+        print(json.dumps({"receipts": listed, "totals": sums, **_notices(told)}, ensure_ascii=False), flush=True)
         return
+    if told is not None:
+        notices, gone = told
+        print(show.table(["day", "notice"], [[_date(n.time), str(n)] for n in notices]) if notices else "No charter.")
+        for erasure in gone:
+            purpose = erasure.consent.claims.purpose
+            print(f"{_date(erasure.time)}: your rows for {purpose} left the city's pool (leaf {erasure.index}).")
     if not found:
         print("Verified: no question was asked that a consent of yours covered.", flush=True)
         return

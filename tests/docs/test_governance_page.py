@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import datasov as ds
 from datasov.cli import main
 from tests.helpers import TRIPS
 from tests.paths import ROOT
@@ -34,6 +35,20 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         printed = capsys.readouterr().out
         if target:
             (tmp_path / target).write_text(printed)
+    opens = ("--log", "lake.city", "--notices", "--passphrase-file", "pass")
+    (tmp_path / "pass").write_text("correct horse\n")
+    with ds.Resident.create("ann", passphrase="correct horse") as ann:
+        ann.put(TRIPS, [{"district": "N", "km": 7}])
+        city_id = (tmp_path / "city.id").read_text().strip()
+        ann.grant(city_id, TRIPS, purpose="bus-planning", loss=ds.zcdp(rho="0.1"), until="2999-01-01")
+    assert main(["receipts", "ann", *opens]) == 0
+    told = capsys.readouterr().out
+    assert "the city's charter, version 1" in told
+    assert "buses, version 1" in told
+    assert main(["receipts", "ann", *opens, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [n["subject"] for n in found["notices"]] == ["charter", "programme"]
+    assert found["erasures"] == []
     code, expected = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.S).groups()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     found = done.stdout.splitlines()

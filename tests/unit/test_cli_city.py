@@ -236,6 +236,25 @@ def test_a_file_that_is_no_log_is_refused(logged):
     assert "name one vault" in logged("receipts", "ann", *KEYED, code=1)
 
 
+def test_an_erasure_is_among_the_notices(run, tmp_path):
+    (tmp_path / "key").write_text(KEY.hex() + "\n")
+    clock = Clock()
+    with ds.City.open("lake.city", budget=ds.zcdp(rho=1), purposes=[PURPOSE], erase_within=7200, clock=clock) as city, \
+            ds.Resident.create("ann", device_key=KEY, clock=clock) as ann:  # fmt: skip
+        ann.put(TRIPS, [{"district": "N", "km": 7}])
+        consent = ann.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2999-01-01")
+        city.admit(consent, ann.contribute(consent))
+        city.revoke(ann.revoke(consent))
+        for _ in range(3):
+            clock.now += 7200
+            city.tick()
+    told = run("receipts", "ann", "--log", "lake.city", "--notices", *KEYED)
+    assert "No charter." in told
+    assert f"your rows for {PURPOSE} left the city's pool" in told
+    (gone,) = json.loads(run("receipts", "ann", "--log", "lake.city", "--notices", "--json", *KEYED))["erasures"]
+    assert gone["purpose"] == PURPOSE
+
+
 # --- approvals
 
 
