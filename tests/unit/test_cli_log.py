@@ -14,6 +14,7 @@ import pytest
 import datasov as ds
 from datasov.cli import main
 from datasov.crypto.sign import SigningKey
+from datasov.store.place import keys
 from datasov.tlog.note import sign_checkpoint, vkey
 from tests.helpers import COUNT, PURPOSE, RHO, TRIPS, enrol
 
@@ -253,6 +254,7 @@ def test_a_log_is_read_and_compared_after_the_city_changed_its_key(run, tmp_path
     run("witness", "create", "w", "witness.example/w")
     run("witness", "trust", "w", before)
     run("witness", "cosign", "w", "early")
+    old, _ = keys((tmp_path / "new.city.key").read_bytes())
     after = str(ds.City.open(tmp_path / "new.city").rotate())
     with ds.City.open(tmp_path / "new.city") as city:
         key, origin = vkey(city.log.origin, city.log.public), city.log.origin
@@ -271,3 +273,7 @@ def test_a_log_is_read_and_compared_after_the_city_changed_its_key(run, tmp_path
     assert run("verify", "mirror", "--key", key, "--remember", "seen").endswith("3 leaves that you had.\n")
     Path("seen").write_bytes(sign_checkpoint(origin, 1, bytes(32), SigningKey(bytes(32))).note)
     assert "no key that the log tells of" in run("verify", "mirror", "--key", key, "--remember", "seen", code=1)
+    Path("seen").write_bytes(sign_checkpoint(origin, 1, bytes(32), old).note)
+    run("verify", "mirror", "--key", key, "--remember", "seen", code=1)
+    Path("seen").write_bytes(sign_checkpoint(origin, 9, bytes(32), old).note)
+    assert "shorter" in run("verify", "mirror", "--key", key, "--remember", "seen", code=1)
