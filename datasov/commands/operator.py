@@ -60,8 +60,8 @@ def add_founding(command: Callable[..., Any]) -> None:
     )  # fmt: skip
     key.add_argument("--public", action="store_true", help="print the public half of the key: 64 hexadecimal digits")
     found = command(
-        "found", _found, "found a city", "What is not an option here is one of City.open in Python. The key's file is "
-        "made where it is not there.",
+        "found", _found, "found a city", "What is not an option here is one of City.open in Python. CITY.key is made "
+        "where it is not there; a key file that is named is there before (`datasov city key`).",
     )  # fmt: skip
     for parser in (key, found):
         parser.add_argument("--name", metavar="TEXT", help="the city's name (default: the folder's, without ending)")
