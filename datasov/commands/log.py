@@ -7,8 +7,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, Stor
 from datasov.model.consent import CityId
 from datasov.tlog import tiles
 from datasov.tlog.cosignature import Policy, open_cosigned, read_policy, verify_cosigned
-from datasov.tlog.evidence import Evidence, compare, signer
+from datasov.tlog.evidence import Evidence, compare
 from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.mirror import TileLog
@@ -161,7 +161,7 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     if file is None or not file.exists():
         return None
     note = _read(file)
-    key = signer([note], log.origin, [log.public])
+    key = _signer(note, log.origin, [log.public])
     if key is None:
         return _succeeded(note, log, found)
     old = open_checkpoint(note, log.origin, key)
@@ -174,10 +174,18 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     return old.size
 
 
+def _signer(note: bytes, origin: str, keys: Iterable[bytes]) -> bytes | None:
+    for key in keys:
+        with suppress(ProofError):
+            open_checkpoint(note, origin, key)
+            return key
+    return None
+
+
 def _succeeded(note: bytes, log: Log | TileLog, found: Checkpoint) -> int:
     """The size of a remembered checkpoint that an earlier key signed, once the log shows how the key was changed."""
     ids = follow(notices(log.leaves(0, found.size)), log.origin, ()).ids
-    key = signer([note], log.origin, [city.verify_key for city in ids]) if ids[-1].verify_key == log.public else None
+    key = _signer(note, log.origin, [city.verify_key for city in ids]) if ids[-1].verify_key == log.public else None
     if key is None:
         raise ProofError("the remembered checkpoint is signed by no key that the log tells of: keep it, ask the city")
     old = open_checkpoint(note, log.origin, key)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from datasov.errors import ProofError
@@ -90,17 +90,6 @@ class Evidence:
         return Evidence(origin, public, first, second, read_path(lines[4:-1]))
 
 
-def signer(notes: Iterable[bytes], origin: str, keys: Iterable[bytes]) -> bytes | None:
-    """The first of these keys that signed all of these checkpoints of the log of this name; None where none did."""
-    notes = list(notes)
-    for key in keys:
-        with contextlib.suppress(ProofError):
-            for note in notes:
-                open_checkpoint(note, origin, key)
-            return key
-    return None
-
-
 def compare(
     a: bytes, b: bytes, public: bytes, log: LogReader | None = None, *, origin: str | None = None
 ) -> Evidence | None:
@@ -137,6 +126,16 @@ def compare(
             "neither a fork nor its absence is shown: read the log where the larger checkpoint came from"
         ) from None
     return found
+
+
+def signer(notes: Sequence[bytes], origin: str, keys: Sequence[bytes]) -> bytes:
+    """The key, of those that a log had in turn, that signed all of these notes; the first where none did."""
+    for key in keys:
+        with suppress(ProofError):
+            for note in notes:
+                open_checkpoint(note, origin, key)
+            return key
+    return keys[0]
 
 
 def _named(log: LogReader, old: int, new: int, path: tuple[bytes, ...]) -> tuple[bytes, ...]:
