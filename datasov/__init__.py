@@ -4,6 +4,7 @@ Each resident keeps their data in a vault that only they can open; a city learns
 privacy, only under a consent that the resident signed, and every use leaves a receipt that the resident can verify.
 """
 
+from datasov import catalogue
 from datasov.authority.record import ConsentRecord, check_record
 from datasov.city import City
 from datasov.errors import (
@@ -92,6 +93,7 @@ __all__ = [
     "VerificationError",
     "WitnessError",
     "bin",
+    "catalogue",
     "central",
     "check_record",
     "col",

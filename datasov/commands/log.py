@@ -7,8 +7,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import MAX_NOTE, Checkpoint, open_checkpoint, origin_of, parse_vkey, peek_checkpoint, vkey
-from datasov.tlog.operators import follow, notices
+from datasov.tlog.operators import SUBJECT, follow, notices
 from datasov.tlog.publish import publish
-from datasov.tlog.tree import Tree, leaf_hash, verify_consistency
+from datasov.tlog.tree import Tree, leaf_hash
+from datasov.tlog.whole import Whole
 from datasov.tlog.witness import Witness, ask
 
 _PAGE = 16 * tiles.TILE
@@ -161,10 +162,10 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     if file is None or not file.exists():
         return None
     note = _read(file)
-    key = _signer(note, log.origin, [log.public])
-    if key is None:
-        return _succeeded(note, log, found)
-    old = open_checkpoint(note, log.origin, key)
+    try:
+        old = open_checkpoint(note, log.origin, log.public)
+    except ProofError as why:
+        return _continued(note, log, found, why)
     if old.size > found.size:
         raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
     evidence = compare(note, found.note, log.public, log, origin=log.origin)
@@ -174,26 +175,17 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     return old.size
 
 
-def _signer(note: bytes, origin: str, keys: Iterable[bytes]) -> bytes | None:
-    for key in keys:
-        with suppress(ProofError):
-            open_checkpoint(note, origin, key)
-            return key
-    return None
-
-
-def _succeeded(note: bytes, log: Log | TileLog, found: Checkpoint) -> int:
-    """The size of a remembered checkpoint that an earlier key signed, once the log shows how the key was changed."""
-    ids = follow(notices(log.leaves(0, found.size)), log.origin, ()).ids
-    key = _signer(note, log.origin, [city.verify_key for city in ids]) if ids[-1].verify_key == log.public else None
-    if key is None:
-        raise ProofError("the remembered checkpoint is signed by no key that the log tells of: keep it, ask the city")
-    old = open_checkpoint(note, log.origin, key)
-    if old.size > found.size:
-        raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
-    if old.size:
-        verify_consistency(old.size, found.size, old.root, found.root, log.consistency(old.size, found.size))
-    return old.size
+def _continued(note: bytes, log: Log | TileLog, found: Checkpoint, why: ProofError) -> int:
+    """The size of a checkpoint that an earlier key of the log signed, as its statements tell; `why` where none did."""
+    leaves = log.leaves(0, found.size)
+    said = notices(leaves)
+    if not any(leaf.subject == SUBJECT for _, leaf in said):
+        raise why
+    whole = Whole(found, leaves, Tree(map(leaf_hash, leaves)), follow(said, log.origin, ()))
+    if whole.tree.root() != found.root or whole.operators.key != log.public:
+        raise ProofError("the statements in the log do not lead to the key that was given: ask the city for its id")
+    whole.continues(note)
+    return peek_checkpoint(note).size
 
 
 def _every_leaf(log: Log | TileLog, found: Checkpoint) -> dict[str, int]:

@@ -24,6 +24,7 @@ from datasov.tlog.export import read_log
 from datasov.tlog.log import LogReader
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import peek_checkpoint
+from datasov.tlog.operators import Operators
 from datasov.tlog.receipt import Receipt
 
 _ABOUT = """List every released question that your data could have entered, because a consent of yours covered it.
@@ -79,14 +80,15 @@ def _list(path: Path, options: argparse.Namespace) -> int:
     with Resident.open(path, **secret.opening(options, f"Passphrase of {path}")) as resident:
         held = [CityId.parse(c.claims.audience) for c in resident.consents]
         with _log(options, held) as log:
-            found, bundle, told = resident.receipts(log), None, None
+            found, bundle, governed = resident.receipts(log), None, None
+            operators = resident.operators(log) if resident.checkpoints() else None
             if options.notices:
-                told = resident.notices(log), resident.erasures(log)
+                governed = resident.notices(log), resident.erasures(log)
             if options.export is not None:
                 bundle = resident.bundle(log, consents=options.with_consents)
     if bundle is not None:
         _write(options.export, bundle)
-    _show(found, options.json, told)
+    _show(found, operators, options.json, governed)
     return 0
 
 
@@ -138,7 +140,7 @@ def _verify(path: Path, options: argparse.Namespace) -> int:
     except OSError as fault:
         raise StoreError(f"{path} cannot be read: {fault.strerror or fault}") from None
     found = verify_bundle(data, _city(options.city))
-    _show(found.receipts, options.json)
+    _show(found.receipts, found.operators, options.json)
     return 0
 
 
@@ -157,9 +159,28 @@ def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
+def _told(operators: Operators | None) -> list[tuple[str, int, str]]:
+    """What the city's operators said in the log, in its order: of what kind, when, and in words."""
+    if operators is None:
+        return []
+    said = {}
+    for index, change in operators.successions:
+        text = f"The city has another key since {_date(change.time)}; its id is from then on {change.new}"
+        said[index] = "key", change.time, text
+    for index, copy in operators.restorations:
+        text = (
+            f"The city was restored on {_date(copy.time)} to an older copy, of {copy.size} leaves: what it answered "
+            "after that copy is lost, and could be paid for once more."
+        )
+        said[index] = "restored", copy.time, text
+    return [said[index] for index in sorted(said)]
+
+
 def _show(
-    found: Sequence[Receipt], as_json: bool, told: tuple[list[Notice], list[Erasure]] | None = None
+    found: Sequence[Receipt], operators: Operators | None, as_json: bool,
+    governed: tuple[list[Notice], list[Erasure]] | None = None,
 ) -> None:  # fmt: skip
+    told = _told(operators)
     totals = receipts.totals(found)
     if as_json:
         listed = [
@@ -169,10 +190,14 @@ def _show(
             for r in found
         ]  # fmt: skip
         sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]
-        print(json.dumps({"receipts": listed, "totals": sums, **_notices(told)}, ensure_ascii=False), flush=True)
+        said = [{"kind": kind, "time": at, "text": text} for kind, at, text in told]
+        whole = {"receipts": listed, "totals": sums, "operators": said, **_notices(governed)}
+        print(json.dumps(whole, ensure_ascii=False), flush=True)
         return
-    if told is not None:
-        notices, gone = told
+    for _, _, text in told:
+        print(text, flush=True)
+    if governed is not None:
+        notices, gone = governed
         print(show.table(["day", "notice"], [[_date(n.time), str(n)] for n in notices]) if notices else "No charter.")
         for erasure in gone:
             purpose = erasure.consent.claims.purpose

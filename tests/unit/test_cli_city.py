@@ -223,6 +223,24 @@ def test_receipts_and_bundles_follow_the_operators_keys(logged):
     assert "shorter" in logged("receipts", "ann", "--log", "log", *KEYED, code=1)
 
 
+def test_residents_are_told_of_other_keys_and_of_older_copies(logged):
+    assert "The city" not in logged("receipts", "ann", "--log", "log", *KEYED)
+    logged("city", "backup", "lake.city", "b")
+    os.rename("lake.city", "gone")
+    os.unlink("lake.city.anchor")
+    logged("city", "restore", "lake.city", "b", "--reanchor")
+    logged("city", "rotate", "lake.city")
+    logged("city", "export-log", "lake.city", "log2")
+    present = json.loads(logged("city", "show", "lake.city", "--json"))["id"]
+    shown = logged("receipts", "ann", "--log", "log2", "--export", "bundle", *KEYED)
+    assert "restored" in shown
+    assert "an older copy, of 3 leaves" in shown
+    assert present in shown
+    found = json.loads(logged("receipts", "ann", "--log", "log2", "--json", *KEYED))["operators"]
+    assert [told["kind"] for told in found] == ["restored", "key"]
+    assert json.loads(logged("receipts", "verify", "bundle", "--city", present, "--json"))["operators"] == found
+
+
 def test_a_file_that_is_no_log_is_refused(logged):
     data = Path("log").read_bytes()
     for cut in (0, 7, 8, 9, 11, 60, len(data) - 1):

@@ -92,6 +92,33 @@ def test_a_checkpoint_is_remembered_and_the_log_must_continue_it(run: Run, city:
     assert Path("seen").read_bytes() == seen
 
 
+def test_what_was_remembered_before_a_change_of_keys_is_continued_or_not(run: Run, city: str):
+    """The file need not be thrown away with the old key, and a log that forked before the change is found out."""
+    run("publish", "lake.city", "mirror")
+    run("verify", "mirror", "--key", city, "--remember", "seen")
+    for name in ("lake.city", "lake.city.key", "lake.city.anchor"):
+        target = name.replace("lake", "fork")
+        (shutil.copytree if Path(name).is_dir() else shutil.copy)(name, target)
+    grow()
+    run("publish", "lake.city", "mirror")
+    run("verify", "mirror", "--key", city, "--remember", "seen")
+    grow("fork.city", above=5)
+    keys = {}
+    for name in ("lake", "fork"):
+        origin = run("checkpoint", f"{name}.city").split("\n", 1)[0]
+        new = ds.City.open(f"{name}.city").rotate()
+        grow(f"{name}.city", above=9)
+        run("publish", f"{name}.city", f"{name}.new")
+        keys[name] = vkey(origin, new.verify_key)
+    before = Path("seen").read_bytes()
+    assert run("verify", "fork.new", "--key", keys["fork"], "--remember", "seen", code=1)
+    run("verify", "lake.new", "--key", keys["fork"], "--remember", "seen", code=1)
+    assert Path("seen").read_bytes() == before
+    said = run("verify", "lake.new", "--key", keys["lake"], "--remember", "seen")
+    assert "It continues the checkpoint of 2 leaves that you had." in said
+    assert Path("seen").read_bytes() == Path("lake.new/checkpoint").read_bytes()
+
+
 @pytest.mark.parametrize("harm", ["leaf", "tile", "checkpoint", "missing"])
 def test_a_mirror_that_was_changed_is_refused(run: Run, city: str, harm: str):
     run("publish", "lake.city", "mirror")
