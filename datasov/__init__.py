@@ -17,12 +17,14 @@ from datasov.errors import (
     InternalError,
     InvalidDataError,
     InvalidQueryError,
+    MissingExtraError,
     PeerError,
     ProgrammeError,
     ProofError,
     SignatureError,
     StoreError,
     VerificationError,
+    WitnessError,
 )
 from datasov.model.charter import Charter
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
@@ -68,6 +70,7 @@ __all__ = [
     "InvalidQueryError",
     "Key",
     "Loss",
+    "MissingExtraError",
     "Notice",
     "PeerError",
     "Predicate",
@@ -88,6 +91,7 @@ __all__ = [
     "Timestamp",
     "Trust",
     "VerificationError",
+    "WitnessError",
     "bin",
     "catalogue",
     "central",

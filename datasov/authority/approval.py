@@ -88,7 +88,7 @@ class Signed:
                 raise malformed("its signatures are a map of keys")
             signatures = {_hex(k, 32): _hex(s, 64) for k, s in found["signatures"].items()}
         except InvalidQueryError as why:
-            raise VerificationError(f"not a signed document: {why}") from None
+            raise VerificationError(f"not a signed document, which `collect` writes: {why}") from None
         return Signed(found["kind"], found["document"], signatures)
 
 

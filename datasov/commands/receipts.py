@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from datasov import receipts
-from datasov.city import City
-from datasov.commands import secret, show
+from datasov.commands import operator, secret, show
+from datasov.erased import Erasure
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
+from datasov.notices import Notice
 from datasov.resident import Resident
 from datasov.tlog import tiles
 from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
@@ -53,6 +54,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--with-consents", action="store_true", help="name in that file the consents that covered them, by their hashes"
     )
+    parser.add_argument(
+        "--notices", action="store_true",
+        help="also list the city's charters, programmes and emergencies, each checked, and the erasures of your rows",
+    )  # fmt: skip
+    operator.add_option(parser, "where a city's own folder has its key (default: LOG.key)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     secret.add_options(parser)
     parser.set_defaults(run=_run)
@@ -74,13 +80,15 @@ def _list(path: Path, options: argparse.Namespace) -> int:
     with Resident.open(path, **secret.opening(options, f"Passphrase of {path}")) as resident:
         held = [CityId.parse(c.claims.audience) for c in resident.consents]
         with _log(options, held) as log:
-            found, bundle = resident.receipts(log), None
+            found, bundle, governed = resident.receipts(log), None, None
             operators = resident.operators(log) if resident.checkpoints() else None
+            if options.notices:
+                governed = resident.notices(log), resident.erasures(log)
             if options.export is not None:
                 bundle = resident.bundle(log, consents=options.with_consents)
     if bundle is not None:
         _write(options.export, bundle)
-    _show(found, operators, options.json)
+    _show(found, operators, options.json, governed)
     return 0
 
 
@@ -88,7 +96,7 @@ def _list(path: Path, options: argparse.Namespace) -> int:
 def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
     path: Path = options.log
     if (path / "city.db").is_file():
-        with City.open(path) as city:
+        with operator.open_city(path, options.operator_key_file) as city:
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():
         yield _mirror(path, [_city(options.city)] if options.city else held)
@@ -136,6 +144,17 @@ def _verify(path: Path, options: argparse.Namespace) -> int:
     return 0
 
 
+def _notices(told: tuple[list[Notice], list[Erasure]] | None) -> dict[str, object]:
+    if told is None:
+        return {}
+    notices = [
+        {"subject": n.subject, "index": n.index, "time": n.time, "identity": n.identity.hex(), "says": str(n)}
+        for n in told[0]
+    ]
+    gone = [{"purpose": e.consent.claims.purpose, "time": e.time, "index": e.index} for e in told[1]]
+    return {"notices": notices, "erasures": gone}
+
+
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
@@ -157,7 +176,10 @@ def _told(operators: Operators | None) -> list[tuple[str, int, str]]:
     return [said[index] for index in sorted(said)]
 
 
-def _show(found: Sequence[Receipt], operators: Operators | None, as_json: bool) -> None:
+def _show(
+    found: Sequence[Receipt], operators: Operators | None, as_json: bool,
+    governed: tuple[list[Notice], list[Erasure]] | None = None,
+) -> None:  # fmt: skip
     told = _told(operators)
     totals = receipts.totals(found)
     if as_json:
@@ -169,10 +191,17 @@ def _show(found: Sequence[Receipt], operators: Operators | None, as_json: bool) 
         ]  # fmt: skip
         sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]
         said = [{"kind": kind, "time": at, "text": text} for kind, at, text in told]
-        print(json.dumps({"receipts": listed, "totals": sums, "operators": said}, ensure_ascii=False), flush=True)
+        whole = {"receipts": listed, "totals": sums, "operators": said, **_notices(governed)}
+        print(json.dumps(whole, ensure_ascii=False), flush=True)
         return
     for _, _, text in told:
         print(text, flush=True)
+    if governed is not None:
+        notices, gone = governed
+        print(show.table(["day", "notice"], [[_date(n.time), str(n)] for n in notices]) if notices else "No charter.")
+        for erasure in gone:
+            purpose = erasure.consent.claims.purpose
+            print(f"{_date(erasure.time)}: your rows for {purpose} left the city's pool (leaf {erasure.index}).")
     if not found:
         print("Verified: no question was asked that a consent of yours covered.", flush=True)
         return
@@ -187,4 +216,5 @@ def _show(found: Sequence[Receipt], operators: Operators | None, as_json: bool) 
     print(show.table(["day", "purpose", "about", "loss at most", "in all so far", "approved by"], lines))
     for (origin, purpose, _), loss in totals.items():
         print(f"For {purpose}, in {origin}: at most {loss} in all.")
-    print(f"{len(found)} questions, each verified against the log's signed checkpoint.", flush=True)
+    many = "1 question," if len(found) == 1 else f"{len(found)} questions, each"
+    print(f"{many} verified against the log's signed checkpoint.", flush=True)

@@ -52,11 +52,6 @@ from tests.helpers import NOW, PEOPLE, PURPOSE, TRIPS, Clock, MemoryStore, enrol
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def city(tmp_path: Path, clock: Clock):
     with governed_city(tmp_path, clock) as found:
         yield found
