@@ -30,7 +30,7 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
 
 def test_the_commands_are_those_that_there_are() -> None:
     assert "pip install -e '.[demo]' && datasov demo" in README
-    assert "pip install -e '.[test]' && pytest" in README
+    assert "pip install -e '.[test]' && pytest -n auto --dist loadfile\n" in README
     (made,) = re.findall(r"Made by `datasov (.*?)`", README)
     options = parser().parse_args(made.split())
     assert (ROOT / options.image).is_file()
