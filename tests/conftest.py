@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import datasov as ds
-from tests.helpers import Clock, found_city
+from tests.helpers import Clock, few_lists, found_city
 
 settings.register_profile("datasov", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("datasov")
@@ -24,3 +24,10 @@ def city(tmp_path, clock) -> Iterator[ds.City]:
     """A new city of budget 1 and one purpose."""
     with found_city(tmp_path, clock) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def few_status_lists() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        few_lists(patch)
+        yield

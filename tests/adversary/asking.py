@@ -17,10 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import datasov as ds
 from datasov.store.sqlite import SQLiteStore
-from tests.helpers import NOW, PURPOSE, TRIPS
+from tests.helpers import NOW, PURPOSE, TRIPS, few_lists
 
+few_lists(pytest.MonkeyPatch())
 LOSS = ds.zcdp(rho="0.01")
 
 

@@ -20,6 +20,8 @@ from tests.adversary.test_races import in_threads
 from tests.helpers import PURPOSE
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("few_status_lists")
+
 
 def check(city: ds.City) -> None:
     """Every step stands once, what is counted is exact, and nobody paid for more than their three rows."""

@@ -32,7 +32,7 @@ from datasov.authority.registry import partition_name
 from datasov.errors import ConsentError, StoreError
 from datasov.model.privacy import Loss
 from datasov.vault import Vault
-from tests.helpers import NOW, TRIPS, Clock
+from tests.helpers import NOW, TRIPS, Clock, few_lists
 
 DAY = 86_400
 PURPOSES = ["bus-planning", "health-report"]
@@ -46,7 +46,7 @@ class Accounts(RuleBasedStateMachine):
     def make(self) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("os.fsync", lambda _: None)
-        self.patch.setattr("datasov.authority.lists.padded", lambda real: 16 * (1 + real // 16))  # lists take seconds
+        few_lists(self.patch)
         self.folder, self.clock, self.asked = Path(tempfile.mkdtemp()), Clock(), 0
         self.city = self.opened_city(budget=ds.zcdp(rho=9), purposes=PURPOSES)
         self.other = ds.City.open(self.folder / "b.city", budget=ds.zcdp(rho=9), purposes=PURPOSES, clock=self.clock)

@@ -43,6 +43,8 @@ QUESTIONS = [
 NAMES = ["ann", "bob", "cem"]
 KEY = bytes(range(32))
 
+pytestmark = pytest.mark.usefixtures("few_status_lists")
+
 
 class Life:
     """One city under one series, and what its exact state must be."""

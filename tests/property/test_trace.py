@@ -28,6 +28,8 @@ from tests.property.trace_model import BUDGET, EVENTS, LOSSES, NAMES, QUESTIONS,
 
 _REAL_DRAW = monitor.draw
 
+pytestmark = pytest.mark.usefixtures("few_status_lists")
+
 
 class Aborted(BaseException):
     """What a test raises out of the store: nothing catches it, as nothing catches a kill."""
