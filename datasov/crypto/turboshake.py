@@ -12,7 +12,7 @@ from functools import cache
 
 @cache
 def turboshake128() -> Callable[[bytes, int, int], bytes] | None:
-    """A function of the message, the domain (0x01 to 0x7f) and the number of octets to squeeze; None without the extra."""
+    """A function of the message, the domain (0x01 to 0x7f) and how many octets to squeeze; None without the extra."""
     try:
         from Crypto.Hash import TurboSHAKE128
     except ImportError:

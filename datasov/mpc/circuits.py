@@ -1,7 +1,7 @@
 """The validity circuits of Prio3 (draft-irtf-cfrg-vdaf-20, section 7.4): what a measurement is, as values.
 
-Every encoded measurement is a vector of bits, which the circuit checks; and everything else in a circuit is linear: what
-is aggregated, and what else must come out as zero. So a circuit is data here, and flp.py evaluates all five.
+Every encoded measurement is a vector of bits, which the circuit checks; and everything else in a circuit is linear:
+what is aggregated, and what else must come out as zero. So a circuit is data here, and flp.py evaluates all five.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Circuit:
         calls: of the gadget.
         weights: rows of the aggregate: output i is the sum of weights[j] times element i * len(weights) + j.
         outputs: how many.
-        sum_weights, sum_constant: a second output of the circuit: the sum over all elements, weighted, less the constant
-            over the number of shares; empty where there is none.
+        sum_weights, sum_constant: a second output of the circuit: the sum over all elements, weighted, less the
+            constant over the number of shares; empty where there is none.
         scalar: whether the aggregate is one number.
         maximum: of an entry of a measurement.
     """
@@ -105,7 +105,7 @@ def _positive(name: str, value: int) -> None:
 
 
 def _bits(maximum: int, field: Field) -> tuple[int, ...]:
-    """The weights of the bits of a number up to a maximum: powers of two, and a last one that makes their sum the maximum.
+    """The weights of the bits of a number up to a maximum: powers of two, and a last one; their sum is the maximum.
 
     Raises:
         InvalidQueryError: the field does not hold 2^bits, bits the length of the maximum.
@@ -160,9 +160,7 @@ def multihot_count_vec(length: int, max_weight: int, chunk_length: int) -> Circu
         raise InvalidQueryError("max_weight is at most length")
     weight = _bits(max_weight, FIELD128)
     sums = (1,) * length + tuple(-w for w in weight)
-    return _chunked(
-        5, len(sums), chunk_length, weights=(1,), outputs=length, sum_weights=sums, maximum=max_weight
-    )
+    return _chunked(5, len(sums), chunk_length, weights=(1,), outputs=length, sum_weights=sums, maximum=max_weight)
 
 
 def _number(value: int, weights: tuple[int, ...], maximum: int) -> list[int]:

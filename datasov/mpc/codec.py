@@ -33,7 +33,7 @@ def decode(field: Field, encoded: Octets) -> tuple[Words, Mask]:
     batch, size = encoded.shape
     columns = np.ascontiguousarray(encoded).view("<u8").T.astype(np.uint64, order="C")
     words = columns.reshape(size // field.size, field.words, batch)
-    good = field.below(words).all(axis=0)
+    good = np.asarray(field.below(words).all(axis=0), np.bool_)
     words[:, :, ~good] = 0
     return words, good
 
@@ -51,7 +51,9 @@ def decode_one(field: Field, encoded: bytes, length: int) -> Elements:
         VerificationError: another length, or an element at or above the modulus.
     """
     if len(encoded) != length * field.size:
-        raise VerificationError(f"an aggregate share of this task has {length * field.size} bytes: check the parameters")
+        raise VerificationError(
+            f"an aggregate share of this task has {length * field.size} bytes: check the parameters"
+        )
     words, good = decode(field, np.frombuffer(encoded, np.uint8).reshape(1, -1))
     if not good.all():
         raise VerificationError("an aggregate share holds a number at or above the modulus: ask the sender for another")

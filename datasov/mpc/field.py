@@ -1,8 +1,8 @@
 """Field64 and Field128 of VDAF (draft-irtf-cfrg-vdaf-20, section 6.1.2), for whole arrays.
 
-Both primes have the form p = 2^top - factor 2^low + 1. An element is LIMB-bit limbs of int64, least significant first, on
-the first axis: an array of elements has the shape (limbs, ...). Its value is the sum of limb_i 2^(26 i) modulo p; limbs
-may be negative, and one element has many forms. `words` and `octets` of it are canonical.
+Both primes have the form p = 2^top - factor 2^low + 1. An element is limbs of 26 bits, int64, least significant first,
+on the first axis: an array of elements has the shape (limbs, ...). Its value is the sum of limb_i 2^(26 i) modulo p;
+limbs may be negative, and one element has many forms. Its words (`to_words`) are canonical.
 
 Products are Montgomery's: `mul(a, b)` is a b / R with R = 2^(26 limbs). So one factor is *prepared*, which is to hold
 R times itself (`prepare`, or `of(..., prepared=True)` for constants): mul(plain, prepared) is the plain product, and
@@ -17,11 +17,11 @@ difference between) A tight elements, b of B, and `dot` over K pairs, what is re
   (at most 7 * 2^14 * 2^26 < 2^43), and takes m 2^(top mod 26) < 2^50 from another. A limb meets each at most once:
   below 2^62.5 in size, within int64. It takes m p from the value, and p = 1 modulo 2^26, so limb i is cleared.
 - What is left is at most 256 * 2^(2 top + 0.01) / R + p, which is below 2^(top + 7) for both fields.
-- `tidy` takes limbs below 2^62.5 and a value below 2^(top + 10) in size: a pass of carries leaves the lower limbs within
-  2^26 + 2^36.5 of each other's carries; the second pass within 2^26 + 2^11, and so the highest limb within
-  2^(top - 26 (limbs - 1) + 10) + 2^11. What the highest limb holds above 2^top, h < 2^11 in size, is folded in:
-  h 2^top = h factor 2^low - h modulo p, which adds less than 2^11 * 7 * 2^14 = 2^27.9 to one limb. The third pass carries
-  at most 2^3 out of that limb, and 1 out of the others.
+- `tidy` takes limbs below 2^62.5 and a value below 2^(top + 10) in size. A pass of carries leaves the lower limbs below
+  2^26 + 2^36.5 in size; a second one, below 2^26 + 2^11, and so the highest below 2^(top - 26 (limbs - 1) + 10) + 2^11.
+  What that one holds above 2^top, h < 2^11 in size, is folded in: h 2^top = h factor 2^low - h modulo p, which adds
+  less than 2^11 * 7 * 2^14 = 2^27.9 to one limb. The third pass carries at most 2^3 out of that limb, and 1 out of the
+  others.
 
 Plain sums of at most 256 tight elements keep within what `tidy` takes. NumPy's integer arithmetic takes the same time
 for all values on the processors that we know; nothing in this file branches on an element, but that decoding tells

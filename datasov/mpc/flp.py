@@ -1,8 +1,8 @@
 """The fully linear proof of Prio3 (draft-irtf-cfrg-vdaf-20, section 7.3): prove, query, decide, for a batch at a time.
 
-Arrays of elements have the shape (limbs, length, batch). The draft's recorded wires are computed in one go: wire j of call
-k is an affine function of the measurement, and the polynomial of wire j has the seed at w^0 and call k at w^k, w of order
-`wire_size`. The draft pads the unused calls with zeros, which weigh nothing here.
+Arrays of elements have the shape (limbs, length, batch). The draft's recorded wires are computed in one go: wire j of
+call k is an affine function of the measurement, and the polynomial of wire j has the seed at w^0 and call k at w^k, w
+of order `wire_size`. The draft pads the unused calls with zeros, which weigh nothing here.
 """
 
 from __future__ import annotations

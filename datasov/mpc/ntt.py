@@ -60,7 +60,7 @@ def ntt(field: Field, coefficients: Elements, *, shifted: bool = False) -> Eleme
 
 
 def odd_values(field: Field, values: Elements) -> Elements:
-    """Of a polynomial of degree below n with these values at the roots of order n: those at the other roots of order 2n."""
+    """Of a polynomial of degree below n with these values at the roots of order n: those at the other roots of 2n."""
     return ntt(field, inverse_ntt(field, values), shifted=True)
 
 
@@ -72,8 +72,8 @@ def scalar(field: Field, value: int, axes: int) -> Elements:
 def lagrange(field: Field, point: Elements, n: int) -> tuple[Elements, Elements]:
     """What each of n values weighs in the value at a point.
 
-    The weight of the value at w^k, w of order n, is the product over b = 0, ..., log2 n - 1 of 1 + (t / w^k)^(2^b), over
-    n: a geometric sum, factored. No inversion, and 4 n products.
+    The weight of the value at w^k, w of order n, is the product over b = 0, ..., log2 n - 1 of 1 + (t / w^k)^(2^b),
+    divided by n: a geometric sum, factored. No inversion, and 4 n products.
 
     Args:
         point: t, prepared, (limbs, batch).

@@ -1,9 +1,10 @@
 """Prio3 (draft-irtf-cfrg-vdaf-20, section 7; VERSION 18) with XofTurboShake128 and one proof, a batch at a time.
 
 A client *shards* a measurement: a public share, and an input share for each aggregator. Aggregator 0, the leader, gets
-elements; the others, helpers, a seed for both. Each runs `verify_init` on its share; the verifier shares of one report, from all
-aggregators, give a message or a refusal (`verifier_shares_to_message`); `verify_next` gives each its output share; the sum
-of output shares (`aggregate`) goes to the collector, who adds the aggregators' sums (`unshard`).
+elements of the measurement and of the proof; the others, the helpers, a seed for both. Each runs `verify_init` on its
+share; the verifier shares of one report, from all aggregators, give a message or a refusal
+(`verifier_shares_to_message`); `verify_next` gives each its output share; the sum of output shares (`aggregate`) goes
+to the collector, who adds the aggregators' sums (`unshard`).
 
 A report that does not decode or verify is marked and stops no other. What Prio3 asks of its callers stands in
 docs/spec/two-server.md: above all, a report is verified once, and the verify key is fixed before reports arrive.
@@ -22,16 +23,24 @@ from datasov.errors import InvalidDataError, InvalidQueryError
 from datasov.mpc import circuits, flp
 from datasov.mpc.circuits import Circuit
 from datasov.mpc.codec import decode, decode_one, encode, encode_one, gather, scatter
-from datasov.mpc.field import Elements, Field, Mask, Words
-from datasov.mpc.xof import SEED_SIZE, Octets, Part, derive_seed, expand
+from datasov.mpc.derive import (
+    MEASUREMENT,
+    PROOF,
+    PROOFS,
+    PROVE,
+    QUERY,
+    draw,
+    helper_share,
+    joint_rand,
+    joint_rand_part,
+    joint_rand_seed,
+)
+from datasov.mpc.field import Elements, Field, Mask
+from datasov.mpc.xof import SEED_SIZE, Octets
 
-VERSION = 18
 NONCE_SIZE = 16
-BATCH = 256
-
-_MEASUREMENT, _PROOF, _JOINT_RAND, _PROVE, _QUERY, _JOINT_SEED, _JOINT_PART = range(1, 8)
-_PROOFS = bytes([1])
-_MOST_CONTEXT = 65535 - 8
+MOST_AT_ONCE = 1024
+ELEMENTS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +104,13 @@ class Prio3:
         return SEED_SIZE * (self.shares + (self.shares if self._joint else 0))
 
     @property
+    def block(self) -> int:
+        """How many reports are worked on at a time: arrays stay near a processor's caches, and memory is bounded."""
+        return max(1, min(MOST_AT_ONCE, ELEMENTS_AT_ONCE // (self.circuit.calls * self.circuit.arity)))
+
+    @property
     def _joint(self) -> bool:
         return self.circuit.joint_rand_length > 0
-
-    def _dst(self, usage: int, ctx: bytes) -> bytes:
-        head = bytes([VERSION, 0]) + self.circuit.algorithm.to_bytes(4, "big") + usage.to_bytes(2, "big")
-        if len(ctx) > _MOST_CONTEXT:
-            raise InvalidQueryError(f"a context has at most {_MOST_CONTEXT} bytes")
-        return head + ctx
-
-    def _draw(self, usage: int, ctx: bytes, seed: Part, binder: Sequence[Part], length: int, batch: int) -> Words:
-        return expand(self.circuit.field, batch, seed, self._dst(usage, ctx), binder, length)
-
-    def _helper(self, ctx: bytes, agg_id: int, seed: Octets, usage: int) -> Words:
-        """A helper's share of the measurement or of the proof."""
-        proof = usage == _PROOF
-        binder = (_PROOFS if proof else b"") + bytes([agg_id])
-        length = self.circuit.proof_length if proof else self.circuit.length
-        return self._draw(usage, ctx, seed, [binder], length, len(seed))
-
-    def _joint_part(self, ctx: bytes, agg_id: int, blind: Octets, nonces: Octets, measurement: Words) -> Octets:
-        binder: list[Part] = [bytes([agg_id]), nonces, encode(measurement)]
-        return derive_seed(len(blind), blind, self._dst(_JOINT_PART, ctx), binder)
-
-    def _joint_seed(self, ctx: bytes, parts: Octets) -> Octets:
-        return derive_seed(len(parts), bytes(SEED_SIZE), self._dst(_JOINT_SEED, ctx), [parts])
-
-    def _joint_rand(self, ctx: bytes, seeds: Octets) -> Elements:
-        field, length = self.circuit.field, self.circuit.joint_rand_length
-        if not length:
-            return np.zeros((field.limbs, 0, len(seeds)), np.int64)
-        return field.of_words(self._draw(_JOINT_RAND, ctx, seeds, [_PROOFS], length, len(seeds)))
 
     def shard(
         self, ctx: bytes, measurements: Sequence[Any], nonces: Sequence[bytes], rand: Sequence[bytes] | None = None
@@ -146,8 +131,8 @@ class Prio3:
         if not len(measurements) == len(nonces) == len(rand):
             raise InvalidDataError("give as many nonces as measurements")
         out: list[Report] = []
-        for at in range(0, len(measurements), BATCH):
-            block = slice(at, at + BATCH)
+        for at in range(0, len(measurements), self.block):
+            block = slice(at, at + self.block)
             out += self._shard(ctx, measurements[block], nonces[block], rand[block])
         return out
 
@@ -168,24 +153,22 @@ class Prio3:
 
         leader, parts = whole, []
         for j in range(1, self.shares):
-            share = self._helper(ctx, j, helpers[each * (j - 1)], _MEASUREMENT)
+            share = helper_share(circuit, ctx, j, helpers[each * (j - 1)], MEASUREMENT)
             leader = field.tidy(leader - field.of_words(share))
             if self._joint:
-                parts.append(self._joint_part(ctx, j, helpers[each * (j - 1) + 1], nonce, share))
+                parts.append(joint_rand_part(circuit, ctx, j, helpers[each * (j - 1) + 1], nonce, share))
         words = field.to_words(leader)
         public = np.zeros((batch, 0), np.uint8)
         if self._joint:
-            public = np.concatenate([self._joint_part(ctx, 0, last[0], nonce, words), *parts], axis=1)
-        joint_rand = self._joint_rand(ctx, self._joint_seed(ctx, public))
-        prove_rand = self._draw(_PROVE, ctx, last[-1], [_PROOFS], circuit.prove_rand_length, batch)
-        proof = flp.prove(circuit, whole, field.of_words(prove_rand), joint_rand)
+            public = np.concatenate([joint_rand_part(circuit, ctx, 0, last[0], nonce, words), *parts], axis=1)
+        joint = joint_rand(circuit, ctx, joint_rand_seed(circuit, ctx, public) if self._joint else public)
+        prove_rand = draw(circuit, PROVE, ctx, last[-1], [PROOFS], circuit.prove_rand_length, batch)
+        proof = flp.prove(circuit, whole, field.of_words(prove_rand), joint)
         for j in range(1, self.shares):
-            proof = field.tidy(proof - field.of_words(self._helper(ctx, j, helpers[each * (j - 1)], _PROOF)))
+            proof = field.tidy(proof - field.of_words(helper_share(circuit, ctx, j, helpers[each * (j - 1)], PROOF)))
         rows = [np.concatenate([encode(words), encode(field.to_words(proof)), *last[:-1]], axis=1)]
         rows += [np.concatenate(list(helpers[each * j : each * (j + 1)]), axis=1) for j in range(self.shares - 1)]
-        return [
-            Report(nonces[i], public[i].tobytes(), tuple(row[i].tobytes() for row in rows)) for i in range(batch)
-        ]
+        return [Report(nonces[i], public[i].tobytes(), tuple(row[i].tobytes() for row in rows)) for i in range(batch)]
 
     def verify_init(
         self,
@@ -196,7 +179,7 @@ class Prio3:
         public_shares: Sequence[bytes],
         input_shares: Sequence[bytes],
     ) -> tuple[VerifyState, list[bytes | None]]:
-        """An aggregator's first step, for a batch of reports; it works on 256 at a time.
+        """An aggregator's first step, for a batch of reports.
 
         Returns:
             What to keep, and the verifier share of each report: None where it does not decode.
@@ -209,8 +192,8 @@ class Prio3:
         if not len(nonces) == len(public_shares) == len(input_shares):
             raise InvalidDataError("give a nonce, a public share and an input share for each report")
         states, shares = [], []
-        for at in range(0, max(len(nonces), 1), BATCH):
-            block = slice(at, at + BATCH)
+        for at in range(0, max(len(nonces), 1), self.block):
+            block = slice(at, at + self.block)
             gathered = nonces[block], public_shares[block], input_shares[block]
             state, share = self._verify(verify_key, ctx, agg_id, *gathered)
             states.append(state)
@@ -239,8 +222,8 @@ class Prio3:
         valid &= good
         if agg_id:
             raw, good = gather(input_shares, SEED_SIZE + blind_size)
-            words = self._helper(ctx, agg_id, raw[:, :SEED_SIZE], _MEASUREMENT)
-            proof = self._helper(ctx, agg_id, raw[:, :SEED_SIZE], _PROOF)
+            words = helper_share(circuit, ctx, agg_id, raw[:, :SEED_SIZE], MEASUREMENT)
+            proof = helper_share(circuit, ctx, agg_id, raw[:, :SEED_SIZE], PROOF)
         else:
             length = (circuit.length + circuit.proof_length) * field.size
             raw, good = gather(input_shares, length + blind_size)
@@ -252,14 +235,14 @@ class Prio3:
 
         seeds, part = np.zeros((batch, 0), np.uint8), np.zeros((batch, 0), np.uint8)
         if self._joint:
-            part = self._joint_part(ctx, agg_id, blind, nonce, words)
+            part = joint_rand_part(circuit, ctx, agg_id, blind, nonce, words)
             public[:, SEED_SIZE * agg_id : SEED_SIZE * (agg_id + 1)] = part
-            seeds = self._joint_seed(ctx, public)
-        joint_rand = self._joint_rand(ctx, seeds)
-        drawn = self._draw(_QUERY, ctx, verify_key, [_PROOFS, nonce], circuit.query_rand_length, batch)
+            seeds = joint_rand_seed(circuit, ctx, public)
+        joint = joint_rand(circuit, ctx, seeds)
+        drawn = draw(circuit, QUERY, ctx, verify_key, [PROOFS, nonce], circuit.query_rand_length, batch)
         measurement = field.of_words(words)
         verifier, refused = flp.query(
-            circuit, measurement, field.of_words(proof), field.of_words(drawn), joint_rand, self.shares
+            circuit, measurement, field.of_words(proof), field.of_words(drawn), joint, self.shares
         )
         valid &= ~refused
         rows = np.concatenate([encode(field.to_words(verifier)), part], axis=1)
@@ -280,8 +263,8 @@ class Prio3:
         if len(verifier_shares) != self.shares or len({len(each) for each in verifier_shares}) != 1:
             raise InvalidDataError(f"give {self.shares} lists of verifier shares, in the aggregators' order")
         out: list[bytes | None] = []
-        for at in range(0, len(verifier_shares[0]), BATCH):
-            out += self._message(ctx, [each[at : at + BATCH] for each in verifier_shares])
+        for at in range(0, len(verifier_shares[0]), self.block):
+            out += self._message(ctx, [each[at : at + self.block] for each in verifier_shares])
         return out
 
     def _message(self, ctx: bytes, verifier_shares: Sequence[Sequence[bytes | None]]) -> list[bytes | None]:
@@ -297,8 +280,8 @@ class Prio3:
             verifier = field.tidy(verifier + field.of_words(words))
             parts.append(raw[:, length:])
         valid &= flp.decide(circuit, verifier)
-        rows = self._joint_seed(ctx, np.concatenate(parts, axis=1)) if self._joint else np.zeros((batch, 0), np.uint8)
-        return scatter(rows, valid)
+        rows = np.concatenate(parts, axis=1)
+        return scatter(joint_rand_seed(circuit, ctx, rows) if self._joint else rows, valid)
 
     def verify_next(self, state: VerifyState, messages: Sequence[bytes | None]) -> OutShares:
         """An aggregator's last step: its output shares, where the message is the joint randomness that it used itself.
