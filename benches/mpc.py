@@ -1,9 +1,10 @@
 """Two servers: what verifying and making a report of Prio3Histogram costs, in one process on one core.
 
-- `reports_per_s_16`, `reports_per_s_256`: reports that a helper verifies in a second of processor time, at 16 cells (chunks
-  of 6) and at 256 (chunks of 18): `verify_init` of seeds, the leader's verifier shares combined with its own, `verify_next`
-  and the sum. The median of `RUNS` runs over one batch; HTTP, sealing and storage are not in it.
-- `leader_reports_per_s_16`, `leader_reports_per_s_256`: the leader's part: `verify_init` of elements, `verify_next`, the sum.
+- `reports_per_s_16`, `reports_per_s_256`: reports that a helper verifies in a second of processor time, at 16 cells
+  (chunks of 6) and at 256 (chunks of 18): `verify_init` of seeds, the leader's verifier shares combined with its own,
+  `verify_next` and the sum. The median of `RUNS` runs over one batch; HTTP, sealing and storage are not in it.
+- `leader_reports_per_s_16`, `leader_reports_per_s_256`: the leader's part: `verify_init` of elements, `verify_next`, and
+  the sum.
 - `client_ms`: to make one report of 256 cells; `client_ms_16` of 16. Medians.
 - `report_bytes`, `report_bytes_16`: of the public share and both input shares, without sealing.
 - `pycryptodome`: whether TurboSHAKE128 is PyCryptodome's where that is faster (extra `two-server`), or NumPy's alone.
@@ -59,7 +60,7 @@ def _client(vdaf: Prio3, times: int) -> tuple[float, int]:
 
 
 def run(size: str, rows: int | None = None) -> dict[str, object]:
-    """The figures; `size` is "small" (2,048 reports of 16 cells, 512 of 256) or "full" (16,384, 4,096); `rows` the former."""
+    """The figures; `size` is "small" (2,048 reports of 16 cells, 512 of 256) or "full" (8 times as many), or `rows`."""
     reports = rows or (2048 if size == "small" else 16_384)
     narrow, wide = prio3_histogram(16, 6), prio3_histogram(256, 18)
     helper_16, leader_16 = _rates(narrow, reports)

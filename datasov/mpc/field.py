@@ -1,4 +1,4 @@
-"""Field64 and Field128 of VDAF (draft-irtf-cfrg-vdaf-20, section 6.1.2), for whole arrays.
+"""Field64 and Field128 of VDAF (draft-irtf-cfrg-vdaf-20, section 6.1), for whole arrays.
 
 Both primes have the form p = 2^top - factor 2^low + 1. An element is limbs of 26 bits, int64, least significant first,
 on the first axis: an array of elements has the shape (limbs, ...). Its value is the sum of limb_i 2^(26 i) modulo p;

@@ -1,4 +1,4 @@
-"""Polynomials by their values at the roots of unity (draft-irtf-cfrg-vdaf-20, section 6.1.3), for whole batches.
+"""Polynomials by their values at the roots of unity (draft-irtf-cfrg-vdaf-20, section 6.1), for whole batches.
 
 Arrays have the shape (limbs, n, ...): the values, or the coefficients, along the second axis; n is a power of two.
 """
