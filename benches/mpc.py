@@ -3,8 +3,8 @@
 - `reports_per_s_16`, `reports_per_s_256`: reports that a helper verifies in a second of processor time, at 16 cells
   (chunks of 6) and at 256 (chunks of 18): `verify_init` of seeds, the leader's verifier shares combined with its own,
   `verify_next` and the sum. The median of `RUNS` runs over one batch; HTTP, sealing and storage are not in it.
-- `leader_reports_per_s_16`, `leader_reports_per_s_256`: the leader's part: `verify_init` of elements, `verify_next`, and
-  the sum.
+- `leader_reports_per_s_16`, `leader_reports_per_s_256`: the leader's part: `verify_init` of elements, `verify_next`,
+  and the sum.
 - `client_ms`: to make one report of 256 cells; `client_ms_16` of 16. Medians.
 - `report_bytes`, `report_bytes_16`: of the public share and both input shares, without sealing.
 - `pycryptodome`: whether TurboSHAKE128 is PyCryptodome's where that is faster (extra `two-server`), or NumPy's alone.

@@ -74,14 +74,16 @@ def test_products_sums_and_differences(field):
 @FIELDS
 @pytest.mark.parametrize("terms", [1, MOST - 1, MOST, MOST + 1, 2 * MOST + 3])
 def test_long_dot_products_of_the_largest_limbs(field, terms):
-    worst = np.full((field.limbs, terms, 1), 2**26 + 2**10, np.int64)
-    worst[-1] = (1 << field.top - 26 * (field.limbs - 1)) + 1
-    for signs in (1, -1):
-        found = field.dot(worst, signs * worst)
+    # A column each of the largest limbs, less a little, so that what is left over takes many values.
+    less = np.random.default_rng(terms).integers(0, 1000, (field.limbs, 1, 200))
+    worst = np.broadcast_to(2**26 + 2**10 - less, (field.limbs, terms, 200)).copy()
+    worst[-1] -= 2**26 + 2**10 - (1 << field.top - 26 * (field.limbs - 1)) - 1
+    values = sum(limb.astype(object) << (26 * i) for i, limb in enumerate(worst[:, 0]))
+    inverse = pow(1 << 26 * field.limbs, -1, field.modulus)
+    for sign in (1, -1):
+        found = field.dot(worst, sign * worst)
         assert _tight(field, found)
-        value = sum(int(limb) << (26 * i) for i, limb in enumerate(worst[:, 0, 0]))
-        expected = terms * value * signs * value * pow(1 << 26 * field.limbs, -1, field.modulus) % field.modulus
-        assert field.ints(found) == [expected]
+        assert field.ints(found) == [sign * terms * v * v * inverse % field.modulus for v in values]
 
 
 @FIELDS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasov.errors import InvalidDataError, InvalidQueryError, VerificationError
-from datasov.mpc import prio3, xof
+from datasov.mpc import flp, prio3, xof
 from datasov.mpc.prio3 import (
     Prio3,
     prio3_count,
@@ -206,3 +206,19 @@ def test_arguments_of_the_wrong_form():
             vdaf.shard(CTX, [1], nonces, rand)
     with pytest.raises(InvalidQueryError):
         vdaf.shard(bytes(65528), [1], [bytes(16)])
+
+
+@pytest.mark.parametrize("vdaf", [prio3_count(), prio3_sum(9), prio3_histogram(5, 2)])
+def test_a_test_point_that_is_a_root_of_unity_is_refused(vdaf):
+    """At such a point a wire's value is the measurement's itself. The hash draws one at 2^-60: it is put here by hand."""
+    circuit = vdaf.circuit
+    field, size = circuit.field, circuit.wire_size
+    points = [field.root(size), 1, 2, field.modulus - 1, field.root(2 * size), pow(field.root(size), 3, field.modulus)]
+    rand = np.concatenate(
+        [field.of([5] * 6 * (circuit.query_rand_length - 1)).reshape(field.limbs, -1, 6), field.of(points)[:, None]],
+        axis=1,
+    )
+    zeros = (np.zeros((field.limbs, n, 6), np.int64) for n in (circuit.length, circuit.proof_length))
+    joint = np.zeros((field.limbs, circuit.joint_rand_length, 6), np.int64)
+    _, refused = flp.query(circuit, *zeros, rand, joint, 2)
+    assert refused.tolist() == [True, True, False, True, False, True]
