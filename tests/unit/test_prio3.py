@@ -213,7 +213,8 @@ def test_a_test_point_that_is_a_root_of_unity_is_refused(vdaf):
     """At such a point a wire's value is the measurement's itself. The hash draws one at 2^-60: it is put here by hand."""
     circuit = vdaf.circuit
     field, size = circuit.field, circuit.wire_size
-    points = [field.root(size), 1, 2, field.modulus - 1, field.root(2 * size), pow(field.root(size), 3, field.modulus)]
+    root = field.root(size)
+    points = [root, 1, 2, field.modulus - 1, field.root(2 * size), pow(root, 3, field.modulus)]
     rand = np.concatenate(
         [field.of([5] * 6 * (circuit.query_rand_length - 1)).reshape(field.limbs, -1, 6), field.of(points)[:, None]],
         axis=1,
