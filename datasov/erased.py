@@ -18,7 +18,7 @@ class Erasure:
 
     Attributes:
         number: of the contribution under the consent, from 1.
-        time: Unix seconds by which they were gone.
+        time: Unix seconds of the call that erased what was still there of them, and then gave the notice.
         index: of the notice in the log.
     """
 

@@ -15,13 +15,13 @@ import polars as pl
 from datasov import portability, receipts
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
-from datasov.authority.coverage import agreed, to_send
+from datasov.authority.coverage import agreed, check_class, to_send
 from datasov.authority.held import Record, day, granted
 from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random
 from datasov.crypto.sign import SigningKey
-from datasov.delegating import Delegating, account_key, end, ending, find
+from datasov.delegating import Delegating, account_key, end, ending, find, follow, key_of
 from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
@@ -32,7 +32,7 @@ from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
-from datasov.tlog.evidence import Evidence, compare
+from datasov.tlog.evidence import Evidence, compare, signer
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import origin_of, peek_checkpoint
 from datasov.tlog.operators import Appointed
@@ -229,7 +229,10 @@ class Resident(Delegating):
         expires = instant(until, zone)
         if expires <= now:
             raise ConsentError("that day is over: grant until a later one")
+        join, reads = join if isinstance(join, Mapping) else tuple(join), tuple(reads)
         covered, scope = agreed(schema, columns, join, reads, special)
+        given = {s.name: s for s in (schema, *join, *reads)}
+        check_class([(given[c.table], c) for c in covered], self._vault.tables())
         named = as_purpose(purpose)
         key = self._signing_key(schema.domain, parsed)
         records = self._records()
@@ -288,7 +291,7 @@ class Resident(Delegating):
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
             erasure=messages.salted(mine.salt, messages.erasure_record(consent.digest, number)),
         )  # fmt: skip
-        return messages.sign_contribution(contribution, self._signing_key(mine.domain, city), city)
+        return messages.sign_contribution(contribution, key_of(self._vault, mine.domain, consent.claims), city)
 
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
@@ -296,7 +299,7 @@ class Resident(Delegating):
         One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
         """
-        record, key = ending(self._vault, consent, self._signing_key)
+        record, key = ending(self._vault, consent)
         today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
@@ -416,9 +419,10 @@ class Resident(Delegating):
         """
         origin = peek_checkpoint(note).origin
         for city, seen in self.checkpoints().items():
-            key = CityId.parse(city).verify_key
-            if origin_of(key) == origin:
-                return compare(seen, note, key, log)
+            ids = held.succession(self._vault.state(held.succession_note(city))) or (city,)
+            keys = [CityId.parse(text).verify_key for text in ids]
+            if origin_of(keys[0]) == origin:
+                return compare(seen, note, signer((seen, note), origin, keys), log, origin=origin)
         raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
 
     def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:
@@ -441,6 +445,7 @@ class Resident(Delegating):
         whole = receipts.whole_log(log, records, appointed)
         mine = receipts.of_city(whole, records)
         self._remember(whole, mine)
+        follow(self._vault, whole.operators.ids)
         return whole, mine
 
     def _remember(self, whole: Whole, mine: Iterable[Record]) -> None:
@@ -473,6 +478,7 @@ class Resident(Delegating):
             raise ConsentError(f"put rows of table {coverage.table!r} first, under the schema that the consent names")
         if self._vault.tables()[schema.name] == schema:
             return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+        check_class([(schema, coverage)], self._vault.tables())
         try:
             return pack_table(schema, self._codes(schema, list(coverage.columns)))
         except InvalidDataError as why:

@@ -116,6 +116,22 @@ def check_special(tables: Sequence[tuple[Schema, Coverage]], special: Iterable[s
         )
 
 
+def check_class(tables: Iterable[tuple[Schema, Coverage]], present: Mapping[str, Schema]) -> None:
+    """Raise ConsentError where a covered column has become one of the special class since the schema that is named.
+
+    Args:
+        present: the vault's newest schemas, by name. A column that is one of the class stays one.
+    """
+    for schema, covered in tables:
+        now = dict(present[covered.table].items) if covered.table in present else {}
+        for name in covered.columns:
+            if name in now and now[name].legal == "special" != schema.column(name).legal:
+                raise ConsentError(
+                    f"column {name!r} of table {covered.table!r} is of the special class (要配慮個人情報) by now: "
+                    "grant anew under the newest schema, with special=[...]"
+                )
+
+
 def coverage_of(schema: Schema, columns: Iterable[str] | None, special: frozenset[str] = frozenset()) -> Coverage:
     """The named columns of a table, in its order; where None, those of the ordinary legal class that are put.
 

@@ -1,13 +1,15 @@
-"""What a verified revocation changes: of one consent, or of a delegation with every consent under it."""
+"""What ends a consent: a verified revocation, of it or of a delegation with every consent under it; or its last day."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from datasov.authority.registry import Ending, Registry
+from datasov.authority.partition import Partition
+from datasov.authority.registry import ERASURES, Ending, Registry
 from datasov.authority.reserved import STREAM
 from datasov.model.consent import Consent
 from datasov.model.delegation import Delegated
+from datasov.wire import cbor
 
 
 def endings(registry: Registry, ended: Consent | Delegated, now: int) -> Ending:
@@ -36,3 +38,18 @@ def endings(registry: Registry, ended: Consent | Delegated, now: int) -> Ending:
         for stream, (version, events) in one.streams.items():
             streams[stream] = version, [*streams.get(stream, (version, ()))[1], *events]
     return Ending(streams, blobs)
+
+
+def lapses(registry: Registry, partition: Partition, now: int) -> Ending | None:
+    """What to append and which blobs go, of contributions that no question asked for until their consents expired.
+
+    None where there are none. The registry's lock is held until it is appended.
+    """
+    places = partition.lapsed(now)
+    if not places:
+        return None
+    hashes = [registry.erasure(partition, place, folded=False) for place in places]
+    streams: dict[str, tuple[int, Sequence[bytes]]] = {
+        partition.stream: (partition.version, [cbor.encode(["lapse", places])]), ERASURES: registry.erased(now, hashes),
+    }  # fmt: skip
+    return Ending(streams, dict.fromkeys(map(partition.blob, places)))

@@ -6,7 +6,8 @@
                     || the consent token
 
 All numbers are little-endian. The others are lists: ["terms", columns, tables, trust, measure], numbered 0, 1, 2 ... as
-they come; ["revoke", place, time]; ["fold", shard, generation, fingerprint, [first, last], places].
+they come; ["revoke", place, time]; ["fold", shard, generation, fingerprint, [first, last], places]; ["lapse", places],
+whose contributions go unfolded, since their consents expired.
 """
 
 from __future__ import annotations

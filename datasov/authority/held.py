@@ -17,10 +17,10 @@ from datasov.model.purposes import Purpose
 from datasov.wire import cbor, fields
 
 CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence/", "log/", "contributed/"
-DELEGATIONS, SIGNED, PURPOSE = "delegations", "signed", "purpose/"
+DELEGATIONS, SIGNED, PURPOSE, IDS = "delegations", "signed", "purpose/", "ids/"
 """Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG the city's, after
-NUMBER a consent's digest, after PURPOSE that of its record. CONSENTS draw on the resident's own accounts, SIGNED on
-those of somebody else."""
+NUMBER a consent's digest, after PURPOSE that of its record, after IDS that of an id of a city that changed its keys.
+CONSENTS draw on the resident's own accounts, SIGNED on those of somebody else."""
 
 DAY = 86_400
 
@@ -126,6 +126,21 @@ def sent(record: Record, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
 def log_note(city: str) -> str:
     """The name of the note that holds the checkpoint last seen of a city's log."""
     return LOG + sha256(city.encode()).hex()[:32]
+
+
+def succession_note(city: str) -> str:
+    """The name of the note that holds all ids of the city that has or had this one."""
+    return IDS + sha256(city.encode()).hex()[:32]
+
+
+def pack_succession(ids: Sequence[str]) -> bytes:
+    """The ids of a city, oldest first, as a note holds them."""
+    return cbor.encode(list(ids))
+
+
+def succession(note: bytes | None) -> tuple[str, ...]:
+    """The ids of what :func:`pack_succession` gave, none where there is no note."""
+    return () if note is None else tuple(fields.items(cbor.decode(note), 0, 1_000_000))
 
 
 def called(digest: bytes, purpose: Purpose) -> dict[str, bytes | None]:

@@ -140,6 +140,11 @@ class Partition:
         places: list[int] = np.flatnonzero(gone).tolist()
         return places
 
+    def lapsed(self, now: int) -> list[int]:
+        """Places of residents whose contribution still waits though their consent has expired."""
+        places: list[int] = np.flatnonzero(self.columns["pending"] & (self.columns["ends"] <= now)).tolist()
+        return places
+
     def terms(self, claims: Claims) -> tuple[bytes, int | None]:
         """The event that tells of a consent's terms, and their number where they stand in the stream."""
         event = events.terms_of(claims).event()
@@ -188,6 +193,8 @@ class Partition:
             case ["fold", shard, generation, fingerprint, [first, last], places]:
                 self.shards[shard] = generation, fingerprint
                 self._folded(first, last, places)
+            case ["lapse", places]:
+                self.columns["pending"][places] = False
             case ["terms", columns, tables, trust, measure]:
                 terms = Terms(frozenset(columns), frozenset((t, d) for t, d in tables), trust, measure)
                 self._terms[event] = len(self._names)

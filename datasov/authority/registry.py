@@ -72,11 +72,16 @@ class Registry:
         self.reserved = Reserved(store)
 
     def partition(self, name: str) -> Partition:
-        """The partition, up to date; an empty one where nobody was admitted yet."""
+        """The partition, up to date; where nobody was admitted yet an empty one, which is not kept.
+
+        Anybody can name one, by a question or by a revocation of what never came; each that is kept is read ever after.
+        """
         with self.lock:
-            found = self._partitions.setdefault(name, Partition(name))
+            known = self._partitions.get(name)
+            found = Partition(name) if known is None else known
             while events := self._store.read(found.stream, found.version, _AT_ONCE):
                 found.apply(events)
+                self._partitions[name] = found
                 if len(events) < _AT_ONCE:
                     break
             return found
@@ -164,11 +169,11 @@ class Registry:
                 member.digest == consent.digest or partition.superseded(consent.digest, place)
             ):  # fmt: skip
                 if self.barred(consent.digest):
-                    raise ConsentError("the consent was revoked already")
+                    raise _over()
                 body = cbor.encode([consent.digest, now, claims.status])
                 return Ending({partition.stream: (partition.version, []), "barred": (self.bars, [body])}, {})
             if member.digest != consent.digest or not member.live:
-                raise ConsentError("the consent was revoked or superseded already: revoke your newest one")
+                raise _over()
             streams: dict[str, tuple[int, Sequence[bytes]]] = {
                 partition.stream: (partition.version, [cbor.encode(["revoke", place, now])]), "barred": (self.bars, []),
             }  # fmt: skip
@@ -188,3 +193,8 @@ class Registry:
         """
         body = cbor.encode([now, b"".join(hashes), None if shard is None else list(shard)])
         return self._store.length(ERASURES), [body]
+
+
+def _over() -> ConsentError:
+    """The same whether or not the consent ever came: who sends a revocation again is not told."""
+    return ConsentError("the consent was revoked or superseded already: revoke your newest one")

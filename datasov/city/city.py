@@ -69,7 +69,7 @@ class City(Admitting, Asking, Governed):
                 1970); fixed then too. None: all of it. What one period leaves does not add to the next, and the budget
                 stays the most that all periods may ever cost together.
             erase_within: seconds within which the rows of a consent that was revoked, expired or renewed are gone from
-                the pool, as long as somebody asks or calls :meth:`tick` twice in them; fixed then too.
+                the pool, as long as somebody asks or calls :meth:`tick` in each half of them; fixed then too.
             charter: the first one, signed, as :meth:`adopt` takes it. A new city is founded under it or not at all, for
                 which its key must be there before; an existing one must have been.
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.

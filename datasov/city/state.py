@@ -124,7 +124,7 @@ class State:
 
     def tick(self) -> None:
         """Publish the admissions and revocations of the ticks that are over, in padded batches, and the status lists;
-        and twice in `erase_within` erase what is to go from the pool, and tell the log of it.
+        and in each half of `erase_within` erase what is to go from the pool, and tell the log of it.
 
         Questions do this too; a scheduler calls it where nobody asks. Admissions and revocations never do: that a batch
         came just then would tell of them.

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from datasov.authority import delegation, held
+from datasov.authority.coverage import check_class, check_special
 from datasov.authority.held import HeldDelegation, Record
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
+from datasov.delegating.accounts import account_keys, key_of
 from datasov.errors import ConsentError
 from datasov.model.consent import CityId, Claims, Consent
 from datasov.model.delegation import Delegated, Delegation
 from datasov.model.purposes import Purpose
 from datasov.vault import Vault
-
-
-def account_key(vault: Vault, domain: str, city: CityId) -> SigningKey:
-    """A key of its own for each domain and controller: no two of them can be linked by it."""
-    return SigningKey(vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(str(city).encode())))
 
 
 def delegate_key(vault: Vault, domain: str, city: CityId, whom: str) -> SigningKey:
@@ -83,7 +80,7 @@ def account_domain(vault: Vault, claims: Delegation) -> str:
     """The domain of this vault's account that a delegation is about; ConsentError where it is about none of them."""
     city = CityId.parse(claims.audience)
     for domain in _domains(vault, claims):
-        if account_key(vault, domain, city).public == claims.subject:
+        if any(key.public == claims.subject for key in account_keys(vault, domain, city)):
             return domain
     raise ConsentError("it is about an account of somebody else: give it to the person whose data it is")
 
@@ -93,9 +90,9 @@ def revoking_key(vault: Vault, claims: Delegation) -> SigningKey:
     city = CityId.parse(claims.audience)
     names = dict.fromkeys(["", *(d.whom for d in kept(vault))])
     for domain in _domains(vault, claims):
-        mine = account_key(vault, domain, city)
-        if mine.public == claims.subject:
-            return mine
+        for mine in account_keys(vault, domain, city):
+            if mine.public == claims.subject:
+                return mine
         for whom in names:
             key = delegate_key(vault, domain, city, whom)
             if key.public == claims.delegator:
@@ -113,6 +110,8 @@ def _domains(vault: Vault, claims: Delegation) -> Iterator[str]:
 def check_known(vault: Vault, claims: Claims, last: Delegation, domain: str) -> None:
     """Raise ConsentError unless a consent's first table is the vault's, of the account's domain, and all are delegated.
 
+    Its special columns must be those that it names, also of tables that are only read: no city can tell.
+
     Of tables that are only read, those that the vault does not know have no rows that anything could be derived from.
     """
     tables = vault.tables()
@@ -126,6 +125,8 @@ def check_known(vault: Vault, claims: Claims, last: Delegation, domain: str) -> 
     if found[0][0].domain != domain:
         raise ConsentError("the consent's first table is of another domain than the account: have it signed anew")
     delegation.check_tables(last, found)
+    check_special(found, claims.special)
+    check_class(found, tables)
 
 
 def told(claims: Claims, record: ConsentRecord | bytes | None) -> dict[str, bytes | None]:
@@ -153,18 +154,12 @@ def find(vault: Vault, consent: Consent) -> tuple[Record, bool]:
     raise ConsentError("not a consent of this vault: grant one first")
 
 
-def ending(
-    vault: Vault, consent: Consent, own: Callable[[str, CityId], SigningKey]
-) -> tuple[Record, SigningKey]:  # fmt: skip
-    """The record of a consent that this vault holds or signed for somebody else, and the key that revokes it.
-
-    Args:
-        own: the key of the vault's account in a domain and city.
-    """
+def ending(vault: Vault, consent: Consent) -> tuple[Record, SigningKey]:
+    """The record of a consent that this vault holds or signed for somebody else, and the key that revokes it."""
     record, signed = find(vault, consent)
     claims, city = record.consent.claims, CityId.parse(record.consent.claims.audience)
     if not signed:
-        return record, own(record.domain, city)
+        return record, key_of(vault, record.domain, claims)
     for whom in dict.fromkeys(["", *(d.whom for d in kept(vault))]):
         key = delegate_key(vault, record.domain, city, whom)
         if key.public == claims.issuer:

@@ -9,11 +9,12 @@ from typing import Any
 
 from datasov.authority import delegation, held, messages, token
 from datasov.authority.coverage import agreed, coverage_of, qualified, scope_of
-from datasov.authority.held import HeldDelegation, Record, day, granted
+from datasov.authority.held import DAY, HeldDelegation, Record, day, granted
 from datasov.authority.record import ConsentRecord, make_record
 from datasov.authority.reserved import check_handover
 from datasov.crypto.kdf import random
 from datasov.delegating import keeping
+from datasov.delegating.accounts import account_key
 from datasov.errors import ConsentError, InvalidQueryError
 from datasov.model.consent import CityId, Claims, Consent
 from datasov.model.delegation import Delegation, Kind, check_losses, check_narrower
@@ -73,7 +74,7 @@ class Delegating:
         parsed, now, grown = _city(city), int(self._clock()), keeping.majority(self._vault)
         issued = day(now) if grown is None or now < grown else max(day(now), grown)
         schemas = _schemas(tables)
-        key = keeping.account_key(self._vault, next(iter(schemas)).domain, parsed)
+        key = account_key(self._vault, next(iter(schemas)).domain, parsed)
         expires = instant(until, zone)
         claims = Delegation(
             delegator=key.public, delegate=to, subject=key.public, token_id=random(16), kind=kind, audience=str(parsed),
@@ -142,6 +143,7 @@ class Delegating:
         now = int(self._clock())
         links, key, domain = keeping.received(self._vault, _chain(chain), now)
         last = links[-1].claims
+        join, reads = join if isinstance(join, Mapping) else tuple(join), tuple(reads)
         covered, scope = agreed(schema, columns, join, reads, special)
         named = as_purpose(purpose)
         known = {s.name: s for s in (schema, *join, *reads)}
@@ -178,8 +180,8 @@ class Delegating:
                 before; without it, the consent must be for a purpose whose name says it all.
 
         Raises:
-            ConsentError: it is not on an account of this vault, goes beyond its chain or the sum under it, a delegation
-                was revoked or is over, or the lifetime account does not hold the loss.
+            ConsentError: it is not on an account of this vault, is dated later than today, goes beyond its chain or the
+                sum under it, a delegation was revoked or is over, or the lifetime account does not hold the loss.
             VerificationError: it does not verify, or was signed with another record.
         """
         found = delegation.unbundle(consent)
@@ -187,6 +189,9 @@ class Delegating:
         if not links:
             raise ConsentError("nobody signed this consent for you: your own are granted, not accepted")
         domain = keeping.account_domain(self._vault, links[-1].claims)
+        check_handover(links[0].claims.issued, found.claims.expires, keeping.majority(self._vault))
+        if found.claims.not_before >= self._clock() + DAY:
+            raise ConsentError("the consent is dated later than today, and would bar newer ones: have it signed again")
         records = held.unpack(self._vault.state(held.CONSENTS))
         ended = {d.digest for d in self.delegations if d.revoked}
         if any(link.digest in ended for link in links):

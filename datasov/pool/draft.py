@@ -149,9 +149,10 @@ def admit_all(verified: Sequence[Admission | DatasovError], begin: Callable[[], 
 
 def _check_newer(member: Member, admission: Admission) -> None:
     new = admission.consent
+    # First of all: whoever sends an old contribution again is not told what became of the consent.
+    if admission.sequence <= member.sequence:
+        raise ConsentError("the contribution was admitted already, or a newer one was: contribute again")
     if new.digest == member.digest and not member.live:
         raise ConsentError("the consent was revoked: grant a new one")
     if new.digest != member.digest and new.claims.issued <= member.issued:
         raise ConsentError("a newer consent was admitted already: contribute under that one")
-    if admission.sequence <= member.sequence:
-        raise ConsentError("the contribution was admitted already, or a newer one was: contribute again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from datasov.authority.ending import lapses
 from datasov.authority.registry import ERASURES, Partition, Registry, partition_name
 from datasov.crypto.kdf import hkdf, same, sha256
 from datasov.errors import ConflictError, DecryptionError, StoreError
@@ -119,13 +121,21 @@ class Pool:
     def erase(self) -> None:
         """Erase the rows that must leave from all partitions: of consents revoked, expired or replaced.
 
-        It needs no schema, and so no question: contributions that wait to be folded in go on waiting.
+        It needs no schema, and so no question: contributions that wait to be folded in go on waiting, but for those
+        whose consents have expired.
         """
         for partition in self._registry.refresh():
             self._fold(partition.name, None, compact=True)
 
+    def _lapse(self, name: str) -> None:
+        while (ending := lapses(self._registry, self._registry.partition(name), self._now())) is not None:
+            with contextlib.suppress(ConflictError):
+                self._store.append(ending.streams, ending.blobs)
+
     def _fold(self, name: str, schema: Schema | None, compact: bool) -> Partition:
         with self.lock, self._registry.lock:
+            if compact:
+                self._lapse(name)
             while True:
                 partition = self._registry.partition(name)
                 places = np.flatnonzero(partition.columns["pending"] & (schema is not None))

@@ -7,9 +7,10 @@ vault that signed them.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from datasov.authority import delegation, held, token
 from datasov.authority.held import HeldDelegation, Record, granted
@@ -18,6 +19,7 @@ from datasov.model.consent import CityId
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
 from datasov.tlog.note import open_checkpoint, origin_of
 
+Ids: TypeAlias = Callable[[str], Sequence[str]]
 _LATEST = 1 << 62
 """No clock shows as many microseconds since 1970."""
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
@@ -83,17 +85,35 @@ def read(found: Mapping[str, Any]) -> Notes:
     return notes
 
 
-def check_signed(notes: Notes) -> None:
+def check_signed(notes: Notes, ids: Ids = lambda _: ()) -> None:
     """Raise VerificationError unless a city that a consent names signed each checkpoint.
 
     One that nobody signed would make that city's log look like a forger to the vault that takes it in.
+
+    Args:
+        ids: all ids of the city that has or had one, oldest first; none where it never changed its keys.
     """
     cities = {held.log_note(r.consent.claims.audience): r.consent.claims.audience for r in notes.records}
     for name, note in (notes.checkpoints or {}).items():
         if name not in cities:
             raise VerificationError("the export holds a checkpoint of a city that no consent names: export again")
-        public = CityId.parse(cities[name]).verify_key
-        open_checkpoint(note, origin_of(public), public)
+        keys = [CityId.parse(text).verify_key for text in ids(cities[name]) or (cities[name],)]
+        for public in keys[:-1]:
+            with suppress(ProofError):
+                open_checkpoint(note, origin_of(keys[0]), public)
+                break
+        else:
+            open_checkpoint(note, origin_of(keys[0]), keys[-1])
+
+
+def portable(notes: Notes) -> Notes:
+    """The same without checkpoints that only a statement of succession vouches for: an export holds no log."""
+    found: dict[str, bytes] = {}
+    for name, note in (notes.checkpoints or {}).items():
+        with suppress(VerificationError):
+            check_signed(replace(notes, checkpoints={name: note}))
+            found[name] = note
+    return replace(notes, checkpoints=found)
 
 
 def spent(items: Iterable[Held]) -> tuple[Held, ...]:
@@ -144,6 +164,8 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
             found[name] = max(mine.get(name, note), note)
         elif name.startswith(held.PURPOSE):
             found.setdefault(name, note)
+        elif name.startswith(held.IDS):
+            found[name] = max(mine.get(name, note), note, key=lambda ids: len(held.succession(ids)))
     return found
 
 

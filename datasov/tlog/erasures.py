@@ -43,6 +43,10 @@ def _told(store: Store, founded: int, every: int) -> tuple[int, int]:
 def publish(store: Store, founded: int, every: int, now: int) -> None:
     """Tell the log of all that was erased since the last round, where a round is over.
 
+    Args:
+        now: Unix seconds, which the notice names: what it tells of may have been erased in this very call, and no
+            earlier.
+
     Raises:
         ConflictError: another process was first, or the log moved on: try again.
     """
@@ -61,7 +65,7 @@ def publish(store: Store, founded: int, every: int, now: int) -> None:
         body = cbor.encode(
             {1: _KIND, 2: first, 3: present - 1, 4: b"".join(padded[at : at + MAX_HASHES]), 5: committed(salt, shards)}
         )
-        leaves.append(encode_leaf(NoticeLeaf(SUBJECT, present * every, sha256(body), body)))
+        leaves.append(encode_leaf(NoticeLeaf(SUBJECT, now, sha256(body), body)))
     entry = cbor.encode([present, told + len(found), salt, shards])
     store.append({"log": (length, leaves), "rounds": (rounds, [entry])})
 

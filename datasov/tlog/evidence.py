@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from datasov.errors import ProofError
@@ -125,6 +126,16 @@ def compare(
             "neither a fork nor its absence is shown: read the log where the larger checkpoint came from"
         ) from None
     return found
+
+
+def signer(notes: Sequence[bytes], origin: str, keys: Sequence[bytes]) -> bytes:
+    """The key, of those that a log had in turn, that signed all of these notes; the first where none did."""
+    for key in keys:
+        with suppress(ProofError):
+            for note in notes:
+                open_checkpoint(note, origin, key)
+            return key
+    return keys[0]
 
 
 def _named(log: LogReader, old: int, new: int, path: tuple[bytes, ...]) -> tuple[bytes, ...]:

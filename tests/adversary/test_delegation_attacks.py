@@ -214,7 +214,7 @@ def test_nothing_comes_back_after_a_revocation(city, total):
     middle = delegation.read(chained(links)[1])
     city.revoke(ended(city, middle, KEYS[1]))
     assert total(city, ds.zcdp(rho="0.01")) == 0
-    refused(city, consent, first, ConsentError, "revoked")
+    refused(city, consent, first, ConsentError, "admitted already")
     refused(city, consent, rows_for(city, consent, sequence=2), ConsentError, "revoked")
     renewed = consent_of(links, issued=NOW, not_before=NOW)
     refused(city, renewed, rows_for(city, renewed, sequence=3), ConsentError, "delegation")

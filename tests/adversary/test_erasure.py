@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 
 import pytest
@@ -43,6 +44,10 @@ def ann(tmp_path, clock):
         yield resident
 
 
+def instant(seconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
 def granted(resident: ds.Resident, city: ds.City) -> ds.Consent:
     consent = resident.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2040-01-01")
     city.admit(consent, resident.contribute(consent))
@@ -75,6 +80,50 @@ def test_rows_of_expired_and_renewed_consents_go_too(city, clock):
     assert held_rows(city) == 1, "what waits to be folded in goes on waiting"
     city.compact(TRIPS, PURPOSE)
     assert held_rows(city) == 4
+
+
+def test_what_nobody_asked_for_until_it_expired_goes_too(city, clock, ann):
+    """It never lay in a shard, or its newer rows never did: no question came for it, and none may draw on it now."""
+    enrol(city, ["stays"], lambda n: ROWS)
+    early = ann.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until=instant(NOW + DAY))
+    city.admit(early, ann.contribute(early))
+    clock.now += ROUND
+    city.tick()
+    (partition,) = city._registry.refresh()
+    assert list(partition.pending()) == [0], "who has not expired goes on waiting"
+    assert [n for (n,) in city._store._db.execute("SELECT name FROM blobs WHERE name LIKE 'pool/%'")] == [
+        partition.blob(0)
+    ]
+    assert [(e.consent, e.number) for e in ann.erasures(city.log)] == [(early, 1)]
+    later = ann.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until=instant(clock.now + DAY))
+    city.admit(later, ann.contribute(later))
+    city.compact(TRIPS, PURPOSE)
+    city.admit(later, ann.contribute(later))
+    clock.now += ROUND
+    city.tick()
+    assert held_rows(city) == 1
+    assert city._registry.refresh()[0].pending() == {}
+    assert [(e.consent, e.number) for e in ann.erasures(city.log)] == [(early, 1), (later, 1), (later, 2)]
+    city.revoke(ann.revoke(later))
+
+
+def test_compacting_folds_nothing_in_whose_consent_is_over(city, clock):
+    enrol(city, ["over"], lambda n: ROWS, expires=NOW + DAY)
+    enrol(city, ["stays"], lambda n: ROWS)
+    clock.now += 2 * DAY
+    city.compact(TRIPS, PURPOSE)
+    assert held_rows(city) == 1
+
+
+def test_a_notice_does_not_say_that_rows_were_gone_before_they_were(city, clock, ann):
+    consent = granted(ann, city)
+    city.compact(TRIPS, PURPOSE)
+    city.revoke(ann.revoke(consent))
+    clock.now += 2 * ROUND - DAY  # nobody asked or ticked at the round's beginning
+    assert held_rows(city) == 1
+    city.tick()
+    assert held_rows(city) == 0
+    assert [e.time for e in ann.erasures(city.log)] == [clock.now]
 
 
 def test_work_of_a_round_does_not_wait_for_a_question_of_the_partition(tmp_path, clock):

@@ -64,6 +64,12 @@ class Plain:
             elif place not in places:
                 member["held"] = 0
 
+    def lapse(self, now: int) -> None:
+        gone = [i for i, m in enumerate(self.members) if m["pending"] and int(m["ends"]) <= now]  # type: ignore[call-overload]
+        self.events.append(cbor.encode(["lapse", gone]))
+        for place in gone:
+            self.members[place]["pending"] = False
+
 
 STEPS = st.lists(
     st.one_of(
@@ -71,6 +77,7 @@ STEPS = st.lists(
                   st.integers(11, 30)),
         st.tuples(st.just("revoke"), st.integers(0, 8)),
         st.tuples(st.just("fold"), st.sets(st.integers(0, 8))),
+        st.tuples(st.just("lapse"), st.integers(0, 31)),
     ),
     max_size=40,
 )  # fmt: skip
@@ -97,6 +104,11 @@ def test_events_in_any_grouping_say_what_plain_dicts_say(steps, groups, now):
         assert all(
             partition.superseded(digest(c), place) == ((digest(c), place) in plain.superseded) for c in range(31)
         )
+    assert partition.lapsed(now) == [
+        i
+        for i, m in enumerate(plain.members)
+        if m["pending"] and int(m["ends"]) <= now  # type: ignore[call-overload]
+    ]
     asked = partition.eligible(["km"], {"trips": bytes(32)}, "central", "zcdp", now)
     assert asked.tolist() == [m["live"] and now < m["ends"] and m["terms"] < 2 and now >= 10 for m in plain.members]
 

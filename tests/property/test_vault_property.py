@@ -17,6 +17,7 @@ from datasov.model.schema import DOMAINS, Schema
 from datasov.vault import Vault, codec, session
 from datasov.vault import vault as vault_module
 from tests import vaults
+from tests.strategies import declared, without_my_numbers
 from tests.vaults import KEY, METER, PERSON, TRIPS, meter, person, trips
 
 bounds = st.tuples(st.integers(-MAX_CODE, MAX_CODE), st.integers(-MAX_CODE, MAX_CODE)).map(sorted)
@@ -29,8 +30,10 @@ columns: st.SearchStrategy[Column] = st.one_of(
         st.lists(st.text(max_size=5), min_size=1, max_size=300, unique=True),
         st.booleans(),
     ),
-    st.builds(lambda b, null: Integer(b[0], b[1], nullable=null), bounds, st.booleans()),
-    st.builds(lambda b, null: Decimal(b[0] // 10**4, b[1] // 10**4, scale=3, nullable=null), bounds, st.booleans()),
+    declared(lambda b, null: Integer(b[0], b[1], unit="u", nullable=null), bounds, st.booleans()),
+    declared(
+        lambda b, null: Decimal(b[0] // 10**4, b[1] // 10**4, scale=3, unit="u", nullable=null), bounds, st.booleans()
+    ),
     st.builds(
         lambda pair, null: Timestamp(min(pair), max(pair), zone="UTC", nullable=null),
         st.tuples(times, times),
@@ -62,7 +65,9 @@ def frames(draw: st.DrawFn, schema: Schema) -> pl.DataFrame:
             value = st.none() | value
         return draw(st.lists(value, min_size=rows, max_size=rows))
 
-    return pl.DataFrame([pl.Series(n, cells(c), dtype=code_dtype(c)) for n, c in schema.items])
+    return without_my_numbers(
+        schema, pl.DataFrame([pl.Series(n, cells(c), dtype=code_dtype(c)) for n, c in schema.items])
+    )
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 
 import datasov as ds
 from datasov.authority import delegation, held, token
-from datasov.delegating import keeping
+from datasov.delegating import account_key, keeping
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
 from datasov.kernel import monitor
 from tests.delegations import claims_under, link
@@ -366,7 +366,7 @@ def test_the_vault_looks_at_its_own_schemas_and_not_at_what_was_signed(lake, peo
     """A chain made by other software that calls a special column an ordinary one."""
     adult, guardian = people("adult"), people("guardian")
     adult.put(VISITS, [{"day": 3, "reason": "a"}])
-    account = keeping.account_key(adult._vault, "health", lake.id)
+    account = account_key(adult._vault, "health", lake.id)
     key = keeping.delegate_key(guardian._vault, "health", lake.id, "")
     quiet = {
         "audience": str(lake.id),
