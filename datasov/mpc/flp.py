@@ -123,7 +123,7 @@ def query(
 
     Returns:
         (limbs, verifier_length, batch), and which reports drew a test point that is a root of unity and so must be
-        refused, (batch,): at 2^-60 at most.
+        refused, (batch,): with probability 2^-58 at most.
     """
     field, size = circuit.field, circuit.wire_size
     seeds, gadget = proof[:, : circuit.arity], proof[:, circuit.arity :]

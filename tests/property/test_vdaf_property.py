@@ -102,6 +102,22 @@ def test_every_byte_is_the_references(task, ctx, salt):
         assert found == _sum(measurements)
 
 
+@pytest.mark.parametrize(("length", "chunk"), [(300, 300), pytest.param(260, 1, marks=pytest.mark.campaign)])
+def test_sums_of_more_terms_than_are_added_at_once(length, chunk):
+    """Of pairs within a call, and of calls: there the reference makes no proof, which would take it too long."""
+    vdaf, key, ctx = prio3.prio3_histogram(length, chunk), bytes(range(32)), b"ctx"
+    reference = Reference("Histogram", 2, length=length, chunk_length=chunk)
+    nonces, rand = _nonces([0]), [_octets("rand", vdaf.rand_size)]
+    [report] = vdaf.shard(ctx, [length - 1], nonces, rand)
+    if chunk > 1:
+        assert (report.public_share, list(report.input_shares)) == reference.shard(ctx, length - 1, nonces[0], rand[0])
+    begun, [message], outs = _verify(vdaf, key, ctx, [report])
+    for j, (_, [share]) in enumerate(begun):
+        out, seed, slow = reference.verify_init(key, ctx, j, nonces[0], report.public_share, report.input_shares[j])
+        assert (share, message) == (slow, seed)
+        assert outs[j].encode() == [reference.bytes(out)]
+
+
 @settings(max_examples=60, deadline=None)
 @given(tasks(), st.data())
 def test_any_flipped_bit_refuses_that_report_and_no_other(task, data):

@@ -210,7 +210,7 @@ def test_arguments_of_the_wrong_form():
 
 @pytest.mark.parametrize("vdaf", [prio3_count(), prio3_sum(9), prio3_histogram(5, 2)])
 def test_a_test_point_that_is_a_root_of_unity_is_refused(vdaf):
-    """At such a point a wire's value is the measurement's itself. The hash draws one at 2^-60: it is put here by hand."""
+    """At such a point a wire's value is the measurement's. The hash hardly ever draws one: here it is put there."""
     circuit = vdaf.circuit
     field, size = circuit.field, circuit.wire_size
     root = field.root(size)
