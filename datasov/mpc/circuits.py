@@ -18,7 +18,7 @@ from datasov.errors import InvalidDataError, InvalidQueryError
 from datasov.mpc.field import FIELD64, FIELD128, Field
 
 Bits = NDArray[np.int64]
-MOST_WORDS = 1 << 24
+MOST_ELEMENTS = 1 << 24
 
 
 class Gadget(Enum):
@@ -102,6 +102,8 @@ class Circuit:
 def _positive(name: str, value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InvalidQueryError(f"{name} is a positive whole number")
+    if "length" in name and value > MOST_ELEMENTS:
+        raise InvalidQueryError(f"{name} is at most {MOST_ELEMENTS}")
 
 
 def _bits(maximum: int, field: Field) -> tuple[int, ...]:
@@ -117,8 +119,8 @@ def _bits(maximum: int, field: Field) -> tuple[int, ...]:
 
 
 def _chunked(algorithm: int, length: int, chunk_length: int, **rest: Any) -> Circuit:
-    if length > MOST_WORDS or chunk_length > MOST_WORDS:
-        raise InvalidQueryError(f"an encoded measurement, and a chunk of it, has at most {MOST_WORDS} elements")
+    if length > MOST_ELEMENTS:
+        raise InvalidQueryError(f"an encoded measurement has at most {MOST_ELEMENTS} elements: fewer entries, or bits")
     calls = -(-length // chunk_length)
     return Circuit(algorithm, FIELD128, Gadget.CHUNKS, length, chunk_length, calls, **rest)
 

@@ -76,7 +76,7 @@ def _verify(vdaf, key, ctx, reports, replaced=None):
     return begun, messages, [vdaf.verify_next(state, messages) for state, _ in begun]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tasks(), st.binary(max_size=40), st.integers(0, 2**32))
 def test_every_byte_is_the_references(task, ctx, salt):
     vdaf, reference, measurements = task

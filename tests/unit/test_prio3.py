@@ -48,6 +48,8 @@ def _run(vdaf, reports):
         lambda: prio3_histogram(0, 1),
         lambda: prio3_histogram(4, -1),
         lambda: prio3_histogram(2**24 + 1, 5),
+        lambda: prio3_histogram(4, 2**24 + 1),
+        lambda: prio3_sum_vec(2**23, 2**2, 5),
         lambda: prio3_multihot_count_vec(4, 5, 2),
         lambda: prio3_multihot_count_vec(4, 0, 2),
         lambda: prio3_sum(True),
@@ -110,6 +112,8 @@ def test_reports_that_do_not_decode_stop_no_other(vdaf):
     assert [message is not None for message in messages] == [True] + [False] * 7
     outs = [vdaf.verify_next(state, messages), vdaf.verify_next(other, messages)]
     assert outs[0].encode()[1:] == [None] * 7
+    # Nor does a message that fits make up for a share that did not decode.
+    assert vdaf.verify_next(state, [seed.tobytes() for seed in state.seeds]).valid.tolist() == [True] + [False] * 7
     total = vdaf.unshard([vdaf.aggregate([out]) for out in outs])
     assert total == (1 if vdaf.circuit.scalar else [0, 1, 0, 0, 0])
 
@@ -167,9 +171,9 @@ def test_an_empty_batch_adds_nothing():
 
 
 def test_as_many_aggregators_as_the_draft_allows():
-    vdaf = prio3_histogram(2, 1, shares=255)
-    outs = _run(vdaf, _reports(vdaf, [0, 1, 1]))
-    assert vdaf.unshard([vdaf.aggregate([out]) for out in outs]) == [1, 2]
+    for vdaf, expected in ((prio3_count(255), 2), (prio3_histogram(2, 1, shares=40), [1, 2])):
+        outs = _run(vdaf, _reports(vdaf, [0, 1, 1]))
+        assert vdaf.unshard([vdaf.aggregate([out]) for out in outs]) == expected
 
 
 def test_without_the_extra_the_bytes_are_the_same(monkeypatch):
