@@ -4,6 +4,7 @@ Each resident keeps their data in a vault that only they can open; a city learns
 privacy, only under a consent that the resident signed, and every use leaves a receipt that the resident can verify.
 """
 
+from datasov import catalogue
 from datasov.authority.record import ConsentRecord, check_record
 from datasov.city import City
 from datasov.errors import (
@@ -16,12 +17,14 @@ from datasov.errors import (
     InternalError,
     InvalidDataError,
     InvalidQueryError,
+    MissingExtraError,
     PeerError,
     ProgrammeError,
     ProofError,
     SignatureError,
     StoreError,
     VerificationError,
+    WitnessError,
 )
 from datasov.model.charter import Charter
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
@@ -67,6 +70,7 @@ __all__ = [
     "InvalidQueryError",
     "Key",
     "Loss",
+    "MissingExtraError",
     "Notice",
     "PeerError",
     "Predicate",
@@ -87,7 +91,9 @@ __all__ = [
     "Timestamp",
     "Trust",
     "VerificationError",
+    "WitnessError",
     "bin",
+    "catalogue",
     "central",
     "check_record",
     "col",

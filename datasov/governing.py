@@ -103,7 +103,7 @@ class Governing:
     ) -> tuple[Request, bool]:
         """The request under the programme that covers it, and whether that still runs; errors as `covering`.
 
-        A series that was opened goes on under the programme under which it was opened.
+        A series that was opened goes on under the programme under which it was opened, or under none.
 
         Args:
             stored: what is stored under a request's key, or None.
@@ -113,6 +113,8 @@ class Governing:
             for each in state.approved:
                 if each.programme.refusal(request) is None and stored(_placed(request, each, now).key) is not None:
                     wanted = each.identity
+        if wanted is None and state.goes_on(request, now) and stored(request.key) is not None:
+            return request, True
         found = state.covering(request, now, _identity(wanted))
         if found is None:
             return request, True

@@ -21,7 +21,7 @@ from datasov.authority.pseudonym import pseudonym
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random
 from datasov.crypto.sign import SigningKey
-from datasov.delegating import Delegating, account_key, end, ending, find, follow, key_of
+from datasov.delegating import Delegating, account_key, end, ending, find, followed
 from datasov.erased import Erasure, erased
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model import evolution, frames
@@ -32,10 +32,10 @@ from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.notices import Notice, read_notices
 from datasov.portability import Form
-from datasov.tlog.evidence import Evidence, compare, signer
+from datasov.tlog.evidence import Evidence, compare_under
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import origin_of, peek_checkpoint
-from datasov.tlog.operators import Appointed
+from datasov.tlog.note import peek_checkpoint
+from datasov.tlog.operators import Appointed, Operators, decoded, follow
 from datasov.tlog.receipt import Receipt
 from datasov.tlog.whole import Whole
 from datasov.vault import Anchor, Vault
@@ -291,7 +291,9 @@ class Resident(Delegating):
             rows=self._table(covered[0]), profiles=tuple((c.table, self._table(c)) for c in joined),
             erasure=messages.salted(mine.salt, messages.erasure_record(consent.digest, number)),
         )  # fmt: skip
-        return messages.sign_contribution(contribution, key_of(self._vault, mine.domain, consent.claims), city)
+        return messages.sign_contribution(
+            contribution, self._signing_key(mine.domain, city, consent.claims.account), city
+        )
 
     def revoke(self, consent: Consent) -> bytes:
         """End a consent: a revocation, signed and sealed to the city. What was answered already stays answered.
@@ -401,6 +403,18 @@ class Resident(Delegating):
         whole, _ = self._whole(log, appointed)
         return read_notices(whole.leaves, whole.checkpoint, whole.operators.ids[-1])
 
+    def operators(self, log: LogReader, *, appointed: Appointed | None = None) -> Operators:
+        """Who has run a city in which this vault holds a consent, from its whole log: its ids, and its restorations.
+
+        A restoration went on from an older copy: what the city spent after that could be spent once more.
+
+        Raises:
+            ProofError: as :meth:`notices`.
+        """
+        if not self._records():
+            raise ProofError("not the log of a city that you granted a consent to: ask that city for its log")
+        return self._whole(log, appointed)[0].operators
+
     def checkpoints(self) -> dict[str, bytes]:
         """The signed note of each city's log that was last seen, by the city's id: to show to others who compare."""
         cities = dict.fromkeys(r.consent.claims.audience for r in self._records())
@@ -418,12 +432,16 @@ class Resident(Delegating):
             ProofError: of no city whose log this vault has seen, not signed by it, or nothing is shown either way.
         """
         origin = peek_checkpoint(note).origin
-        for city, seen in self.checkpoints().items():
-            ids = held.succession(self._vault.state(held.succession_note(city))) or (city,)
-            keys = [CityId.parse(text).verify_key for text in ids]
-            if origin_of(keys[0]) == origin:
-                return compare(seen, note, signer((seen, note), origin, keys), log, origin=origin)
-        raise ProofError("not a checkpoint of a log that this vault has seen: ask that city for your receipts first")
+        seen = next((n for n in self.checkpoints().values() if peek_checkpoint(n).origin == origin), None)
+        if seen is None:
+            raise ProofError(
+                "not a checkpoint of a log that this vault has seen: ask that city for your receipts first"
+            )
+        said = held.unpack_statements(self._vault.state(held.operators_note(origin)))
+        cities = map(CityId.parse, self.checkpoints())
+        # What the vault keeps was accepted when it was read, also where a charter appointed an operator.
+        operators = follow(decoded(said), origin, cities, appointed=lambda _: True)
+        return compare_under(seen, note, [c.verify_key for c in operators.ids], log, origin)
 
     def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:
         """The receipts in one file, for :func:`datasov.tlog.bundle.verify_bundle`: whoever has it needs no log.
@@ -445,7 +463,6 @@ class Resident(Delegating):
         whole = receipts.whole_log(log, records, appointed)
         mine = receipts.of_city(whole, records)
         self._remember(whole, mine)
-        follow(self._vault, whole.operators.ids)
         return whole, mine
 
     def _remember(self, whole: Whole, mine: Iterable[Record]) -> None:
@@ -453,9 +470,9 @@ class Resident(Delegating):
         names = [held.log_note(str(c)) for c in receipts.cities(mine)]
         seen = [self._vault.state(name) for name in names]
         receipts.continues(whole, seen)
-        note = whole.checkpoint.note
-        if any(old != note for old in seen):
-            self._vault.set_state(dict.fromkeys(names, note))
+        note, told = whole.checkpoint.note, followed(self._vault, whole)
+        if told or any(old != note for old in seen):
+            self._vault.set_state({**dict.fromkeys(names, note), **told})
 
     def _not_rolled_back(self, whole: Whole, mine: Iterable[Record], accept: bool) -> None:
         newest = receipts.newest(whole, ((r, self._contributed(r.consent)) for r in mine))
@@ -493,9 +510,9 @@ class Resident(Delegating):
         found = ((c, s) for c in covered if c.table in known for s in (known[c.table], *self._vault.earlier(c.table)))
         return {c.table: schema for c, schema in found if schema.digest == c.schema_digest}
 
-    def _signing_key(self, domain: str, city: CityId) -> SigningKey:
+    def _signing_key(self, domain: str, city: CityId, public: bytes | None = None) -> SigningKey:
         """A key of its own for each domain and controller: no two of them can be linked by it."""
-        return account_key(self._vault, domain, city)
+        return account_key(self._vault, domain, city, public)
 
     def _record(self, consent: Consent) -> Record:
         for record in self._records():

@@ -15,7 +15,7 @@ from datasov.authority.paper import base32
 from datasov.crypto.kdf import sha256
 from datasov.crypto.sign import SigningKey, check_public, verify
 from datasov.errors import InvalidQueryError, SignatureError, VerificationError
-from datasov.model.charter import exactly, malformed
+from datasov.model.charter import exactly, malformed, plain
 from datasov.model.document import Document, canonical
 from datasov.wire import cbor
 
@@ -81,13 +81,14 @@ class Signed:
             raise VerificationError("not a signed document, or longer than 2 MiB: ask for it again")
         try:
             found = exactly(parse(data), ("kind", "document", "signatures"), "a signed document")
-            if not isinstance(found["kind"], str) or not isinstance(found["document"], dict):
-                raise malformed("it has no kind or no document")
+            if not isinstance(found["document"], dict):
+                raise malformed("it has no document")
+            plain(found["kind"], 64, "its kind")
             if not isinstance(found["signatures"], dict):
                 raise malformed("its signatures are a map of keys")
             signatures = {_hex(k, 32): _hex(s, 64) for k, s in found["signatures"].items()}
         except InvalidQueryError as why:
-            raise VerificationError(f"not a signed document: {why}") from None
+            raise VerificationError(f"not a signed document, which `collect` writes: {why}") from None
         return Signed(found["kind"], found["document"], signatures)
 
 

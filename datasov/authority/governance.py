@@ -127,15 +127,23 @@ class Governance:
             if why is None:
                 return each
             reasons += [f"{each.programme.name}: {why}"] if each.programme.purpose == request.purpose else []
-        if any(request.purpose == purpose and fits(request.loss, limit) for purpose, limit in charter.open):
+        if _left_open(charter, request):
             return None
         raise ProgrammeError(
             "no approved programme that runs now covers this question" + "".join(f"; {r}" for r in reasons[:3])
         )
 
+    def goes_on(self, request: Request, now: int) -> bool:
+        """Whether a series that was opened under no programme may go on so, also where one would cover it by now."""
+        if request.series is None or request.programme or self.charter is None:
+            return False
+        return now < self.charter.expires and _left_open(self.charter, request)
+
     def check(self, request: Request, now: int) -> None:
         """Raise ProgrammeError unless a request that says under which programme it is may be answered anew now."""
         wanted = bytes.fromhex(request.programme) or None
+        if self.goes_on(request, now):
+            return
         found = self.covering(request, now, wanted)
         if (found is not None) != (wanted is not None):
             raise ProgrammeError("a programme covers this question: ask under it")
@@ -151,6 +159,10 @@ class Governance:
             return True
         days = self.programme(bytes.fromhex(programme)).programme.retention_days
         return now < time + days * DAY
+
+
+def _left_open(charter: Charter, request: Request) -> bool:
+    return any(request.purpose == purpose and fits(request.loss, limit) for purpose, limit in charter.open)
 
 
 def _check(programme: Programme, request: Request) -> None:

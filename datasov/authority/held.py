@@ -17,10 +17,11 @@ from datasov.model.purposes import Purpose
 from datasov.wire import cbor, fields
 
 CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence/", "log/", "contributed/"
-DELEGATIONS, SIGNED, PURPOSE, IDS = "delegations", "signed", "purpose/", "ids/"
-"""Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG the city's, after
-NUMBER a consent's digest, after PURPOSE that of its record, after IDS that of an id of a city that changed its keys.
-CONSENTS draw on the resident's own accounts, SIGNED on those of somebody else."""
+DELEGATIONS, SIGNED, PURPOSE = "delegations", "signed", "purpose/"
+OPERATORS, ACCOUNT = "operators/", "account/"
+"""Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG and ACCOUNT the
+city's, after NUMBER a consent's digest, after PURPOSE that of its record, after OPERATORS a log's. CONSENTS draw on the
+resident's own accounts, SIGNED on those of somebody else."""
 
 DAY = 86_400
 
@@ -128,19 +129,26 @@ def log_note(city: str) -> str:
     return LOG + sha256(city.encode()).hex()[:32]
 
 
-def succession_note(city: str) -> str:
-    """The name of the note that holds all ids of the city that has or had this one."""
-    return IDS + sha256(city.encode()).hex()[:32]
+def account_note(city: str) -> str:
+    """The name of the note that says under which earlier id of a city the resident's accounts there began."""
+    return ACCOUNT + sha256(city.encode()).hex()[:32]
 
 
-def pack_succession(ids: Sequence[str]) -> bytes:
-    """The ids of a city, oldest first, as a note holds them."""
-    return cbor.encode(list(ids))
+def operators_note(origin: str) -> str:
+    """The name of the note that holds what a city's operators said in its log of this origin."""
+    return OPERATORS + sha256(origin.encode()).hex()[:32]
 
 
-def succession(note: bytes | None) -> tuple[str, ...]:
-    """The ids of what :func:`pack_succession` gave, none where there is no note."""
-    return () if note is None else tuple(fields.items(cbor.decode(note), 0, 1_000_000))
+def pack_statements(statements: Iterable[tuple[int, bytes]]) -> bytes:
+    """Indices and bytes of the operators' leaves as the note of :func:`operators_note` holds them."""
+    return cbor.encode([[index, leaf] for index, leaf in statements])
+
+
+def unpack_statements(note: bytes | None) -> list[tuple[int, bytes]]:
+    """What :func:`pack_statements` was given, nothing where there is no note."""
+    items = [] if note is None else fields.items(cbor.decode(note), 0, 1_000_000)
+    parts = (fields.items(item, 2, 2) for item in items)
+    return [(fields.integer(index, 0, 2**63 - 1), fields.blob(leaf, 2**22)) for index, leaf in parts]
 
 
 def called(digest: bytes, purpose: Purpose) -> dict[str, bytes | None]:

@@ -117,7 +117,8 @@ def sign(options: argparse.Namespace, kind: str) -> int:
 def collect(options: argparse.Namespace, kind: str) -> int:
     found = gathered(options, kind)
     write(options.out, json.dumps(json.loads(found.to_bytes()), indent=1, ensure_ascii=False) + "\n")
-    say([f"{len(found.signatures)} signatures are in {options.out}: see who is missing with check."])
+    many = "1 signature is" if len(found.signatures) == 1 else f"{len(found.signatures)} signatures are"
+    say([f"{many} in {options.out}: see who is missing with check."])
     return 0
 
 

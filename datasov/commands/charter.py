@@ -10,8 +10,7 @@ from typing import Any
 from datasov.authority import approval
 from datasov.authority.approval import Signed
 from datasov.authority.charter import missing, read_charter
-from datasov.city import City
-from datasov.commands import approvals, words
+from datasov.commands import approvals, operator, words
 from datasov.errors import InvalidDataError
 from datasov.model.charter import CHARTER, Charter
 from datasov.model.consent import CityId
@@ -42,7 +41,7 @@ def add(commands: Any) -> None:
 
     new = command("new", "write a city's first charter, unsigned", "Options go before what --from says.")
     new.add_argument("out", type=Path, metavar="OUT", help="a path where nothing is yet")
-    new.add_argument("--city", metavar="ID", help="the city's id, as print(city.id) shows it")
+    new.add_argument("--city", metavar="ID", help="the city's id, as `datasov city key` or `city show` prints it")
     new.add_argument("--from", dest="template", type=Path, metavar="JSON", help="a charter, or parts of one")
     _contents(new)
     rotate = command(
@@ -59,8 +58,9 @@ def add(commands: Any) -> None:
     _, _, check = approvals.shared(command, "charter")
     check.add_argument("--previous", type=Path, metavar="SIGNED", help="the charter that it follows")
     adopt = command("adopt", "let a city on this machine take up a signed charter")
-    adopt.add_argument("city", type=Path, metavar="CITY", help="the city's folder, with its key beside it")
+    adopt.add_argument("city", type=Path, metavar="CITY", help="the city's folder")
     adopt.add_argument("signed", type=Path, metavar="SIGNED", help="what `collect` wrote")
+    operator.add_option(adopt)
 
 
 def _contents(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +148,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _adopt(options: argparse.Namespace) -> int:
-    with City.open(options.city) as city:
+    with operator.open_city(options.city, options.operator_key_file) as city:
         charter = city.adopt(Signed.from_bytes(approvals.read(options.signed)))
         approvals.say([f"{city.id.name} is under charter {charter.version} now; its notice is in the log."])
     return 0

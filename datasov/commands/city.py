@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from datasov.city import City
-from datasov.commands import show
-from datasov.errors import InvalidDataError, StoreError
+from datasov.commands import operator, show
+from datasov.errors import StoreError
 from datasov.tlog.export import write_log
+from datasov.tlog.note import vkey
 from datasov.upkeep.archive import check as check_backup
 from datasov.upkeep.check import check
 from datasov.upkeep.rotate import GRACE
@@ -29,7 +30,7 @@ DAY = 86_400
 def add(commands: Any) -> None:
     """Add `city` with its commands to those of `datasov`."""
     city = commands.add_parser(
-        "city", help="keep a city: show, check, back up, restore, change its key, bring it to this version",
+        "city", help="keep a city: found, show, check, back up, restore, change its key, bring it to this version",
         description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parsers = city.add_subparsers(dest="city_command", required=True, metavar="COMMAND")
@@ -38,13 +39,13 @@ def add(commands: Any) -> None:
         about = f"{help_[0].upper()}{help_[1:]}. {more}".strip()
         parser = parsers.add_parser(name, help=help_, description=about, allow_abbrev=False)
         parser.add_argument("city", type=Path, metavar="CITY", help="the city's folder")
-        parser.add_argument(
-            "--operator-key-file", type=Path, metavar="FILE", help="where the key is (default: CITY.key)"
-        )
+        operator.add_option(parser)
         parser.set_defaults(run=run)
         return parser
 
-    shown = command("show", _show, "show the id, the budget and what is left of it, the purposes and the log's head")
+    operator.add_founding(command)
+
+    shown = command("show", _show, "show the id, the budget and what is left, the purposes, the log and the charter")
     shown.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
     checked = command(
@@ -110,23 +111,8 @@ def _days(text: str) -> int:
     return number
 
 
-def _key(file: Path | None) -> bytes | None:
-    if file is None:
-        return None
-    try:
-        with file.open("rb") as source:
-            key = source.read(33)
-    except OSError as fault:
-        raise StoreError(f"the key file cannot be read: {fault.strerror or fault}") from None
-    if len(key) != 32:
-        raise InvalidDataError("an operator's key file holds 32 bytes: name the right one")
-    return key
-
-
 def _open(options: argparse.Namespace) -> City:
-    if not (options.city / "city.db").is_file():
-        raise StoreError(f"no city is at {options.city}: check the path")
-    return City.open(options.city, operator_key=_key(options.operator_key_file))
+    return operator.open_city(options.city, options.operator_key_file)
 
 
 def _date(seconds: int) -> str:
@@ -140,22 +126,26 @@ def _show(options: argparse.Namespace) -> int:
             "id": str(city.id), "name": city.id.name, "budget": str(city.budget), "remaining": str(city.remaining),
             "allowance": str(city.allowance), "purposes": list(city.purposes), "trust": city.trust.name,
             "epoch": city.epoch, "answers": len(city.releases()), "origin": head.origin, "size": head.size,
-            "root": head.root.hex(),
+            "root": head.root.hex(), "verifier": vkey(head.origin, city.log.public),
+            "charter": city.charter and city.charter.version,
         }  # fmt: skip
+        programmes = {a.identity.hex(): a.programme.name for a in city.programmes}
         if options.json:
-            _say(json.dumps({**found, "checkpoint": head.note.decode()}, ensure_ascii=False))
+            _say(json.dumps({**found, "programmes": programmes, "checkpoint": head.note.decode()}, ensure_ascii=False))
             return 0
     _say(show.table(["city", city.id.name], [
         ["id", found["id"]], ["budget", found["budget"]], ["left of it", found["remaining"]],
         ["left in this period", found["allowance"]], ["purposes", ", ".join(city.purposes)], ["trust", found["trust"]],
         ["data epoch", str(found["epoch"])], ["answers", str(found["answers"])], ["log", found["origin"]],
-        ["leaves in it", str(found["size"])],
+        ["its verifier key", found["verifier"]],
+        ["leaves in it", str(found["size"])], ["charter", str(found["charter"] or "none")],
+        *(["programme", f"{name} {identity[:16]}"] for identity, name in programmes.items()),
     ]))  # fmt: skip
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    found = check(options.city, _key(options.operator_key_file))
+    found = check(options.city, operator.key_of(options.operator_key_file))
     bad = [f for f in found if f.fault is not None]
     if options.json:
         parts = [{"part": f.part, "count": f.count, "fault": f.fault} for f in found]
@@ -179,7 +169,7 @@ def _restore(options: argparse.Namespace) -> int:
     except OSError as fault:
         raise StoreError(f"the checkpoint cannot be read: {fault.strerror or fault}") from None
     with City.restore(
-        options.backup, options.city, operator_key=_key(options.operator_key_file), log_head=head,
+        options.backup, options.city, operator_key=operator.key_of(options.operator_key_file), log_head=head,
         reanchor=options.reanchor,
     ) as city:  # fmt: skip
         _say(
@@ -189,14 +179,14 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _rotate(options: argparse.Namespace) -> int:
-    new = _key(options.new_key_file)
+    new = operator.key_of(options.new_key_file)
     identity = _open(options).rotate(new, grace=options.grace * DAY)
     _say(f"The city has another key. Its id is from now on:\n{identity}")
     return 0
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    backup = City.migrate(options.city, operator_key=_key(options.operator_key_file))
+    backup = City.migrate(options.city, operator_key=operator.key_of(options.operator_key_file))
     done = "nothing to do: the city is of this version" if backup is None else f"done; as it was, it is in {backup}"
     _say(f"{done[0].upper()}{done[1:]}.")
     return 0

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datasov.city import City
+from datasov.commands import operator
 from datasov.commands.log_options import add_commands
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
@@ -23,8 +23,10 @@ from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.log import Log
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import MAX_NOTE, Checkpoint, open_checkpoint, origin_of, parse_vkey, peek_checkpoint, vkey
+from datasov.tlog.operators import SUBJECT, follow, notices
 from datasov.tlog.publish import publish
 from datasov.tlog.tree import Tree, leaf_hash
+from datasov.tlog.whole import Whole
 from datasov.tlog.witness import Witness, ask
 
 _PAGE = 16 * tiles.TILE
@@ -60,20 +62,30 @@ def _key(text: str) -> tuple[str, bytes]:
 
 
 @contextmanager
-def _log(path: Path, key: str | None) -> Iterator[Log | TileLog]:
+def _log(path: Path, key: str | None, operator_key: Path | None = None) -> Iterator[Log | TileLog]:
     """The log at a path. A mirror's key is never taken from the mirror."""
     if (path / "city.db").is_file():
-        with City.open(path) as city:
-            if key is not None and _key(key) != (city.log.origin, city.log.public):
+        with operator.open_city(path, operator_key) as city:
+            if key is not None and _key(key)[1] != city.log.public:
                 raise ProofError("the log of another city: check the path and --key")
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():
         if key is None:
             raise InvalidDataError("a mirror proves nothing by itself: give the city's id with --key")
         origin, public = _key(key)
+        _same(_read(path / tiles.CHECKPOINT), origin)
         yield TileLog(path, public, origin=origin)
     else:
         raise StoreError(f"no log is at {path}: name a city's folder, or a mirror that `datasov log publish` wrote")
+
+
+def _same(note: bytes, origin: str) -> None:
+    """Raise, with what to do, where a note is of a log of another name: an id names a log by the city's first key."""
+    if (found := peek_checkpoint(note).origin) != origin:
+        raise ProofError(
+            f"a checkpoint of {found}, not of {origin}: check --key; where the city changed its key, give the log's "
+            "verifier key, which `datasov city show` prints"
+        )
 
 
 def _policy(options: argparse.Namespace) -> Policy | None:
@@ -113,14 +125,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
-    with _log(options.log, options.key) as log:
+    with _log(options.log, options.key, options.operator_key_file) as log:
         found, _ = _demanded(options, log)
     sys.stdout.write(found.note.decode())
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    with _log(options.log, options.key) as log:
+    with _log(options.log, options.key, options.operator_key_file) as log:
         found, policy = _demanded(options, log)
         before = _remembered(options.remember, log, found)
         kinds = _every_leaf(log, found)
@@ -139,7 +151,7 @@ def _verify(options: argparse.Namespace) -> int:
     told = f"{_count(found.size)} {'is' if found.size == 1 else 'are'} what the checkpoint commits to"
     _say(f"{found.origin}: {told} ({listed}).")
     if policy is not None:
-        _say(f"{len(signed)} witnesses of the policy cosigned it.")
+        _say(f"{len(signed)} {'witness' if len(signed) == 1 else 'witnesses'} of the policy cosigned it.")
     if before is not None:
         _say(f"It continues the checkpoint of {_count(before)} that you had.")
     return 0
@@ -150,7 +162,10 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
     if file is None or not file.exists():
         return None
     note = _read(file)
-    old = open_checkpoint(note, log.origin, log.public)
+    try:
+        old = open_checkpoint(note, log.origin, log.public)
+    except ProofError as why:
+        return _continued(note, log, found, why)
     if old.size > found.size:
         raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
     evidence = compare(note, found.note, log.public, log, origin=log.origin)
@@ -158,6 +173,19 @@ def _remembered(file: Path | None, log: Log | TileLog, found: Checkpoint) -> int
         _write(kept := file.with_name(file.name + ".fork"), evidence.to_bytes())
         raise ProofError(f"the log forked: {kept} is evidence that anybody can verify")
     return old.size
+
+
+def _continued(note: bytes, log: Log | TileLog, found: Checkpoint, why: ProofError) -> int:
+    """The size of a checkpoint that an earlier key of the log signed, as its statements tell; `why` where none did."""
+    leaves = log.leaves(0, found.size)
+    said = notices(leaves)
+    if not any(leaf.subject == SUBJECT for _, leaf in said):
+        raise why
+    whole = Whole(found, leaves, Tree(map(leaf_hash, leaves)), follow(said, log.origin, ()))
+    if whole.tree.root() != found.root or whole.operators.key != log.public:
+        raise ProofError("the statements in the log do not lead to the key that was given: ask the city for its id")
+    whole.continues(note)
+    return peek_checkpoint(note).size
 
 
 def _every_leaf(log: Log | TileLog, found: Checkpoint) -> dict[str, int]:
@@ -172,7 +200,7 @@ def _every_leaf(log: Log | TileLog, found: Checkpoint) -> dict[str, int]:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    with _log(options.log, options.key) as log:
+    with _log(options.log, options.key, options.operator_key_file) as log:
         if isinstance(log, Log):
             found = log.publish(options.folder, cosigned=options.cosigned)
         elif options.cosigned:
@@ -184,7 +212,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _cosign(options: argparse.Namespace) -> int:
-    with City.open(options.log) as city:
+    with operator.open_city(options.log, options.operator_key_file) as city:
         found = city.log.cosign(_read(options.note), options.witness)
     _say(f"The checkpoint of {_count(found.size)} is cosigned.")
     return 0
@@ -214,9 +242,11 @@ def _witness(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     origin, public = _key(options.key)
     a, b = (_read(p / tiles.CHECKPOINT if p.is_dir() else p) for p in (options.first, options.second))
+    for note in (a, b):
+        _same(note, origin)
     larger = options.second if peek_checkpoint(b).size >= peek_checkpoint(a).size else options.first
     if options.log is not None:
-        with _log(options.log, options.key) as log:
+        with _log(options.log, options.key, options.operator_key_file) as log:
             found = compare(a, b, public, log, origin=origin)
     else:
         reader = TileLog(larger, public, origin=origin) if larger.is_dir() else None

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from datasov.commands import operator
+
 Run = Callable[[argparse.Namespace], int]
 
 _ABOUT = """A city's log tells everybody what was released. Anybody can read, check and compare it without the city.
 
 LOG is a folder: a city's own (its key lies beside it), or a mirror that `publish` wrote, of which --key names the city:
-its id, as `print(city.id)` shows it, or the log's verifier key. Take it from your consent or from somebody you trust,
-never from the mirror.
+its id, as `datasov city show` prints it, or the log's verifier key. Take it from your consent or from somebody you
+trust, never from the mirror.
 
 Exit codes: 0 done; 1 refused, failed, or (compare) the log forked; 2 cannot be run as asked."""
 
 _KEY = "the city's id or the log's verifier key; a city's own folder needs none"
+_OPERATOR = "where a city's own folder has its key (default: LOG.key)"
 
 
 def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
@@ -37,6 +40,7 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     def reading(parser: Any) -> None:
         parser.add_argument("log", type=Path, metavar="LOG", help="a city's folder, or a mirror")
         parser.add_argument("--key", metavar="KEY", help=_KEY)
+        operator.add_option(parser, _OPERATOR)
 
     def policy(parser: Any) -> None:
         parser.add_argument("--policy", type=Path, metavar="FILE", help="demand cosignatures: a C2SP tlog-policy file")
@@ -78,6 +82,7 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
         "The log serves and publishes it with the checkpoint from then on.",
     )  # fmt: skip
     cosigned.add_argument("log", type=Path, metavar="CITY", help="the city's folder")
+    operator.add_option(cosigned)
     cosigned.add_argument("note", type=Path, metavar="NOTE", help="what `witness cosign` printed")
     cosigned.add_argument(
         "--witness", action="append", required=True, metavar="KEY",
@@ -120,6 +125,7 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
         help="a mirror, or the city's folder, that shows the larger of the two trees; needed for different sizes where "
         "neither A nor B is a mirror of it",
     )  # fmt: skip
+    operator.add_option(compared, _OPERATOR)
     compared.add_argument("--evidence", type=Path, metavar="FILE", help="where evidence of a fork goes")
 
     judged = command("evidence", "verify evidence that a log forked, offline")

@@ -13,8 +13,7 @@ from datasov.authority import approval
 from datasov.authority.approval import Signed
 from datasov.authority.charter import missing
 from datasov.authority.programme import read_programme
-from datasov.city import City
-from datasov.commands import approvals, words
+from datasov.commands import approvals, operator, words
 from datasov.errors import InvalidDataError, InvalidQueryError
 from datasov.model.programme import MECHANISMS, PROGRAMME
 from datasov.model.schema import Schema
@@ -55,8 +54,9 @@ def add(commands: Any) -> None:
     _, _, check = approvals.shared(command, "programme")
     check.add_argument("--charter", type=Path, required=True, metavar="SIGNED", help="the charter that it names")
     approve = command("approve", "let a city on this machine take up a signed programme")
-    approve.add_argument("city", type=Path, metavar="CITY", help="the city's folder, with its key beside it")
+    approve.add_argument("city", type=Path, metavar="CITY", help="the city's folder")
     approve.add_argument("signed", type=Path, metavar="SIGNED", help="what `collect` wrote")
+    operator.add_option(approve)
 
 
 def _contents(new: argparse.ArgumentParser) -> None:
@@ -195,7 +195,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _approve(options: argparse.Namespace) -> int:
-    with City.open(options.city) as city:
+    with operator.open_city(options.city, options.operator_key_file) as city:
         found = city.approve(Signed.from_bytes(approvals.read(options.signed)))
         start = dt.datetime.fromtimestamp(found.starts, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         approvals.say([f"Approved: {found.identity.hex()}, from {start} on; its notice is in the log."])

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from datasov import receipts
-from datasov.city import City
-from datasov.commands import secret, show
+from datasov.commands import operator, secret, show
+from datasov.erased import Erasure
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
+from datasov.notices import Notice
 from datasov.resident import Resident
 from datasov.tlog import tiles
 from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
@@ -23,6 +24,7 @@ from datasov.tlog.export import read_log
 from datasov.tlog.log import LogReader
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import peek_checkpoint
+from datasov.tlog.operators import Operators
 from datasov.tlog.receipt import Receipt
 
 _ABOUT = """List every released question that your data could have entered, because a consent of yours covered it.
@@ -52,6 +54,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--with-consents", action="store_true", help="name in that file the consents that covered them, by their hashes"
     )
+    parser.add_argument(
+        "--notices", action="store_true",
+        help="also list the city's charters, programmes and emergencies, each checked, and the erasures of your rows",
+    )  # fmt: skip
+    operator.add_option(parser, "where a city's own folder has its key (default: LOG.key)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     secret.add_options(parser)
     parser.set_defaults(run=_run)
@@ -73,12 +80,15 @@ def _list(path: Path, options: argparse.Namespace) -> int:
     with Resident.open(path, **secret.opening(options, f"Passphrase of {path}")) as resident:
         held = [CityId.parse(c.claims.audience) for c in resident.consents]
         with _log(options, held) as log:
-            found, bundle = resident.receipts(log), None
+            found, bundle, governed = resident.receipts(log), None, None
+            operators = resident.operators(log) if resident.checkpoints() else None
+            if options.notices:
+                governed = resident.notices(log), resident.erasures(log)
             if options.export is not None:
                 bundle = resident.bundle(log, consents=options.with_consents)
     if bundle is not None:
         _write(options.export, bundle)
-    _show(found, options.json)
+    _show(found, operators, options.json, governed)
     return 0
 
 
@@ -86,7 +96,7 @@ def _list(path: Path, options: argparse.Namespace) -> int:
 def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
     path: Path = options.log
     if (path / "city.db").is_file():
-        with City.open(path) as city:
+        with operator.open_city(path, options.operator_key_file) as city:
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():
         yield _mirror(path, [_city(options.city)] if options.city else held)
@@ -130,15 +140,47 @@ def _verify(path: Path, options: argparse.Namespace) -> int:
     except OSError as fault:
         raise StoreError(f"{path} cannot be read: {fault.strerror or fault}") from None
     found = verify_bundle(data, _city(options.city))
-    _show(found.receipts, options.json)
+    _show(found.receipts, found.operators, options.json)
     return 0
+
+
+def _notices(told: tuple[list[Notice], list[Erasure]] | None) -> dict[str, object]:
+    if told is None:
+        return {}
+    notices = [
+        {"subject": n.subject, "index": n.index, "time": n.time, "identity": n.identity.hex(), "says": str(n)}
+        for n in told[0]
+    ]
+    gone = [{"purpose": e.consent.claims.purpose, "time": e.time, "index": e.index} for e in told[1]]
+    return {"notices": notices, "erasures": gone}
 
 
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def _show(found: Sequence[Receipt], as_json: bool) -> None:
+def _told(operators: Operators | None) -> list[tuple[str, int, str]]:
+    """What the city's operators said in the log, in its order: of what kind, when, and in words."""
+    if operators is None:
+        return []
+    said = {}
+    for index, change in operators.successions:
+        text = f"The city has another key since {_date(change.time)}; its id is from then on {change.new}"
+        said[index] = "key", change.time, text
+    for index, copy in operators.restorations:
+        text = (
+            f"The city was restored on {_date(copy.time)} to an older copy, of {copy.size} leaves: what it answered "
+            "after that copy is lost, and could be paid for once more."
+        )
+        said[index] = "restored", copy.time, text
+    return [said[index] for index in sorted(said)]
+
+
+def _show(
+    found: Sequence[Receipt], operators: Operators | None, as_json: bool,
+    governed: tuple[list[Notice], list[Erasure]] | None = None,
+) -> None:  # fmt: skip
+    told = _told(operators)
     totals = receipts.totals(found)
     if as_json:
         listed = [
@@ -148,8 +190,18 @@ def _show(found: Sequence[Receipt], as_json: bool) -> None:
             for r in found
         ]  # fmt: skip
         sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]
-        print(json.dumps({"receipts": listed, "totals": sums}, ensure_ascii=False), flush=True)
+        said = [{"kind": kind, "time": at, "text": text} for kind, at, text in told]
+        whole = {"receipts": listed, "totals": sums, "operators": said, **_notices(governed)}
+        print(json.dumps(whole, ensure_ascii=False), flush=True)
         return
+    for _, _, text in told:
+        print(text, flush=True)
+    if governed is not None:
+        notices, gone = governed
+        print(show.table(["day", "notice"], [[_date(n.time), str(n)] for n in notices]) if notices else "No charter.")
+        for erasure in gone:
+            purpose = erasure.consent.claims.purpose
+            print(f"{_date(erasure.time)}: your rows for {purpose} left the city's pool (leaf {erasure.index}).")
     if not found:
         print("Verified: no question was asked that a consent of yours covered.", flush=True)
         return
@@ -164,4 +216,5 @@ def _show(found: Sequence[Receipt], as_json: bool) -> None:
     print(show.table(["day", "purpose", "about", "loss at most", "in all so far", "approved by"], lines))
     for (origin, purpose, _), loss in totals.items():
         print(f"For {purpose}, in {origin}: at most {loss} in all.")
-    print(f"{len(found)} questions, each verified against the log's signed checkpoint.", flush=True)
+    many = "1 question," if len(found) == 1 else f"{len(found)} questions, each"
+    print(f"{many} verified against the log's signed checkpoint.", flush=True)

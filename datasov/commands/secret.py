@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from datasov.errors import DatasovError, InvalidDataError, StoreError
-from datasov.vault import files
+from datasov.vault import KeyFile, Keyring, files
+from datasov.vault.device import DeviceStore
 
 _LIMIT = 4096
 
@@ -36,9 +37,12 @@ class Opening(TypedDict, total=False):
     device_key: bytes
     device_secret: bytes
     recovery_key: str
+    device: DeviceStore
 
 
-def add_options(parser: argparse.ArgumentParser, *, prefix: str = "", whose: str = "the vault") -> None:
+def add_options(
+    parser: argparse.ArgumentParser, *, prefix: str = "", whose: str = "the vault", device: bool = True
+) -> None:
     """The options from which :func:`opening` takes what opens a vault."""
     group = parser.add_argument_group(f"what opens {whose}", "without any of these, the passphrase is asked for")
     dest = prefix.replace("-", "_")
@@ -54,6 +58,19 @@ def add_options(parser: argparse.ArgumentParser, *, prefix: str = "", whose: str
         f"--{prefix}device-secret-file", dest=f"{dest}device_secret_file", metavar="FILE", type=Path,
         help="what the passphrase is worth nothing without, 64 hexadecimal digits",
     )  # fmt: skip
+    if device:
+        group.add_argument(
+            f"--{prefix}keyring", dest=f"{dest}keyring", action="store_true",
+            help="the system's keyring keeps what this device needs (extra keyring); no passphrase is asked for then",
+        )  # fmt: skip
+        group.add_argument(
+            f"--{prefix}device-file", dest=f"{dest}device_file", metavar="FILE", type=Path,
+            help="this file keeps it, as KeyFile(path) in Python does: keys and anchors follow the vault by themselves",
+        )  # fmt: skip
+        group.add_argument(
+            f"--{prefix}ask-passphrase", dest=f"{dest}ask_passphrase", action="store_true",
+            help="ask for the passphrase as well: then the device keeps a secret that is worth nothing without it",
+        )  # fmt: skip
     if prefix != "new-":
         group.add_argument(
             f"--{prefix}recovery-key-file", dest=f"{dest}recovery_key_file", metavar="FILE",
@@ -82,9 +99,13 @@ def opening(
         found["device_secret"] = _key(given["device_secret_file"], new, kept)
     if given["recovery_key_file"] is not None:
         found["recovery_key"] = line(given["recovery_key_file"])
+    if given["keyring"]:
+        found["device"] = Keyring()
+    elif given["device_file"] is not None:
+        found["device"] = KeyFile(given["device_file"])
     if given["passphrase_file"] is not None:
         found["passphrase"] = line(given["passphrase_file"])
-    elif not ("device_key" in found or "recovery_key" in found):
+    elif not found.keys() & {"device_key", "recovery_key", "device"} or given["ask_passphrase"]:
         found["passphrase"] = ask(prompt, twice=new)
     return found
 
@@ -102,7 +123,10 @@ def taken_back(vault: Path) -> Iterator[list[Path]]:
         raise
 
 
-_NAMES = ("passphrase_file", "device_key_file", "device_secret_file", "recovery_key_file")
+_NAMES = (
+    "passphrase_file", "device_key_file", "device_secret_file", "recovery_key_file", "keyring", "device_file",
+    "ask_passphrase",
+)  # fmt: skip
 
 
 def interruptible() -> None:

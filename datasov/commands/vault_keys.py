@@ -50,6 +50,10 @@ def added(options: argparse.Namespace, open_: Open) -> int:
             _print_key(resident.keys.add_recovery(label=options.label))
             return 0
         given = secret.opening(options, "New passphrase", prefix="new-", new=True)
+        if "device" in given:
+            resident.keys.enrol(given["device"], passphrase=given.get("passphrase"), label=options.label)
+            _say("This device opens the vault from now on.")
+            return 0
         if "device_key" in given:
             resident.keys.add_device_key(given["device_key"], label=options.label)
         if "passphrase" in given:
@@ -95,7 +99,16 @@ def confirmed(what: str, name: str) -> None:
 
 def _new(options: argparse.Namespace) -> NewSecrets:
     """New secrets in place of all old ones; a recovery key is printed before anything opens by it alone."""
-    given: NewSecrets = {**secret.opening(options, "New passphrase", prefix="new-", new=True), "drop": options.drop}
+    given: NewSecrets = {"drop": options.drop}
+    named = (options.new_passphrase_file, options.new_device_key_file, options.new_device_secret_file)
+    if any(named) or not (options.keyring or options.device_file):
+        found = secret.opening(options, "New passphrase", prefix="new-", new=True)
+        if "passphrase" in found:
+            given["passphrase"] = found["passphrase"]
+        if "device_key" in found:
+            given["device_key"] = found["device_key"]
+        if "device_secret" in found:
+            given["device_secret"] = found["device_secret"]
     if options.recovery:
         given["recovery_key"] = new_recovery_key()
         _print_key(given["recovery_key"])

@@ -39,7 +39,7 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     command(
         "create", "make a new vault",
         "It is opened by a passphrase, which is asked for twice, or by a device key: a file that is made where it is "
-        "not there.",
+        "not there, or what --keyring or --device-file keep.",
     )  # fmt: skip
 
     put = command(
@@ -134,7 +134,7 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
         parser.add_argument(
             "--recovery", action="store_true", help="make a new recovery key, and show it to be printed"
         )
-        secret.add_options(parser, prefix="new-", whose="it from then on")
+        secret.add_options(parser, prefix="new-", whose="it from then on", device=parser is added)
     for parser in (replaced, domain):
         parser.add_argument(
             "--drop", action="append", default=[], metavar="ID", help="what gets no new secret (may be repeated)"

@@ -30,7 +30,7 @@ def charter(found: Charter) -> list[str]:
         for purpose, loss in found.open
     ] or ["Nothing is left open: every question needs a programme."]
     lines += [f"This ends the programme {each.hex()}." for each in found.withdrawn]
-    return lines
+    return [_shown(line) for line in lines]
 
 
 def _group(name: str, group: Group) -> list[str]:
@@ -70,7 +70,12 @@ def programme(found: Programme) -> list[str]:
         f"Processed in {found.processing}. Answers are kept for {found.retention_days} days.",
         "It draws on those alone who consented to this purpose, and a consent can be revoked at any time.",
     ]  # fmt: skip
-    return lines
+    return [_shown(line) for line in lines]
+
+
+def _shown(line: str) -> str:
+    """A line of a terminal: who drafts a document could otherwise hide parts of it, or add lines, by what it draws."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
 
 
 def template(found: Template) -> list[str]:

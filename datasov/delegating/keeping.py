@@ -11,12 +11,47 @@ from datasov.authority.held import HeldDelegation, Record
 from datasov.authority.record import ConsentRecord, check_record, make_record
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
-from datasov.delegating.accounts import account_keys, key_of
 from datasov.errors import ConsentError
 from datasov.model.consent import CityId, Claims, Consent
 from datasov.model.delegation import Delegated, Delegation
 from datasov.model.purposes import Purpose
+from datasov.tlog.whole import Whole
 from datasov.vault import Vault
+
+
+def account_key(vault: Vault, domain: str, city: CityId, public: bytes | None = None) -> SigningKey:
+    """A key of its own for each domain and controller: no two of them can be linked by it.
+
+    A city that changed its key, as the vault read in its log, stays one controller: :func:`followed`.
+
+    Args:
+        public: of a key that was signed with before; the present one where none of this domain and city is it.
+    """
+    began = vault.state(held.account_note(str(city)))
+    names = [str(city)] if began is None else [began.decode(), str(city)]
+    keys = [SigningKey(vault.derive(b"datasov consent key v1 " + domain.encode() + sha256(n.encode()))) for n in names]
+    return next((key for key in keys if key.public == public), keys[0])
+
+
+def followed(vault: Vault, whole: Whole) -> dict[str, bytes | None]:
+    """What a log told of its city's ids, as notes that the vault lacks.
+
+    Under an id that nothing was signed for yet, the accounts are those that the vault has under the oldest id that it
+    used: one resident under two keys would count twice, and be charged twice.
+    """
+    operators = whole.operators
+    names = [str(city) for city in operators.ids]
+    said = sorted(index for index, _ in (*operators.successions, *operators.restorations))
+    claims = [r.consent.claims.audience for r in held.unpack(vault.state(held.CONSENTS))]
+    used = {*claims, *(d.claims.audience for d in kept(vault) if d.given)}
+    began = next((name for name in names if name in used), None)
+    statements = held.pack_statements((index, whole.leaves[index]) for index in said)
+    notes = {held.operators_note(whole.checkpoint.origin): statements} if said else {}
+    if began is not None:
+        root = vault.state(held.account_note(began)) or began.encode()
+        unused = [held.account_note(name) for name in names if name not in used]
+        notes |= {note: root for note in unused if vault.state(note) is None}
+    return {name: note for name, note in notes.items() if vault.state(name) != note}
 
 
 def delegate_key(vault: Vault, domain: str, city: CityId, whom: str) -> SigningKey:
@@ -80,7 +115,7 @@ def account_domain(vault: Vault, claims: Delegation) -> str:
     """The domain of this vault's account that a delegation is about; ConsentError where it is about none of them."""
     city = CityId.parse(claims.audience)
     for domain in _domains(vault, claims):
-        if any(key.public == claims.subject for key in account_keys(vault, domain, city)):
+        if account_key(vault, domain, city, claims.subject).public == claims.subject:
             return domain
     raise ConsentError("it is about an account of somebody else: give it to the person whose data it is")
 
@@ -90,9 +125,9 @@ def revoking_key(vault: Vault, claims: Delegation) -> SigningKey:
     city = CityId.parse(claims.audience)
     names = dict.fromkeys(["", *(d.whom for d in kept(vault))])
     for domain in _domains(vault, claims):
-        for mine in account_keys(vault, domain, city):
-            if mine.public == claims.subject:
-                return mine
+        mine = account_key(vault, domain, city, claims.subject)
+        if mine.public == claims.subject:
+            return mine
         for whom in names:
             key = delegate_key(vault, domain, city, whom)
             if key.public == claims.delegator:
@@ -159,7 +194,7 @@ def ending(vault: Vault, consent: Consent) -> tuple[Record, SigningKey]:
     record, signed = find(vault, consent)
     claims, city = record.consent.claims, CityId.parse(record.consent.claims.audience)
     if not signed:
-        return record, key_of(vault, record.domain, claims)
+        return record, account_key(vault, record.domain, city, claims.account)
     for whom in dict.fromkeys(["", *(d.whom for d in kept(vault))]):
         key = delegate_key(vault, record.domain, city, whom)
         if key.public == claims.issuer:

@@ -14,7 +14,6 @@ from datasov.authority.record import ConsentRecord, make_record
 from datasov.authority.reserved import check_handover
 from datasov.crypto.kdf import random
 from datasov.delegating import keeping
-from datasov.delegating.accounts import account_key
 from datasov.errors import ConsentError, InvalidQueryError
 from datasov.model.consent import CityId, Claims, Consent
 from datasov.model.delegation import Delegation, Kind, check_losses, check_narrower
@@ -74,7 +73,7 @@ class Delegating:
         parsed, now, grown = _city(city), int(self._clock()), keeping.majority(self._vault)
         issued = day(now) if grown is None or now < grown else max(day(now), grown)
         schemas = _schemas(tables)
-        key = account_key(self._vault, next(iter(schemas)).domain, parsed)
+        key = keeping.account_key(self._vault, next(iter(schemas)).domain, parsed)
         expires = instant(until, zone)
         claims = Delegation(
             delegator=key.public, delegate=to, subject=key.public, token_id=random(16), kind=kind, audience=str(parsed),

@@ -33,8 +33,9 @@ def exactly(doc: object, names: Collection[str], what: str) -> Mapping[str, Any]
     """The mapping, once it has these members and no others; InvalidQueryError otherwise."""
     if not isinstance(doc, Mapping) or set(doc) != set(names):
         given = set(doc) if isinstance(doc, Mapping) else set[str]()
-        odd = sorted(map(str, given ^ set(names)))
-        raise malformed(f"{what} has other members than {', '.join(sorted(names))}: see {', '.join(odd)}")
+        odd = {"lacks": set(names) - given, "has, and must not have,": given - set(names)}
+        told = " and ".join(f"{words} {', '.join(sorted(map(str, found)))}" for words, found in odd.items() if found)
+        raise malformed(f"{what} {told}")
     return doc
 
 

@@ -35,10 +35,12 @@ def _check(value: object) -> None:
 
 def canonical(value: object) -> bytes:
     """The canonical text of a document, as UTF-8."""
-    _check(value)
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     try:
+        _check(value)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
+    except RecursionError:
+        raise InvalidQueryError("a document is nested too deeply: give one as it was written") from None
     except UnicodeEncodeError:
         raise InvalidQueryError("a text holds half of a surrogate pair: give whole Unicode characters") from None
 

@@ -6,7 +6,6 @@ chunks that bind the header, so that a file cannot stand in for another shard, g
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Protocol
 from datasov.crypto.aead import decrypt, decrypt_stream, encrypt, encrypt_stream
 from datasov.crypto.kdf import derive_committed, hkdf, random, same, sha256
 from datasov.errors import DecryptionError, StoreError
+from datasov.store import durable
 
 _MAGIC = b"DSPOOL\x00\x01"
 _PREFIX = struct.Struct("<8s16sQQ32s")
@@ -119,16 +119,7 @@ def write_durably(path: Path, data: bytes) -> None:
     """Write a new file, and flush it and its folder. StoreError where the disk refuses; no half file is left."""
     part = path.with_suffix(".part")
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.replace(part, path, data)
     except OSError as fault:
         raise StoreError("the pool cannot be written: check the disk and its free space") from fault
 

@@ -45,7 +45,7 @@ def export(
     wrapped = passphrase is not None or bool(recipients)
     if recipients:
         seal(b"")  # what is wrong with them shows before the vault is read
-    save(path, tables(), notes.documents(notes.portable(_noted(vault))), form=form, seal=seal if wrapped else None)
+    save(path, tables(), notes.documents(_noted(vault)), form=form, seal=seal if wrapped else None)
 
 
 def import_(
@@ -88,6 +88,7 @@ def _noted(vault: Vault) -> notes.Notes:
         {name: note for name, note in vault.states().items() if name.startswith(held.LOG)},
         tuple(held.unpack_delegations(vault.state(held.DELEGATIONS))),
         tuple(held.unpack(vault.state(held.SIGNED))),
+        {name: note for name, note in vault.states().items() if name.startswith(held.OPERATORS)},
     )
 
 
@@ -118,5 +119,5 @@ def merge(vault: Vault, other: Vault) -> bool:
     Raises:
         VerificationError: the other vault holds a checkpoint that no city of its consents signed.
     """
-    notes.check_signed(_noted(other), lambda city: held.succession(other.state(held.succession_note(city))))
+    notes.check_signed(_noted(other))
     return vault.merge(other, notes.combined)

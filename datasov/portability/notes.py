@@ -7,19 +7,18 @@ vault that signed them.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from datasov.authority import delegation, held, token
 from datasov.authority.held import HeldDelegation, Record, granted
 from datasov.errors import DatasovError, ProofError, StoreError, VerificationError
 from datasov.model.consent import CityId
 from datasov.model.privacy import MAX_DELTA, MAX_NANO, Loss
-from datasov.tlog.note import open_checkpoint, origin_of
+from datasov.tlog.note import open_checkpoint, origin_of, peek_checkpoint
+from datasov.tlog.operators import decoded, follow
 
-Ids: TypeAlias = Callable[[str], Sequence[str]]
 _LATEST = 1 << 62
 """No clock shows as many microseconds since 1970."""
 ACCOUNT, CONSENTS, CHECKPOINTS = "account.json", "consents.json", "checkpoints.json"
@@ -38,6 +37,7 @@ class Notes:
         records: consents on the resident's own accounts, with their salts. lifetime: the limit for life.
         checkpoints: those last seen, by the names of their notes.
         delegations: given and received. signed: consents for somebody else.
+        statements: what operators said in logs, by the names of their notes; they are in no export.
     """
 
     records: tuple[Record, ...] = ()
@@ -45,6 +45,7 @@ class Notes:
     checkpoints: Mapping[str, bytes] | None = None
     delegations: tuple[HeldDelegation, ...] = ()
     signed: tuple[Record, ...] = ()
+    statements: Mapping[str, bytes] | None = None
 
 
 def documents(notes: Notes) -> dict[str, object]:
@@ -59,7 +60,7 @@ def documents(notes: Notes) -> dict[str, object]:
             "granted": _loss(granted(notes.records)),
         },
         CONSENTS: [_consent(record) for record in notes.records],
-        CHECKPOINTS: {name: note.decode() for name, note in (notes.checkpoints or {}).items()},
+        CHECKPOINTS: {name: note.decode() for name, note in _own(notes).items()},
     }
 
 
@@ -85,35 +86,42 @@ def read(found: Mapping[str, Any]) -> Notes:
     return notes
 
 
-def check_signed(notes: Notes, ids: Ids = lambda _: ()) -> None:
-    """Raise VerificationError unless a city that a consent names signed each checkpoint.
+def check_signed(notes: Notes) -> None:
+    """Raise VerificationError unless a city that a consent names signed each checkpoint, under that id or a later one.
 
     One that nobody signed would make that city's log look like a forger to the vault that takes it in.
-
-    Args:
-        ids: all ids of the city that has or had one, oldest first; none where it never changed its keys.
     """
-    cities = {held.log_note(r.consent.claims.audience): r.consent.claims.audience for r in notes.records}
+    cities = _cities(notes)
     for name, note in (notes.checkpoints or {}).items():
         if name not in cities:
             raise VerificationError("the export holds a checkpoint of a city that no consent names: export again")
-        keys = [CityId.parse(text).verify_key for text in ids(cities[name]) or (cities[name],)]
-        for public in keys[:-1]:
-            with suppress(ProofError):
-                open_checkpoint(note, origin_of(keys[0]), public)
-                break
-        else:
-            open_checkpoint(note, origin_of(keys[0]), keys[-1])
+        origin = peek_checkpoint(note).origin
+        said = held.unpack_statements((notes.statements or {}).get(held.operators_note(origin)))
+        operators = follow(decoded(said), origin, [cities[name]])
+        if not operators.known(cities[name]) or not any(_is_signed(note, origin, c) for c in operators.ids):
+            raise VerificationError("the export holds a checkpoint that its city did not sign: export again")
 
 
-def portable(notes: Notes) -> Notes:
-    """The same without checkpoints that only a statement of succession vouches for: an export holds no log."""
-    found: dict[str, bytes] = {}
-    for name, note in (notes.checkpoints or {}).items():
-        with suppress(VerificationError):
-            check_signed(replace(notes, checkpoints={name: note}))
-            found[name] = note
-    return replace(notes, checkpoints=found)
+def _own(notes: Notes) -> dict[str, bytes]:
+    """The checkpoints that verify under the id in a consent: what a later key of the city signed needs its log."""
+    cities = _cities(notes)
+    return {
+        name: note for name, note in (notes.checkpoints or {}).items()
+        if name not in cities or _is_signed(note, origin_of(cities[name].verify_key), cities[name])
+    }  # fmt: skip
+
+
+def _cities(notes: Notes) -> dict[str, CityId]:
+    audiences = dict.fromkeys(r.consent.claims.audience for r in notes.records)
+    return {held.log_note(text): CityId.parse(text) for text in audiences}
+
+
+def _is_signed(note: bytes, origin: str, city: CityId) -> bool:
+    try:
+        open_checkpoint(note, origin, city.verify_key)
+        return True
+    except ProofError:
+        return False
 
 
 def spent(items: Iterable[Held]) -> tuple[Held, ...]:
@@ -162,10 +170,10 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
             if int.from_bytes(note, "big") >= _LATEST:
                 raise StoreError("the other device numbers its contributions as no clock does: do not merge it")
             found[name] = max(mine.get(name, note), note)
-        elif name.startswith(held.PURPOSE):
+        elif name.startswith((held.PURPOSE, held.ACCOUNT)):
             found.setdefault(name, note)
-        elif name.startswith(held.IDS):
-            found[name] = max(mine.get(name, note), note, key=lambda ids: len(held.succession(ids)))
+        elif name.startswith(held.OPERATORS):
+            found[name] = max(mine.get(name, note), note, key=len)
     return found
 
 

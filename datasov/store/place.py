@@ -51,7 +51,9 @@ def operator_key(path: Path, given: bytes | None, *, create: bool) -> bytes:
                 os.close(handle)
         key = file.read_bytes()
     except OSError as fault:
-        raise StoreError(f"{file.name} cannot be read: bring it back, or pass operator_key=") from fault
+        raise StoreError(
+            f"{file.name} cannot be read: bring it back, or hand the key in (operator_key=, --operator-key-file)"
+        ) from fault
     if len(key) != KEY:
         raise StoreError(f"{file.name} is not an operator's key of 32 bytes: bring the right one back")
     return key

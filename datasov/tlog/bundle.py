@@ -88,17 +88,22 @@ def _verify(data: bytes, city: CityId, appointed: Appointed | None) -> Bundle:
         raise ProofError("receipts of another city: give that city's id")
     checkpoint = open_checkpoint(note, origin, operators.key)
     before = {i: s.root for i, s in operators.successions} | {i: s.root for i, s in operators.restorations}
+    if [i for i, *_ in changes] != sorted(before):
+        raise ProofError("not an operator's notice, or out of order: export the receipts again")
     for index, leaf, proof, grown in changes:
         verify_inclusion(leaf_hash(leaf), index, checkpoint.size, proof, checkpoint.root)
         if index:
             verify_consistency(index, checkpoint.size, before[index], checkpoint.root, _hashes(grown))
     approvals = {i: Approval(leaf, i, proof) for i, leaf, proof in
                  (_entry(item, 3) for item in fields.items(found[4], 0, _MANY))}  # fmt: skip
-    receipts = []
+    receipts: list[Receipt] = []
     for index, leaf, proof, approved in (_entry(item, 4) for item in fields.items(found[5], 0, _MANY)):
-        if approved is not None and approved not in approvals:
+        if receipts and index <= receipts[-1].index:
+            raise ProofError("the receipts do not ascend, or one stands twice: export them again")
+        approval = None if approved is None else approvals.get(fields.integer(approved, 0, 2**63 - 1))
+        if approved is not None and approval is None:
             raise ProofError("a receipt names an approval that the bundle does not hold: export it again")
-        receipts.append(Receipt(leaf, index, proof, checkpoint.size, operators.key, origin, approvals.get(approved)))
+        receipts.append(Receipt(leaf, index, proof, checkpoint.size, operators.key, origin, approval))
         receipts[-1].verify(checkpoint)
     consents = tuple(fields.octets(c, 32) for c in fields.items(found[6], 0, _MANY))
     return Bundle(checkpoint, operators, tuple(receipts), consents)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from datasov.errors import ProofError
@@ -128,14 +127,31 @@ def compare(
     return found
 
 
-def signer(notes: Sequence[bytes], origin: str, keys: Sequence[bytes]) -> bytes:
-    """The key, of those that a log had in turn, that signed all of these notes; the first where none did."""
-    for key in keys:
-        with suppress(ProofError):
-            for note in notes:
-                open_checkpoint(note, origin, key)
-            return key
-    return keys[0]
+def compare_under(a: bytes, b: bytes, keys: Iterable[bytes], log: LogReader | None, origin: str) -> Evidence | None:
+    """As :func:`compare`, of a city that has had several keys (32 bytes each): by the one that signed both notes.
+
+    Raises:
+        ProofError: as there; or none of the keys signed one of the notes, or no key signed both.
+    """
+    known = tuple(keys)
+    signed = [{key for key in known if _is_signed(note, origin, key)} for note in (a, b)]
+    both = signed[0] & signed[1]
+    if both:
+        return compare(a, b, both.pop(), log, origin=origin)
+    if not all(signed):
+        raise ProofError("a checkpoint that none of the city's keys has signed: read the city's log, then compare")
+    raise ProofError(
+        "the two checkpoints are signed by two keys of the city: ask for a newer one, and compare that; or read "
+        "the log in which the statement between the keys stands"
+    )
+
+
+def _is_signed(note: bytes, origin: str, public: bytes) -> bool:
+    try:
+        open_checkpoint(note, origin, public)
+        return True
+    except ProofError:
+        return False
 
 
 def _named(log: LogReader, old: int, new: int, path: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -160,13 +160,13 @@ def follow(
 
 def notices(leaves: Sequence[bytes]) -> list[tuple[int, NoticeLeaf]]:
     """The operator's notices among the bytes of leaves, by index."""
-    found = []
-    for index, data in enumerate(leaves):
-        if data.startswith(_NOTICE, 1):
-            leaf = decode_leaf(data)
-            if isinstance(leaf, NoticeLeaf):
-                found.append((index, leaf))
-    return found
+    return decoded((index, data) for index, data in enumerate(leaves) if data.startswith(_NOTICE, 1))
+
+
+def decoded(statements: Iterable[tuple[int, bytes]]) -> list[tuple[int, NoticeLeaf]]:
+    """Notices by index, of their leaves' bytes; other leaves are left out. ProofError where bytes are no leaf."""
+    found = ((index, decode_leaf(data)) for index, data in statements)
+    return [(index, leaf) for index, leaf in found if isinstance(leaf, NoticeLeaf)]
 
 
 _NOTICE = b"".join(map(cbor.encode, (1, "datasov notice v1", 2, SUBJECT)))

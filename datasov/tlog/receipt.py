@@ -25,12 +25,16 @@ from datasov.tlog.tree import leaf_hash, verify_inclusion
 
 MAX_RECEIPT = 4 * MAX_LEAF
 """Bytes in a receipt."""
+APPROVALS = ("programme", "emergency")
+"""Subjects of the notices that a release can name."""
 _HEAD = "datasov/receipt@v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The notice in the log that approved a release: a programme, or a charter that leaves the question open.
+    """The notice in the log under which a release says that it was made: a programme, or an emergency.
+
+    Whether it was signed as the charter demands is for :func:`datasov.notices.read_notices`, which needs the whole log.
 
     Attributes:
         leaf: the bytes of the notice's leaf.
@@ -131,6 +135,8 @@ class Receipt:
                 "the release names an approval that is not shown to be in the log: keep the receipt, and ask"
             )
         if found is not None:
+            if found.notice.subject not in APPROVALS:
+                raise ProofError("the release names a notice that approves nothing: keep the receipt, and ask")
             if found.index >= self.index:
                 raise ProofError("the release was approved after it was made: keep the receipt, the city is at fault")
             verify_inclusion(leaf_hash(found.leaf), found.index, self.size, found.proof, signed.root)

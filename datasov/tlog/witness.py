@@ -14,6 +14,7 @@ from typing import TypeVar
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ProofError, StoreError, WitnessError
+from datasov.store import durable
 from datasov.tlog.cosignature import AHEAD, Cosigner, cosign, cosignatures
 from datasov.tlog.evidence import Evidence
 from datasov.tlog.log import LogReader
@@ -236,16 +237,7 @@ def _own(note: bytes, origin: str, public: bytes) -> bytes:
 
 def _replace(path: Path, data: bytes, mode: int = 0o644) -> None:
     part = path.with_name(f".{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.replace(part, path, data, mode)
 
 
 def write_request(old: int, proof: Sequence[bytes], note: bytes) -> bytes:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from datasov.crypto.aead import decrypt_stream, encrypt_stream
 from datasov.crypto.kdf import derive_committed, hkdf, random, same, sha256
 from datasov.errors import DecryptionError, StoreError, VerificationError
+from datasov.store import durable
 from datasov.wire import cbor, fields
 
 MAGIC = b"DSBACK\x00\x01"
@@ -85,11 +86,7 @@ def writing(path: Path, operator: bytes, header: Header) -> Iterator[Callable[[s
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.sync_folder(path.parent)
     except OSError as fault:
         raise StoreError(f"{path.name} cannot be written: {fault.strerror or fault}") from fault
     finally:

@@ -20,7 +20,7 @@ from datasov.errors import StoreError
 from datasov.model.consent import CityId
 from datasov.pool import files
 from datasov.pool.sealed import pool_key
-from datasov.store import anchor, place
+from datasov.store import anchor, durable, place
 from datasov.store.sqlite import SQLiteStore, ahead
 
 
@@ -78,9 +78,9 @@ def exchanged(path: Path, operator: bytes, renewed: bytes, *, key_file: bool) ->
         if key_file:
             _write_key(new_key(path), renewed)
         with _disk():
-            _flush(new)
+            durable.sync_folder(new)
             os.replace(new, path / "city.db")
-            _flush(path)
+            durable.sync_folder(path)
         _settle(path, None if key_file else renewed)
     except BaseException:
         store.close()
@@ -109,7 +109,7 @@ def _settle(path: Path, given: bytes | None) -> None:
                 os.replace(new_key(path), place.key_path(path))
             else:
                 new_key(path).unlink()
-            _flush(path.parent)
+            durable.sync_folder(path.parent)
         operator = place.operator_key(path, given, create=False)
         if not _is(operator, name, identity):
             return
@@ -131,7 +131,7 @@ def _settle_anchor(path: Path, store: SQLiteStore, key: SigningKey) -> None:
         os.replace(coming, place.anchor_path(path))
     else:
         coming.unlink()
-    _flush(path.parent)
+    durable.sync_folder(path.parent)
 
 
 def _anchors(store: SQLiteStore, file: Path, key: SigningKey) -> bool:
@@ -175,20 +175,12 @@ def _write_key(file: Path, key: bytes) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-        _flush(file.parent)
+        durable.sync_folder(file.parent)
 
 
 def _remove(database: Path) -> None:
     for end in ("", "-wal", "-shm", "-journal"):
         database.with_name(database.name + end).unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -39,8 +39,8 @@ def rotate(
         now: Unix seconds. operators: the public keys that the city's charter allows; None: it has no charter.
 
     Raises:
-        StoreError: the charter does not name the new key, the city is open elsewhere, its key is another, or the disk
-            refuses. The city is then as it was.
+        StoreError: the charter does not name the new key, or the city had it before; the city is open elsewhere, its
+            key is another, or the disk refuses. The city is then as it was.
     """
     if isinstance(grace, bool) or not isinstance(grace, int) or grace < 0:
         raise InvalidQueryError("grace is a number of seconds, zero or more")
@@ -62,6 +62,8 @@ def rotate(
         before = settings.read(source)
         settings.check_version(before)
         who = identity(before, operator)
+        if place.keys(renewed)[0].public in {earlier.id.verify_key for earlier in who.earlier}:
+            raise StoreError("that is a key that the city had before, and nobody would follow it back: give a new one")
         after = handed_on(before, operator, renewed, now + grace)
         leaves = [leaf_hash(leaf) for leaf in source.read("log")]
         change = Succession(

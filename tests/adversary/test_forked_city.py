@@ -169,3 +169,33 @@ def test_a_resident_reads_the_citys_log_from_a_static_mirror(forked: Forked, tmp
     assert [r.to_bytes() for r in receipts] == [r.to_bytes() for r in forked.ben.receipts(forked.a.log)]
     for receipt in receipts:
         receipt.verify((tmp_path / "m" / "checkpoint").read_bytes())
+
+
+def test_residents_still_compare_after_the_city_changed_its_key(tmp_path: Path, clock: Clock):
+    """Ann consented before the change, Ben after it, to another id of the same city."""
+    ann, ben = (ds.Resident.create(tmp_path / n, device_key=bytes(range(32)), clock=clock) for n in ("ann", "ben"))
+    found_city(tmp_path, clock).close()
+    path, given = tmp_path / "lake.city", {"purpose": PURPOSE, "loss": ds.zcdp(rho=1), "until": "2030-01-01"}
+    with ds.City.open(path, clock=clock) as city:
+        ann.put(TRIPS, [{"district": "N", "km": 7}])
+        ann.grant(city.id, TRIPS, **given)
+        first = city.id
+    new = ds.City.open(path, clock=clock).rotate()
+    ben.grant(new, TRIPS, **given)
+    shutil.copytree(path, tmp_path / "b" / "lake.city")
+    for end in (".key", ".anchor"):
+        shutil.copy(tmp_path / f"lake.city{end}", tmp_path / "b" / f"lake.city{end}")
+    with ann, ben, ds.City.open(path, clock=clock) as a, ds.City.open(tmp_path / "b" / "lake.city", clock=clock) as b:
+        ann.receipts(a.log)
+        ben.receipts(b.log)
+        shown = ben.checkpoints()[str(new)]
+        assert ann.compare(shown) is None
+        assert ben.compare(ann.checkpoints()[str(first)]) is None
+        for city, low in ((a, 0), (b, 1)):
+            city.release(COUNT.where(ds.col("km") > low), loss=ds.zcdp(rho="0.01"), purpose=PURPOSE)
+        ann.receipts(a.log)
+        ben.receipts(b.log)
+        found = ann.compare(ben.checkpoints()[str(new)], a.log)
+        assert found is not None
+        found.verify()
+        assert found.public == new.verify_key

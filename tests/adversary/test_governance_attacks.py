@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import datasov as ds
 from datasov.authority import approval
 from datasov.authority.approval import Signed
+from datasov.commands import words
 from datasov.crypto.sign import SigningKey
 from datasov.errors import (
     ConsentError,
@@ -27,7 +29,7 @@ from datasov.model.document import canonical
 from datasov.model.programme import PROGRAMME
 from datasov.model.template import Allowed
 from datasov.notices import read_notices
-from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, decode_leaf, encode_leaf
+from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, StepLeaf, decode_leaf, encode_leaf
 from datasov.tlog.log import Log
 from tests.governing import (
     ASSEMBLY,
@@ -47,11 +49,6 @@ from tests.governing import (
     urgent_for,
 )
 from tests.helpers import NOW, PEOPLE, PURPOSE, TRIPS, Clock, MemoryStore, enrol, found_city, key_of, revocation
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -391,14 +388,18 @@ def forge(city: ds.City, change: Callable[[Any], Any]) -> tuple[list[bytes], Any
 @pytest.mark.parametrize("name", [
     "no notice", "no programme named", "an unapproved programme", "another purpose", "a larger loss",
     "another mechanism", "another table", "after its end", "an ordinary notice for an emergency",
-    "a programme that few signed", "more than the total", "a notice of other bytes", "no charter",
+    "a programme that few signed", "more than the total", "more than its period", "a notice of other bytes",
+    "no charter", "a time before any charter", "another city's charter",
 ])  # fmt: skip
 def test_an_operator_who_forges_the_log_is_found_out(running, clock, name):
     release(running)
+    clock.now += 2 * DAY
     running.approve(
         signed(urgent_for(running, issued=clock.now, not_before=clock.now, expires=clock.now + DAY), URGENT)
     )
     few = signed(programme_for(running), ORDINARY[1:])
+    beside = replace(running.id, name="beside", seal_key=bytes([9]) + bytes(31))
+    other = signed(replace(charter_for(running), city=str(beside)))
 
     def change(leaf: Any) -> Any:
         if isinstance(leaf, NoticeLeaf):
@@ -410,21 +411,70 @@ def test_an_operator_who_forges_the_log_is_found_out(running, clock, name):
             }  # fmt: skip
             if name == "no charter":
                 return [] if leaf.subject == "charter" else leaf
+            if name == "another city's charter":
+                own = leaf.subject == "charter"
+                return replace(leaf, body=other.to_bytes(), identity=other.identity) if own else []
             wanted = "emergency" if name.startswith("an ordinary") else "programme"
             return swap.get(name, leaf) if leaf.subject == wanted else leaf
         if not isinstance(leaf, ReleaseLeaf):
             return leaf
         swapped = {
             "no programme named": {"programme": b""}, "an unapproved programme": {"programme": bytes(32)},
+            "a time before any charter": {"programme": b"", "time": NOW - 2 * DAY},
             "another purpose": {"purpose": "sale"}, "a larger loss": {"loss": ds.zcdp(rho="0.02")},
             "another mechanism": {"mechanism": "none"}, "after its end": {"time": NOW + 300 * DAY},
             "another table": {"tables": (("people", PEOPLE.digest, ("age",)),)},
         }.get(name, {})  # fmt: skip
-        return [replace(leaf, **swapped)] * (5 if name == "more than the total" else 1)
+        if name == "another city's charter":
+            return []
+        return [replace(leaf, **swapped)] * {"more than the total": 5, "more than its period": 3}.get(name, 1)
 
     assert read_notices(*forge(running, lambda leaf: leaf), running.id)
     with pytest.raises(ProofError):
         read_notices(*forge(running, change), running.id)
+
+
+def test_a_time_that_was_put_back_brings_nothing_back(running, clock):
+    """A withdrawn programme, an older charter that left more open, and a series' steps: the log's order tells."""
+    release(running)
+    clock.now += 3 * DAY
+    ended = running.releases()[0].programme
+    later = replace(charter_for(running), version=2, issued=clock.now, withdrawn=(bytes.fromhex(ended),))
+    running.adopt(signed(later))
+    leaves = running.log.leaves()
+    (made,) = (leaf for leaf in map(decode_leaf, leaves) if isinstance(leaf, ReleaseLeaf))
+    step = StepLeaf(made.release_id, 0, made.time, bytes(32))
+
+    def after(*more: Any) -> list[Any]:
+        found = [*leaves, *map(encode_leaf, more)]
+        store = MemoryStore()
+        store.append({"log": (0, found)})
+        return read_notices(found, Log(store, running._key, running.log.origin).checkpoint(), running.id)
+
+    assert len(after(replace(made, time=clock.now - DAY + 1))) == 3  # it may have been on its way
+    assert len(after(replace(step, time=clock.now - 1))) == 3
+    for late in (made, replace(made, time=clock.now), step, replace(step, time=clock.now)):
+        with pytest.raises(ProofError, match="does not cover"):
+            after(late)
+    with pytest.raises(ProofError, match="never opened"):
+        after(replace(step, release_id=bytes(16), time=clock.now - 1))
+
+
+@pytest.mark.parametrize("kind", ["\ud800", "", " datasov charter v1", "x" * 65, 5])
+def test_a_kind_that_is_no_text_is_refused(kind):
+    with pytest.raises(VerificationError):
+        Signed.from_bytes(json.dumps({"kind": kind, "document": {}, "signatures": {}}).encode())
+
+
+def test_a_document_that_nests_too_deeply_is_refused_wherever_it_is_written_again():
+    depth = sys.getrecursionlimit() // 2
+    found = Signed.from_bytes(b'{"document":{"a":' + b"[" * depth + b"]" * depth + b'},"kind":"x","signatures":{}}')
+
+    def deeper(calls: int) -> bytes:
+        return deeper(calls - 1) if calls else found.identity
+
+    with pytest.raises(ds.InvalidQueryError, match="too deeply"):
+        deeper(depth)
 
 
 def test_leaves_that_are_not_the_checkpoints_are_refused(running):
@@ -468,3 +518,19 @@ def test_a_programme_for_another_place_is_not_approved(city):
         document = signed(programme_for(city, processing=elsewhere))
         unchanged(city, lambda d=document: city.approve(d), ProgrammeError, "processes in JP-25")
     assert city.approve(signed(programme_for(city, processing="JP"))).programme.processing == "JP"
+
+
+@pytest.mark.parametrize("trick", ["\n    by: nothing", "\x1b[2J", "\u202e", "\x9b2J", "\u2028", "\r"])
+def test_what_signers_read_on_a_terminal_is_what_the_document_says(still, trick):
+    """Who drafts a document cannot hide a part of it, nor add lines, from those who sign it."""
+    changed = replace(TEMPLATE, aggregates=(Allowed("sum", "km" + trick), Allowed("count", "", ("resident" + trick,))))
+    question = {"schema": TRIPS.digest.hex(), "note": "harmless" + trick}
+    for honest, found in (
+        (programme_for(still), programme_for(still, template=changed)),
+        (programme_for(still, template=None, question={"schema": TRIPS.digest.hex()}),
+         programme_for(still, template=None, question=question)),
+    ):  # fmt: skip
+        lines = words.programme(found)
+        assert len(lines) == len(words.programme(honest))
+        assert all(line.isprintable() for line in lines)
+        assert any(f"\\u{ord(trick[0]):04x}" in line or "\\n" in line or "\\r" in line for line in lines)

@@ -40,11 +40,6 @@ from tests.helpers import NOW, PEOPLE, PURPOSE, TRIPS, Clock, enrol
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def city(tmp_path: Path, clock: Clock):
     with governed_city(tmp_path, clock) as found:
         yield found
@@ -240,6 +235,26 @@ def test_a_series_needs_a_programme_that_lists_it_and_stops_with_it(city, clock)
     assert len(after.outputs) == done, "no step is counted after the sunset, though another programme runs"
     assert after.programme == before.programme
     assert city.remaining == spent
+
+
+def test_a_series_that_the_charter_left_open_is_not_paid_for_twice(tmp_path, clock):
+    """A programme that covers it is approved later: it goes on as it was opened, and begins no second time."""
+    series = ds.series(ds.query(TIMED).count(), every="1d", rows=2, start="2027-01-15", steps=300)
+    loss = ds.zcdp(rho="0.01")
+    with governed_city(tmp_path, clock, open=((PURPOSE, loss),)) as city:
+        before = city.follow(series, loss=loss, purpose=PURPOSE)
+        city.approve(signed(programme_for(
+            city, tables=(Coverage("stops", TIMED.digest, ("at",)),), mechanisms=("discrete Gaussian, binary tree",),
+            template=replace(TEMPLATE, keys=(), where=("at",), steps=300),
+        )))  # fmt: skip
+        clock.now += 5 * DAY
+        left = city.remaining
+        after = city.follow(series, loss=loss, purpose=PURPOSE)
+        assert after.identifier == before.identifier
+        assert len(after.outputs) == len(before.outputs) + 5
+        assert city.remaining == left
+        other = city.follow(replace(series, steps=299), loss=loss, purpose=PURPOSE)
+        assert (before.programme, bool(other.programme)) == ("", True)
 
 
 def test_the_total_and_the_period_of_a_programme_hold(running, clock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -30,6 +31,18 @@ _loss = count(1)
 def city(tmp_path, clock):
     with found_city(tmp_path, clock, **WIDE) as found:
         yield found
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asked for by tests that are about the number of decoys, and of lists that are new."""
+
+
+@pytest.fixture(autouse=True)
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multiples of 16 in place of hundreds, where a test is not about their number: ticks are quicker."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(lists_module, "padded", lambda count: 16 * (1 + count // 16))
 
 
 @pytest.fixture
@@ -64,12 +77,16 @@ def published(city: ds.City) -> dict[int, bytes]:
     return found
 
 
+@lru_cache(maxsize=8192)
+def invalid(data: bytes, key: bytes, number: int) -> frozenset[int]:
+    """The indices that a signed list marks. The same bytes are read once."""
+    return frozenset((status.read(data, key, number).invalid + (number << 20)).tolist())
+
+
 def marks(city: ds.City) -> set[int]:
     """All indices that the lists mark, read with nothing but the city's id."""
     key = city.id.verify_key
-    return {
-        int(place) + (n << 20) for n, data in published(city).items() for place in status.read(data, key, n).invalid
-    }
+    return set().union(*(invalid(data, key, n) for n, data in published(city).items()))
 
 
 def leaves(city: ds.City) -> list[ReleaseLeaf]:
@@ -102,7 +119,7 @@ def test_nothing_is_published_in_the_first_tick_and_answers_say_so(city, who):
         city.status_list(0)
 
 
-def test_lists_come_with_the_tick_and_their_digest_stands_in_the_leaf(city, clock, who):
+def test_lists_come_with_the_tick_and_their_digest_stands_in_the_leaf(city, clock, who, drawn):
     ann = admit(city, "ann", status=123 << 20 | 77)
     clock.now += HOUR
     assert who(city) == 1
@@ -113,7 +130,7 @@ def test_lists_come_with_the_tick_and_their_digest_stands_in_the_leaf(city, cloc
     assert ann.claims.status not in marks(city)
 
 
-def test_a_revocation_acts_at_once_and_is_published_with_the_next_tick_alone(city, clock, who):
+def test_a_revocation_acts_at_once_and_is_published_with_the_next_tick_alone(city, clock, who, drawn):
     ann, _ = admit(city, "ann"), admit(city, "bob")
     clock.now += HOUR
     assert who(city) == 2
@@ -130,7 +147,7 @@ def test_a_revocation_acts_at_once_and_is_published_with_the_next_tick_alone(cit
     assert len(marks(city)) == 2 * BATCH
 
 
-def test_a_tick_without_revocations_publishes_as_much_as_one_with_some(city, clock):
+def test_a_tick_without_revocations_publishes_as_much_as_one_with_some(city, clock, drawn):
     people = [admit(city, n) for n in range(4)]
     sizes = []
     for number in range(6):
@@ -143,7 +160,7 @@ def test_a_tick_without_revocations_publishes_as_much_as_one_with_some(city, clo
     assert sizes == [4 * BATCH] * 6
 
 
-def test_more_revocations_than_a_batch_fill_two(city, clock):
+def test_more_revocations_than_a_batch_fill_two(city, clock, drawn):
     people = enrol(city, range(BATCH + 1), lambda n: ROWS)
     for n, consent in enumerate(people):
         city.revoke(revocation(consent, n))
@@ -314,7 +331,7 @@ def _first_then_random(*first: int):
     return lambda bits: waiting.pop(0) if waiting else int(rng.integers(1 << bits))
 
 
-def test_decoys_never_hit_a_consent(city, clock, who, monkeypatch):
+def test_decoys_never_hit_a_consent(city, clock, who, monkeypatch, drawn):
     ann, bob = admit(city, "ann"), admit(city, "bob", purpose="other")
     monkeypatch.setattr(lists_module.secrets, "randbits", _first_then_random(ann.claims.status, bob.claims.status))
     clock.now += HOUR
@@ -374,7 +391,7 @@ def test_two_processes_that_admit_one_index_at_once_admit_one(city, tmp_path, cl
             city.admit(consents[0], contribution(city, consents[0], "ann", 1, TRIPS, ROWS))
 
 
-def test_an_admission_while_lists_are_made_is_not_hit_by_their_decoys(city, tmp_path, clock, who, monkeypatch):
+def test_an_admission_while_lists_are_made_is_not_hit_by_their_decoys(city, tmp_path, clock, who, monkeypatch, drawn):
     with ds.City.open(tmp_path / "lake.city", clock=clock) as other:
         late = consent_for(city, TRIPS, "late", status=4_000_000_000)
         rng = _first_then_random(late.claims.status)

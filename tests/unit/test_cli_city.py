@@ -64,6 +64,42 @@ def test_a_city_is_shown(filled):
     assert "no city" in filled("city", "show", "nowhere", code=1)
 
 
+def test_a_city_is_founded_from_the_command_line(run):
+    identity = run("city", "key", "new.city").strip()
+    assert run("city", "key", "new.city").strip() == identity, "the key is made once"
+    assert os.stat("new.city.key").st_mode & 0o777 == 0o600
+    public = run("city", "key", "new.city", "--public").strip()
+    assert bytes.fromhex(public) == ds.CityId.parse(identity).verify_key
+    budget = ("--budget", "rho=1", "--allowance", "rho=0.5", "--period-days", "30", "--erase-within-days", "7")
+    given = (*budget, "--purpose", PURPOSE, "--purpose", "dpv:ImproveHealthcare", "--processing", "JP-25")
+    assert run("city", "found", "new.city", *given).strip() == identity
+    assert "exists already" in run("city", "found", "new.city", *given, code=1)
+    with ds.City.open("new.city", budget=ds.zcdp(rho=1), allowance=ds.zcdp(rho="0.5"), processing="JP-25") as city:
+        assert city.purposes == (PURPOSE, "dpv:ImproveHealthcare")
+        assert city._settings["period"] == 30 * 86_400
+        assert city._settings["erase_within"] == 7 * 86_400
+
+
+def test_a_key_that_is_kept_elsewhere_serves_every_command(run, tmp_path):
+    elsewhere = ("--operator-key-file", "safe/city.key")
+    (tmp_path / "safe").mkdir()
+    identity = run("city", "key", "new.city", *elsewhere, "--name", "lake").strip()
+    assert identity.startswith("lake+")
+    run("city", "found", "new.city", *elsewhere, "--name", "lake", "--budget", "rho=1", "--purpose", PURPOSE)
+    assert not Path("new.city.key").exists()
+    for command in (("city", "show"), ("log", "checkpoint"), ("log", "verify"), ("city", "check")):
+        assert "--operator-key-file" in run(*command, "new.city", code=1)
+        run(*command, "new.city", *elsewhere)
+    run("log", "publish", "new.city", "mirror", *elsewhere)
+    run("log", "compare", "mirror", "mirror", "--key", identity, "--log", "new.city", *elsewhere)
+    (tmp_path / "key").write_text(KEY.hex() + "\n")
+    with ds.Resident.create("ann", device_key=KEY) as ann:
+        ann.put(TRIPS, [{"district": "N", "km": 7}])
+        ann.grant(ds.CityId.parse(identity), TRIPS, purpose=PURPOSE, loss=RHO, until="2999-01-01")
+    run("receipts", "ann", "--log", "new.city", "--device-key-file", "key", *elsewhere)
+    assert "no city" in run("charter", "adopt", "nowhere", "c", *elsewhere, code=1)
+
+
 def test_a_city_is_backed_up_lost_and_restored(filled):
     filled("city", "backup", "lake.city", "b")
     assert "exists" in filled("city", "backup", "lake.city", "b", code=1)
@@ -187,6 +223,24 @@ def test_receipts_and_bundles_follow_the_operators_keys(logged):
     assert "shorter" in logged("receipts", "ann", "--log", "log", *KEYED, code=1)
 
 
+def test_residents_are_told_of_other_keys_and_of_older_copies(logged):
+    assert "The city" not in logged("receipts", "ann", "--log", "log", *KEYED)
+    logged("city", "backup", "lake.city", "b")
+    os.rename("lake.city", "gone")
+    os.unlink("lake.city.anchor")
+    logged("city", "restore", "lake.city", "b", "--reanchor")
+    logged("city", "rotate", "lake.city")
+    logged("city", "export-log", "lake.city", "log2")
+    present = json.loads(logged("city", "show", "lake.city", "--json"))["id"]
+    shown = logged("receipts", "ann", "--log", "log2", "--export", "bundle", *KEYED)
+    assert "restored" in shown
+    assert "an older copy, of 3 leaves" in shown
+    assert present in shown
+    found = json.loads(logged("receipts", "ann", "--log", "log2", "--json", *KEYED))["operators"]
+    assert [told["kind"] for told in found] == ["restored", "key"]
+    assert json.loads(logged("receipts", "verify", "bundle", "--city", present, "--json"))["operators"] == found
+
+
 def test_a_file_that_is_no_log_is_refused(logged):
     data = Path("log").read_bytes()
     for cut in (0, 7, 8, 9, 11, 60, len(data) - 1):
@@ -198,6 +252,25 @@ def test_a_file_that_is_no_log_is_refused(logged):
     assert "cannot be read" in logged("receipts", "ann", "--log", "nothing", *KEYED, code=1)
     assert "no vault" in logged("receipts", "bob", "--log", "log", *KEYED, code=1)
     assert "name one vault" in logged("receipts", "ann", *KEYED, code=1)
+
+
+def test_an_erasure_is_among_the_notices(run, tmp_path):
+    (tmp_path / "key").write_text(KEY.hex() + "\n")
+    clock = Clock()
+    with ds.City.open("lake.city", budget=ds.zcdp(rho=1), purposes=[PURPOSE], erase_within=7200, clock=clock) as city, \
+            ds.Resident.create("ann", device_key=KEY, clock=clock) as ann:  # fmt: skip
+        ann.put(TRIPS, [{"district": "N", "km": 7}])
+        consent = ann.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2999-01-01")
+        city.admit(consent, ann.contribute(consent))
+        city.revoke(ann.revoke(consent))
+        for _ in range(3):
+            clock.now += 7200
+            city.tick()
+    told = run("receipts", "ann", "--log", "lake.city", "--notices", *KEYED)
+    assert "No charter." in told
+    assert f"your rows for {PURPOSE} left the city's pool" in told
+    (gone,) = json.loads(run("receipts", "ann", "--log", "lake.city", "--notices", "--json", *KEYED))["erasures"]
+    assert gone["purpose"] == PURPOSE
 
 
 # --- approvals

@@ -321,7 +321,15 @@ def test_a_programme_of_another_charter_is_not_checked_as_complete(run, place, a
     (place / "other.json").write_text(text.replace('"charter": 1', '"charter": 2'))
     names = sign(run, "programme", "other.json", *NAMES)
     assert "not under" in run("programme", "check", "other.json", *names, "--charter", "charter.signed", code=1)
-    assert "not a signed document" in run("programme", "check", "p.json", "--charter", "charter.json", code=1)
+    assert "which `collect` writes" in run("programme", "check", "p.json", "--charter", "charter.json", code=1)
+
+
+def test_what_a_document_lacks_is_named(run, place, adopted):
+    short = ("programme", "new", "q.json", "--charter", "charter.signed", "--name", "buses", "--purpose", PURPOSE)
+    assert "a programme lacks expires, largest, processing, retention_days, tables, total\n" in run(*short, code=1)
+    (place / "more.json").write_text('{"colour": "red"}')
+    said = run(*short, "--from", "more.json", code=1)
+    assert said.endswith("tables, total and has, and must not have, colour\n")
 
 
 def test_the_signed_file_is_read_whatever_its_layout_and_refused_when_changed(run, place, adopted):

@@ -13,7 +13,9 @@ import pytest
 
 import datasov as ds
 from datasov.cli import main
-from datasov.tlog.note import vkey
+from datasov.crypto.sign import SigningKey
+from datasov.store.place import keys
+from datasov.tlog.note import sign_checkpoint, vkey
 from tests.helpers import COUNT, PURPOSE, RHO, TRIPS, enrol
 
 Run = Callable[..., str]
@@ -88,6 +90,33 @@ def test_a_checkpoint_is_remembered_and_the_log_must_continue_it(run: Run, city:
     seen = Path("seen").read_bytes()
     assert "shorter" in run("verify", "old", *key, "--remember", "seen", code=1)
     assert Path("seen").read_bytes() == seen
+
+
+def test_what_was_remembered_before_a_change_of_keys_is_continued_or_not(run: Run, city: str):
+    """The file need not be thrown away with the old key, and a log that forked before the change is found out."""
+    run("publish", "lake.city", "mirror")
+    run("verify", "mirror", "--key", city, "--remember", "seen")
+    for name in ("lake.city", "lake.city.key", "lake.city.anchor"):
+        target = name.replace("lake", "fork")
+        (shutil.copytree if Path(name).is_dir() else shutil.copy)(name, target)
+    grow()
+    run("publish", "lake.city", "mirror")
+    run("verify", "mirror", "--key", city, "--remember", "seen")
+    grow("fork.city", above=5)
+    keys = {}
+    for name in ("lake", "fork"):
+        origin = run("checkpoint", f"{name}.city").split("\n", 1)[0]
+        new = ds.City.open(f"{name}.city").rotate()
+        grow(f"{name}.city", above=9)
+        run("publish", f"{name}.city", f"{name}.new")
+        keys[name] = vkey(origin, new.verify_key)
+    before = Path("seen").read_bytes()
+    assert run("verify", "fork.new", "--key", keys["fork"], "--remember", "seen", code=1)
+    run("verify", "lake.new", "--key", keys["fork"], "--remember", "seen", code=1)
+    assert Path("seen").read_bytes() == before
+    said = run("verify", "lake.new", "--key", keys["lake"], "--remember", "seen")
+    assert "It continues the checkpoint of 2 leaves that you had." in said
+    assert Path("seen").read_bytes() == Path("lake.new/checkpoint").read_bytes()
 
 
 @pytest.mark.parametrize("harm", ["leaf", "tile", "checkpoint", "missing"])
@@ -207,7 +236,7 @@ def test_what_is_missing_is_said(run: Run, city: str):
         assert why in run(*arguments, code=1), arguments
     with ds.City.open("other.city", budget=ds.zcdp(rho=1), purposes=[PURPOSE]) as other:
         assert "another city" in run("checkpoint", "lake.city", "--key", str(other.id), code=1)
-        assert "not signed by this log's key" in run("verify", "mirror", "--key", str(other.id), code=1)
+        assert "check --key" in run("verify", "mirror", "--key", str(other.id), code=1)
 
 
 @pytest.mark.parametrize(
@@ -240,3 +269,38 @@ def test_it_runs_as_a_process(run: Run, city: str):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == run("checkpoint", "lake.city")
     assert TRIPS.name not in done.stdout
+
+
+def test_a_log_is_read_and_compared_after_the_city_changed_its_key(run, tmp_path):
+    with ds.City.open(tmp_path / "new.city", budget=ds.zcdp(rho=1), purposes=[PURPOSE]) as city:
+        before = str(city.id)
+        city.release(COUNT.where(ds.col("km") > 1), loss=RHO, purpose=PURPOSE)
+    run("publish", "new.city", "early")
+    run("verify", "early", "--key", before, "--remember", "seen")
+    run("verify", "early", "--key", before, "--remember", "seen")
+    run("witness", "create", "w", "witness.example/w")
+    run("witness", "trust", "w", before)
+    run("witness", "cosign", "w", "early")
+    old, _ = keys((tmp_path / "new.city.key").read_bytes())
+    after = str(ds.City.open(tmp_path / "new.city").rotate())
+    with ds.City.open(tmp_path / "new.city") as city:
+        key, origin = vkey(city.log.origin, city.log.public), city.log.origin
+        city.release(COUNT, loss=RHO, purpose=PURPOSE)
+    run("publish", "new.city", "mirror")
+    run("verify", "new.city", "--key", after)
+    assert "another city" in run("verify", "new.city", "--key", before, code=1)
+    for command in (("verify", "mirror"), ("compare", "mirror", "mirror")):
+        assert "datasov city show" in run(*command, "--key", after, code=1)
+        run(*command, "--key", key)
+    run("witness", "cosign", "w", "mirror", code=1)
+    run("witness", "trust", "w", key, "--replace")
+    assert "witness.example/w" in run("witness", "cosign", "w", "mirror")
+    said = run("verify", "mirror", "--key", key, "--remember", "seen")
+    assert "continues the checkpoint of 1 leaf that" in said
+    assert run("verify", "mirror", "--key", key, "--remember", "seen").endswith("3 leaves that you had.\n")
+    Path("seen").write_bytes(sign_checkpoint(origin, 1, bytes(32), SigningKey(bytes(32))).note)
+    assert "none of the city's keys" in run("verify", "mirror", "--key", key, "--remember", "seen", code=1)
+    Path("seen").write_bytes(sign_checkpoint(origin, 1, bytes(32), old).note)
+    run("verify", "mirror", "--key", key, "--remember", "seen", code=1)
+    Path("seen").write_bytes(sign_checkpoint(origin, 9, bytes(32), old).note)
+    assert "shorter" in run("verify", "mirror", "--key", key, "--remember", "seen", code=1)

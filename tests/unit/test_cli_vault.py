@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import errno
-import fcntl
 import io
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +21,9 @@ import datasov as ds
 from datasov.cli import main
 from datasov.commands.vault_options import add_commands
 from datasov.errors import StoreError
-from datasov.vault import Vault
+from datasov.vault import KeyFile, Vault
 from tests import faults, vaults
+from tests.terminal import Terminal
 
 SECRET = "correct horse battery staple"
 TRIPS = ds.Schema("trips", domain="mobility", columns={
@@ -79,66 +75,10 @@ def filled(run: Run) -> Run:
 # --- on a terminal
 
 
-class Terminal:
-    """A command on a terminal of its own, and what a user would see there."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.master, slave = pty.openpty()
-        self.command = [sys.executable, "-m", "datasov.cli", "vault", *arguments]
-        self.process = subprocess.Popen(
-            self.command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_controlling
-        )
-        os.close(slave)
-        self.seen = ""
-
-    def until(self, text: str) -> str:
-        """Wait for a text; what came up to it."""
-        deadline = time.monotonic() + 60
-        while text not in self.seen:
-            ready, _, _ = select.select([self.master], [], [], 1)
-            if ready:
-                with contextlib.suppress(OSError):
-                    self.seen += os.read(self.master, 4096).decode()
-            assert time.monotonic() < deadline, self.seen
-            assert ready or self.process.poll() is None, self.seen
-        before, _, self.seen = self.seen.partition(text)
-        return before
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode() + b"\n")
-
-    def interrupt(self) -> None:
-        """Ctrl-C, and again where one came just before the command began to wait, as anybody would press it."""
-        for _ in range(6):
-            os.write(self.master, b"\x03")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-                return
-
-    def echoes(self) -> bool:
-        return bool(termios.tcgetattr(self.master)[3] & termios.ECHO)
-
-    def end(self) -> tuple[str, int]:
-        """All that was still shown, and the exit code."""
-        deadline = time.monotonic() + 60
-        with contextlib.suppress(OSError):
-            while time.monotonic() < deadline:
-                if select.select([self.master], [], [], 1)[0]:
-                    self.seen += os.read(self.master, 4096).decode()
-        if self.process.poll() is None and time.monotonic() >= deadline:
-            self.process.kill()
-        os.close(self.master)
-        return self.seen.replace("\r\n", "\n"), self.process.wait(60)
-
-
-def _controlling() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 @pytest.fixture
 def typed(place: Path) -> Path:
     """A vault that somebody made on a terminal."""
-    terminal = Terminal("create", "v")
+    terminal = Terminal("vault", "create", "v")
     assert terminal.until("New passphrase for v: ") == ""
     _silent(terminal)
     for where in ("cmdline", "environ"):
@@ -163,7 +103,7 @@ def _silent(terminal: Terminal) -> None:
 
 def test_a_passphrase_is_typed_unseen_and_a_wrong_one_is_one_clear_line(typed: Path) -> None:
     assert Vault.open(typed / "v", passphrase=SECRET, write=False).tables() == {}
-    terminal = Terminal("show", "v")
+    terminal = Terminal("vault", "show", "v")
     terminal.until("Passphrase of v: ")
     _silent(terminal)
     terminal.type("wrong horse")
@@ -171,14 +111,14 @@ def test_a_passphrase_is_typed_unseen_and_a_wrong_one_is_one_clear_line(typed: P
     assert code == 1
     assert "wrong horse" not in shown
     assert re.fullmatch(r"\ndatasov: the vault cannot be read with this key: check the key; [^\n]*\n", shown)
-    terminal = Terminal("show", "v")
+    terminal = Terminal("vault", "show", "v")
     terminal.until("Passphrase of v: ")
     _silent(terminal)
     terminal.type(SECRET)
     shown, code = terminal.end()
     assert (code, SECRET in shown) == (0, False)
     assert "No table yet" in shown
-    terminal = Terminal("check", "v")
+    terminal = Terminal("vault", "check", "v")
     terminal.until("Passphrase of v: ")
     _silent(terminal)
     terminal.interrupt()
@@ -188,7 +128,7 @@ def test_a_passphrase_is_typed_unseen_and_a_wrong_one_is_one_clear_line(typed: P
 
 
 def test_two_that_differ_make_no_vault(place: Path) -> None:
-    terminal = Terminal("create", "v")
+    terminal = Terminal("vault", "create", "v")
     terminal.until("New passphrase for v: ")
     _silent(terminal)
     terminal.type(SECRET)
@@ -202,12 +142,12 @@ def test_two_that_differ_make_no_vault(place: Path) -> None:
 
 
 def test_erasing_asks_for_the_name(filled: Run, place: Path) -> None:
-    terminal = Terminal("erase", "v")
+    terminal = Terminal("vault", "erase", "v")
     terminal.until("to erase it: ")
     terminal.interrupt()
     assert terminal.end()[1] == 130
     for name, code in (("w", 1), ("", 1), ("v", 0)):
-        terminal = Terminal("erase", "v")
+        terminal = Terminal("vault", "erase", "v")
         terminal.until("Type its name, v, to erase it: ")
         terminal.type(name)
         shown, found = terminal.end()
@@ -608,14 +548,14 @@ def test_long_work_counts_on_a_terminal_and_is_quiet_elsewhere(filled: Run, plac
         (("export", "v", "out"), "exported 0 of 1 tables"), (("compact", "v"), "compacted 0 of 1 tables"),
         (("check", "v"), "checked 0 of 1 files"),
     ):  # fmt: skip
-        terminal = Terminal(*words, *KEYED)
+        terminal = Terminal("vault", *words, *KEYED)
         seen, code = terminal.end()
         assert code == 0
         assert shown in seen
         assert "\x1b[K" in seen, "and the line is cleared"
     assert " of 1 " not in filled("export", "v", "quiet", *KEYED)
     filled("create", "w", "--device-key-file", "key2")
-    seen, code = Terminal("import", "w", "out", "--device-key-file", "key2").end()
+    seen, code = Terminal("vault", "import", "w", "out", "--device-key-file", "key2").end()
     assert (code, "read 0 of 1 tables" in seen) == (0, True)
 
 
@@ -650,3 +590,62 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(place: Path) -> None:
     command = [sys.executable, "-m", "datasov.cli", "vault", "create", b"caf\xe9", *KEYED]
     done = subprocess.run(command, capture_output=True, timeout=60)
     assert (done.returncode, b"is made" in done.stdout) == (0, True), done.stderr
+
+
+# --- a device that keeps what it needs
+
+
+def test_a_device_file_opens_a_vault_that_python_made_and_the_other_way_round(run: Run, place: Path) -> None:
+    with ds.Resident.create("p", device=KeyFile("p.device")) as resident:
+        resident.put(TRIPS, [{"district": "N", "km": 7, "cost": "1.50"}])
+    assert "trips" in run("show", "p", "--device-file", "p.device")
+    run("put", "p", "trips", "trips.csv", "--device-file", "p.device")
+    run("create", "c", "--device-file", "c.device")
+    assert "another vault" in run("show", "c", "--device-file", "p.device", code=1)
+    with ds.Resident.open("c", device=KeyFile("c.device")) as resident:
+        assert resident.tables() == {}
+
+
+def test_a_device_file_keeps_its_key_through_an_erasure_and_a_second_device(run: Run, place: Path) -> None:
+    run("create", "v", *KEYED)
+    run("put", "v", "trips", "trips.csv", "--schema", "trips.json", *KEYED)
+    run("keys", "add", "v", *KEYED, "--new-device-file", "v.device", "--label", "laptop")
+    (key,) = (s["id"] for s in json.loads(run("keys", "list", "v", "--json"))["slots"] if s["slot"] == 1)
+    run("keys", "remove", "v", key, "--device-file", "v.device")
+    run("show", "v", *KEYED, code=1)
+    run("enrol", "v", "w", "--device-file", "v.device", "--new-device-file", "w.device")
+    run("merge", "w", "v", "--device-file", "w.device", "--other-device-file", "v.device")
+    before = Path("v.device").read_bytes()
+    run("erase-domain", "v", "mobility", "--yes", "--device-file", "v.device")
+    assert Path("v.device").read_bytes() != before, "a key of its own, new"
+    assert "No table yet" in run("show", "v", "--device-file", "v.device")
+
+
+def test_a_passphrase_beside_a_device_is_asked_for(run: Run, place: Path) -> None:
+    (place / "pass").write_text(SECRET + "\n")
+    run("create", "v", "--device-file", "v.device", "--passphrase-file", "pass")
+    assert "give the passphrase" in run("show", "v", "--device-file", "v.device", code=1)
+    terminal = Terminal("vault", "show", "v", "--device-file", "v.device", "--ask-passphrase")
+    terminal.until("Passphrase of v: ")
+    _silent(terminal)
+    terminal.type(SECRET)
+    assert terminal.end()[1] == 0
+    run("show", "v", "--device-file", "v.device", "--passphrase-file", "pass")
+    run("show", "v", "--passphrase-file", "pass", code=1)
+
+
+def test_the_keyring_of_the_system_is_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Kept(dict[bytes, bytes]):
+        def read(self, vault_id: bytes) -> bytes | None:
+            asked.append(vault_id)
+            return self.get(vault_id)
+
+        write, forget = dict.__setitem__, dict.pop
+
+    monkeypatch.setattr("datasov.commands.secret.Keyring", lambda kept=Kept(): kept)  # noqa: B008
+    run("create", "v", "--keyring")
+    asked.clear()
+    assert "No table yet" in run("show", "v", "--keyring")
+    assert asked
