@@ -564,7 +564,7 @@ def test_an_export_that_is_ended_leaves_nothing_in_the_clear(filled: Run, place:
     code = (
         "import os, signal, sys; from datasov.portability import bundle; from datasov.cli import main\n"
         f"write = bundle._write\ndef end(path, data): write(path, data); os.kill(os.getpid(), {int(number)})\n"
-        "bundle._write = end\nsys.exit(main(sys.argv[1:]))"
+        f"bundle._write = end\nsignal.signal({int(number)}, signal.SIG_DFL)\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", code, "vault", "export", "v", "out", *KEYED], timeout=60)
     assert done.returncode == 128 + number
