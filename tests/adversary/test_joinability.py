@@ -248,7 +248,7 @@ def test_no_bytes_of_a_persons_tokens_are_in_both_domains(met):
 def test_times_order_and_keys_that_tell_are_noticed(tmp_path, monkeypatch):
     """Planted: seconds in consents and revocations, microseconds in sequences, order of arrival, one key for all."""
     real, key = Vault.derive, b"datasov consent key v1 "
-    monkeypatch.setattr("datasov.resident.day", int)
+    monkeypatch.setattr("datasov.resident.granting.day", int)
     monkeypatch.setattr(held, "next_sequence", lambda last, now: int(now * 1e6))
     monkeypatch.setattr(city_module, "mixed", lambda verified: list(range(len(verified))))
     monkeypatch.setattr(

@@ -27,10 +27,10 @@ from hypothesis.stateful import (
 )
 
 import datasov as ds
-from datasov import resident as resident_module
 from datasov.authority.registry import partition_name
 from datasov.errors import ConsentError, StoreError
 from datasov.model.privacy import Loss
+from datasov.resident import granting as resident_module
 from datasov.vault import Vault
 from tests.helpers import NOW, TRIPS, Clock, few_lists
 

@@ -17,7 +17,6 @@ import pytest
 from scipy.stats import binom
 
 import datasov as ds
-from datasov import resident
 from datasov.city import City
 from datasov.demo import exact, people, plots, report, source
 from datasov.demo.outcome import Outcome
@@ -28,6 +27,7 @@ from datasov.kernel.plan import compile
 from datasov.model.plan import Request
 from datasov.model.schema import cell_labels
 from datasov.model.shard import Shard
+from datasov.resident import granting as resident
 from tests.helpers import summed
 
 HOUSEHOLDS = 40
