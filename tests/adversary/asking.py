@@ -23,7 +23,6 @@ import datasov as ds
 from datasov.store.sqlite import SQLiteStore
 from tests.helpers import NOW, PURPOSE, TRIPS, few_lists
 
-few_lists(pytest.MonkeyPatch())
 LOSS = ds.zcdp(rho="0.01")
 
 
@@ -93,4 +92,5 @@ def main(mode: str, path: str, argument: str) -> None:
 
 
 if __name__ == "__main__":
+    few_lists(pytest.MonkeyPatch())
     main(*sys.argv[1:])

@@ -6,9 +6,11 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 import datasov as ds
 from tests.adversary.asking import die_at
-from tests.helpers import PURPOSE, enrol
+from tests.helpers import PURPOSE, enrol, few_lists
 
 DAY, BEGIN = 86_400, 1_798_761_600  # 2027-01-01 UTC
 LOSS = ds.zcdp(rho="0.01")
@@ -42,6 +44,7 @@ def follow(city: ds.City) -> str:
 
 
 if __name__ == "__main__":
+    few_lists(pytest.MonkeyPatch())
     with ds.City.open(sys.argv[1], clock=now) as city:
         die_at(sys.argv[2])
         print(follow(city), flush=True)
