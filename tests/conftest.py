@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -31,3 +32,18 @@ def few_status_lists() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         few_lists(patch)
         yield
+
+
+@pytest.fixture
+def people(tmp_path: Path, clock: Clock) -> Iterator[Callable[[str], ds.Resident]]:
+    """Vaults by name, each opened once."""
+    opened: dict[str, ds.Resident] = {}
+
+    def resident(name: str) -> ds.Resident:
+        if name not in opened:
+            opened[name] = ds.Resident.create(tmp_path / f"{name}.vault", device_key=bytes(32), clock=clock)
+        return opened[name]
+
+    yield resident
+    for one in opened.values():
+        one.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import itertools
 import threading
@@ -115,6 +116,11 @@ def revocation(consent: Consent, name: object, time: int = NOW) -> bytes:
         messages.Revocation(consent.digest, time, hashlib.sha256(consent.digest).digest()), key_of(name)
     )
     return messages.seal_revocation(signed, consent, ds.CityId.parse(consent.claims.audience))
+
+
+def instant(seconds: int) -> dt.datetime:
+    """A time of the tests' clocks, as `until=` takes it."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
 def few_lists(patch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from datasov.authority.coverage import special_of
 from datasov.authority.signers import ED25519_ONLY, Directory
 from datasov.crypto.sign import SigningKey, check_public
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
-from datasov.model.consent import PLACE, CityId, Consent, Coverage, check_purpose
+from datasov.model.consent import PLACE, Consent, Coverage, check_purpose
 from datasov.model.delegation import MAX_CHAIN, Delegated, Delegation, Kind, check, check_covered, check_narrower
 from datasov.model.schema import Schema
 from datasov.wire import cbor, cose, fields
@@ -175,7 +175,7 @@ def _claims(payload: bytes) -> Delegation:
     found = fields.labelled(cbor.decode(payload), _LABELS)
     claims = Delegation(
         delegator=_key(found[1]), delegate=_key(found[2]), subject=_key(found[3]), token_id=fields.octets(found[4], 16),
-        kind=_kind(found[5]), audience=_audience(found[6]),
+        kind=_kind(found[5]), audience=terms.audience(found[6]),
         domains=_ascending([fields.name(d) for d in fields.items(found[7], 1, MAX_DOMAINS)]),
         columns=_columns(found[8]), special=_ascending([_column(c) for c in fields.items(found[9], 0, 2**16)]),
         purposes=_ascending([_purpose(p) for p in fields.items(found[10], 1, MAX_PURPOSES)]),
@@ -201,18 +201,6 @@ def _kind(value: object) -> Kind:
         if value == kind and type(value) is str:
             return kind  # type: ignore[no-any-return]
     raise VerificationError("a kind of delegation that this version does not know: delegate anew")
-
-
-def _audience(value: object) -> str:
-    text = fields.text(value, terms.MAX_AUDIENCE)
-    try:
-        city = CityId.parse(text)
-    except InvalidQueryError:
-        raise ConsentError("the delegation names no city: give the id that `print(city.id)` shows") from None
-    if str(city) != text or not city.name:
-        raise ConsentError("the delegation names no city: give the id that `print(city.id)` shows")
-    check_public(city.verify_key)
-    return text
 
 
 def _place(value: object) -> str:

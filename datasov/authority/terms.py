@@ -69,7 +69,7 @@ def decode(data: bytes) -> Terms:
     found = fields.labelled(cbor.decode(data), REQUIRED, OPTIONAL)
     covered = _coverage(found[COVERAGE])
     return Terms(
-        audience=_audience(found[AUDIENCE]), coverage=covered, purpose=_purpose(found[PURPOSE]),
+        audience=audience(found[AUDIENCE]), coverage=covered, purpose=_purpose(found[PURPOSE]),
         trust=_trust(found[TRUST]), loss=_loss(found[LOSS]), jurisdiction=_place(found[JURISDICTION]),
         processing=_place(found[PROCESSING]) if PROCESSING in found else "",
         special=_special(found[SPECIAL], covered) if SPECIAL in found else (),
@@ -83,14 +83,15 @@ def _city(text: str) -> CityId:
     try:
         city = CityId.parse(text)
     except InvalidQueryError:
-        raise ConsentError("the consent names no city: grant it to the id that `print(city.id)` shows") from None
+        raise ConsentError("it names no city: give the id that `print(city.id)` shows") from None
     if str(city) != text or not city.name:
-        raise ConsentError("the consent names no city: grant it to the id that `print(city.id)` shows")
+        raise ConsentError("it names no city: give the id that `print(city.id)` shows")
     check_public(city.verify_key)
     return city
 
 
-def _audience(value: object) -> str:
+def audience(value: object) -> str:
+    """The canonical text of a city's id; VerificationError, SignatureError or ConsentError otherwise."""
     text = fields.text(value, MAX_AUDIENCE)
     _city(text)
     return text

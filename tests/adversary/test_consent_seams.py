@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,19 @@ from datasov.delegating import keeping
 from datasov.errors import ConsentError, ProofError
 from datasov.kernel import monitor
 from datasov.model.consent import Claims
-from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, consent_for, contribution, found_city, revocation, values
+from tests.helpers import (
+    COUNT,
+    NOW,
+    PURPOSE,
+    RHO,
+    TRIPS,
+    consent_for,
+    contribution,
+    found_city,
+    instant,
+    revocation,
+    values,
+)
 
 DAY = 86_400
 ROWS = [{"district": "N", "km": 1}]
@@ -21,24 +32,6 @@ VISITS = ds.Schema("visits", domain="health", columns={
     "day": ds.Integer(0, 366), "reason": ds.Category("abc", legal="special"),
 })  # fmt: skip
 UNTIL, MAJORITY = NOW + 300 * DAY, NOW + 200 * DAY
-
-
-def instant(seconds: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
-
-
-@pytest.fixture
-def people(tmp_path, clock):
-    opened: dict[str, ds.Resident] = {}
-
-    def resident(name: str) -> ds.Resident:
-        if name not in opened:
-            opened[name] = ds.Resident.create(tmp_path / f"{name}.vault", device_key=bytes(32), clock=clock)
-        return opened[name]
-
-    yield resident
-    for one in opened.values():
-        one.close()
 
 
 def given(person: ds.Resident, other: ds.Resident, city: ds.City, tables=TRIPS, **changed) -> bytes:

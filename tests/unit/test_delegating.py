@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,7 @@ from datasov.delegating import account_key, keeping
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
 from datasov.kernel import monitor
 from tests.delegations import claims_under, link
-from tests.helpers import COUNT, NOW, PEOPLE, PURPOSE, RHO, TRIPS, found_city, values
+from tests.helpers import COUNT, NOW, PEOPLE, PURPOSE, RHO, TRIPS, found_city, instant, values
 
 DAY = 86_400
 VISITS = ds.Schema("visits", domain="health", columns={
@@ -23,25 +22,6 @@ FULL = [{"district": d, "km": 7} for d in "NE" for _ in range(5)]
 """So many rows that a question costs their resident its whole loss."""
 ROWS = FULL[4:6]
 UNTIL, MAJORITY = NOW + 100 * DAY, NOW + 200 * DAY
-
-
-def instant(seconds: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
-
-
-@pytest.fixture
-def people(tmp_path, clock):
-    """Vaults by name, each opened once."""
-    opened: dict[str, ds.Resident] = {}
-
-    def resident(name: str) -> ds.Resident:
-        if name not in opened:
-            opened[name] = ds.Resident.create(tmp_path / f"{name}.vault", device_key=bytes(32), clock=clock)
-        return opened[name]
-
-    yield resident
-    for one in opened.values():
-        one.close()
 
 
 def delegate(person: ds.Resident, other: ds.Resident, city: ds.City, tables=TRIPS, **given):
