@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from datasov.authority.approval import Signed
-from datasov.city.admitting import Admitting
 from datasov.city.asking import Asking
 from datasov.city.governed import Governed
+from datasov.city.public import Public
 from datasov.engine.local import threads
 from datasov.errors import StoreError
 from datasov.founding import DEFAULT_PLACE, found
@@ -30,7 +30,7 @@ from datasov.upkeep.rotate import GRACE, rotate
 DAY, HOUR = 86_400, 3_600
 
 
-class City(Admitting, Asking, Governed):
+class City(Public, Asking, Governed):
     """A city's side. Open it with :meth:`open`; it is a context manager, and any number of threads may use it."""
 
     @classmethod

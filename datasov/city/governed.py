@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datasov.authority.approval import Signed
+from datasov.authority.governance import Governance
 from datasov.authority.programme import Approved
 from datasov.city.state import State
 from datasov.model.charter import Charter
 from datasov.model.privacy import Loss
+from datasov.tlog.leaves import NoticeLeaf, decode_leaf
 
 
 class Governed(State):
@@ -22,6 +24,16 @@ class Governed(State):
         """The programmes under which questions may be asked now."""
         now, state = int(self._clock()), self._governing.state()
         return tuple(state.running(now)) if state.charter is not None and now < state.charter.expires else ()
+
+    @property
+    def governance(self) -> Governance:
+        """All charters and programmes, also those that are over."""
+        return self._governing.state()
+
+    def notices(self) -> list[NoticeLeaf]:
+        """The charters, programmes and emergencies as the log has them, with their signatures, oldest first."""
+        found = (decode_leaf(body) for body in self._store.read("governance"))
+        return [leaf for leaf in found if isinstance(leaf, NoticeLeaf)]
 
     def adopt(self, charter: Signed | bytes) -> Charter:
         """Take up a charter: the first one on trust, once, every other one as the successor of the one before.

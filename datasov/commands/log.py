@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from datasov.commands import operator
-from datasov.commands.log_options import add_commands
+from datasov.commands.log_options import Place, add_commands
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
+from datasov.remote import Remote
 from datasov.tlog import tiles
 from datasov.tlog.cosignature import Policy, open_cosigned, read_policy, verify_cosigned
 from datasov.tlog.evidence import Evidence, compare
@@ -62,21 +63,30 @@ def _key(text: str) -> tuple[str, bytes]:
 
 
 @contextmanager
-def _log(path: Path, key: str | None, operator_key: Path | None = None) -> Iterator[Log | TileLog]:
-    """The log at a path. A mirror's key is never taken from the mirror."""
-    if (path / "city.db").is_file():
+def _log(path: Place, key: str | None, operator_key: Path | None = None) -> Iterator[Log | TileLog]:
+    """The log at a place. A mirror's key is never taken from the mirror."""
+    if isinstance(path, str):
+        origin, public = _key(_needed(key))
+        with Remote(path) as remote:
+            _same(remote.note(), origin)
+            yield TileLog(remote.read, public, origin=origin)
+    elif (path / "city.db").is_file():
         with operator.open_city(path, operator_key) as city:
             if key is not None and _key(key)[1] != city.log.public:
                 raise ProofError("the log of another city: check the path and --key")
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():
-        if key is None:
-            raise InvalidDataError("a mirror proves nothing by itself: give the city's id with --key")
-        origin, public = _key(key)
+        origin, public = _key(_needed(key))
         _same(_read(path / tiles.CHECKPOINT), origin)
         yield TileLog(path, public, origin=origin)
     else:
         raise StoreError(f"no log is at {path}: name a city's folder, or a mirror that `datasov log publish` wrote")
+
+
+def _needed(key: str | None) -> str:
+    if key is None:
+        raise InvalidDataError("a mirror proves nothing by itself: give the city's id with --key")
+    return key
 
 
 def _same(note: bytes, origin: str) -> None:
@@ -104,6 +114,14 @@ def _demanded(options: argparse.Namespace, log: Log | TileLog) -> tuple[Checkpoi
         now = int(time.time())
         open_cosigned(found.note, log.origin, log.public, policy, now=now, within=options.within)
     return found, policy
+
+
+def _note(path: Place) -> bytes:
+    """A checkpoint's note: of a file, a mirror, or the address of one."""
+    if isinstance(path, str):
+        with Remote(path) as remote:
+            return remote.note()
+    return _read(path / tiles.CHECKPOINT if path.is_dir() else path)
 
 
 def _read(path: Path) -> bytes:
@@ -233,24 +251,24 @@ def _trust(options: argparse.Namespace) -> int:
 
 def _witness(options: argparse.Namespace) -> int:
     witness = Witness(options.folder)
-    origin = peek_checkpoint(_read(options.log / tiles.CHECKPOINT)).origin
-    log = TileLog(options.log, witness.key_of(origin), origin=origin)
-    sys.stdout.write(ask(log, witness.add_checkpoint).decode())
+    origin = peek_checkpoint(_note(options.log)).origin
+    with _log(options.log, vkey(origin, witness.key_of(origin))) as log:
+        sys.stdout.write(ask(log, witness.add_checkpoint).decode())
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
     origin, public = _key(options.key)
-    a, b = (_read(p / tiles.CHECKPOINT if p.is_dir() else p) for p in (options.first, options.second))
+    a, b = (_note(p) for p in (options.first, options.second))
     for note in (a, b):
         _same(note, origin)
     larger = options.second if peek_checkpoint(b).size >= peek_checkpoint(a).size else options.first
-    if options.log is not None:
-        with _log(options.log, options.key, options.operator_key_file) as log:
+    shown = larger if options.log is None else options.log
+    if isinstance(shown, str) or shown.is_dir():
+        with _log(shown, options.key, options.operator_key_file) as log:
             found = compare(a, b, public, log, origin=origin)
     else:
-        reader = TileLog(larger, public, origin=origin) if larger.is_dir() else None
-        found = compare(a, b, public, reader, origin=origin)
+        found = compare(a, b, public, None, origin=origin)
     if found is None:
         _say("Both checkpoints belong to one tree.")
         return 0

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from datasov.commands import operator
+from datasov.remote import is_address
 
+Place: TypeAlias = Path | str
+"""A path, or an address."""
 Run = Callable[[argparse.Namespace], int]
 
 _ABOUT = """A city's log tells everybody what was released. Anybody can read, check and compare it without the city.
 
-LOG is a folder: a city's own (its key lies beside it), or a mirror that `publish` wrote, of which --key names the city:
-its id, as `datasov city show` prints it, or the log's verifier key. Take it from your consent or from somebody you
-trust, never from the mirror.
+LOG is a folder: a city's own (its key lies beside it), or a mirror that `publish` wrote; or the address of one, of a
+gateway's log like https://city.example/log. Of a mirror --key names the city: its id, as `datasov city show` prints it,
+or the log's verifier key. Take it from your consent or from somebody you trust, never from the mirror.
 
 Exit codes: 0 done; 1 refused, failed, or (compare) the log forked; 2 cannot be run as asked."""
 
@@ -38,7 +41,7 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
         return parser
 
     def reading(parser: Any) -> None:
-        parser.add_argument("log", type=Path, metavar="LOG", help="a city's folder, or a mirror")
+        parser.add_argument("log", type=place, metavar="LOG", help="a city's folder, a mirror, or its address")
         parser.add_argument("--key", metavar="KEY", help=_KEY)
         operator.add_option(parser, _OPERATOR)
 
@@ -111,17 +114,17 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
         "A log that went back or forked is refused; evidence of a fork is kept in the folder.", among=ways,
     )  # fmt: skip
     signed.add_argument("folder", type=Path, metavar="FOLDER", help="the witness's folder")
-    signed.add_argument("log", type=Path, metavar="LOG", help="a mirror of the log")
+    signed.add_argument("log", type=place, metavar="LOG", help="a mirror of the log, or its address")
 
     compared = command(
         "compare", "say whether two checkpoints of one log belong to one tree",
         "Two people who were shown different logs find out so, and get evidence that anybody can verify.",
     )  # fmt: skip
-    compared.add_argument("first", type=Path, metavar="A", help="a checkpoint's file, or a mirror's folder")
-    compared.add_argument("second", type=Path, metavar="B", help="another one")
+    compared.add_argument("first", type=place, metavar="A", help="a checkpoint's file, a mirror, or its address")
+    compared.add_argument("second", type=place, metavar="B", help="another one")
     compared.add_argument("--key", required=True, metavar="KEY", help="the city's id or the log's verifier key")
     compared.add_argument(
-        "--log", type=Path, metavar="LOG",
+        "--log", type=place, metavar="LOG",
         help="a mirror, or the city's folder, that shows the larger of the two trees; needed for different sizes where "
         "neither A nor B is a mirror of it",
     )  # fmt: skip
@@ -131,6 +134,11 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     judged = command("evidence", "verify evidence that a log forked, offline")
     judged.add_argument("file", type=Path, metavar="FILE", help="what `compare` or a witness kept")
     judged.add_argument("--key", required=True, metavar="KEY", help="the city's id or the log's verifier key")
+
+
+def place(text: str) -> Place:
+    """A log's or a checkpoint's place."""
+    return text if is_address(text) else Path(text)
 
 
 def _seconds(text: str) -> int:

@@ -12,17 +12,19 @@ from typing import Any
 
 from datasov import receipts
 from datasov.commands import operator, secret, show
+from datasov.commands.log_options import Place, place
 from datasov.erased import Erasure
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
 from datasov.notices import Notice
+from datasov.remote import Remote
 from datasov.resident import Resident
 from datasov.tlog import tiles
 from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
 from datasov.tlog.export import read_log
 from datasov.tlog.log import LogReader
-from datasov.tlog.mirror import TileLog
+from datasov.tlog.mirror import Read, TileLog
 from datasov.tlog.note import peek_checkpoint
 from datasov.tlog.operators import Operators
 from datasov.tlog.receipt import Receipt
@@ -32,7 +34,8 @@ _ABOUT = """List every released question that your data could have entered, beca
 `datasov receipts VAULT --log LOG` reads the whole log and verifies it here, so that nobody learns what concerns you:
 every leaf is under the signed checkpoint, the log continues what you saw last, and each change of the operator's key is
 signed by the key before. LOG is a file that `datasov city export-log` wrote, a mirror that `datasov log publish` wrote,
-or a city's own folder. The losses are those of whoever took part, at most; whether you did stays yours to know.
+the address of one or of a gateway's log (https://city.example/log), or a city's own folder. The losses are those of
+whoever took part, at most; whether you did stays yours to know.
 
 `datasov receipts verify FILE --city ID` checks a file that --export wrote, offline. ID is the city's id, as a consent
 names it.
@@ -48,7 +51,9 @@ def add(commands: Any) -> None:
         description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("what", nargs="+", metavar="VAULT", help="the vault's folder; or: verify FILE")
-    parser.add_argument("--log", type=Path, metavar="LOG", help="the city's log: a file, a mirror or a city's folder")
+    parser.add_argument(
+        "--log", type=place, metavar="LOG", help="the city's log: a file, a mirror, its address or a city"
+    )
     parser.add_argument("--city", metavar="ID", help="the city's present id, where a mirror's operator changed its key")
     parser.add_argument("--export", type=Path, metavar="FILE", help="also write them to a new file, to be shown around")
     parser.add_argument(
@@ -94,20 +99,24 @@ def _list(path: Path, options: argparse.Namespace) -> int:
 
 @contextmanager
 def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
-    path: Path = options.log
-    if (path / "city.db").is_file():
+    path: Place = options.log
+    if isinstance(path, str):
+        with Remote(path) as remote:
+            yield _mirror(remote.read, remote.note(), [_city(options.city)] if options.city else held)
+    elif (path / "city.db").is_file():
         with operator.open_city(path, options.operator_key_file) as city:
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():
-        yield _mirror(path, [_city(options.city)] if options.city else held)
+        note = (path / tiles.CHECKPOINT).read_bytes()
+        yield _mirror(path, note, [_city(options.city)] if options.city else held)
     else:
         yield read_log(path)
 
 
-def _mirror(path: Path, cities: Sequence[CityId]) -> TileLog:
-    origin = peek_checkpoint((path / tiles.CHECKPOINT).read_bytes()).origin
+def _mirror(place: Path | Read, note: bytes, cities: Sequence[CityId]) -> TileLog:
+    origin = peek_checkpoint(note).origin
     for city in dict.fromkeys(cities):
-        log = TileLog(path, city.verify_key, origin=origin)
+        log = TileLog(place, city.verify_key, origin=origin)
         try:
             log.checkpoint()
         except ProofError:

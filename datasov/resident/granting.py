@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from datasov.authority import held, messages, token
+from datasov.authority import held, letters, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import agreed, check_class, to_send
 from datasov.authority.held import Record, day, granted
@@ -151,6 +151,21 @@ class Granting(State):
         signed = messages.sign_revocation(revocation, key)
         end(self._vault, [consent.digest])
         return messages.seal_revocation(signed, consent, city)
+
+    def letter(self, consent: Consent) -> bytes:
+        """What :meth:`contribute` gives, with the consent, sealed and padded: to send to the city over a network.
+
+        Whoever carries it sees its padded size alone. :meth:`sent` finds in the city's log what became of it.
+
+        Raises:
+            ConsentError, InvalidDataError: as :meth:`contribute`, or more than 8 MiB.
+        """
+        city = CityId.parse(consent.claims.audience)
+        return letters.seal_admission(consent, self.contribute(consent), city)
+
+    def revocation_letter(self, consent: Consent) -> bytes:
+        """What :meth:`revoke` gives, as a letter like any other: who carries it does not see that a consent ends."""
+        return letters.seal_ending(self.revoke(consent), CityId.parse(consent.claims.audience))
 
     def _table(self, coverage: Coverage) -> bytes:
         schema = self._versions([coverage]).get(coverage.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from datasov import receipts
+from datasov.admitted import Sent, told
 from datasov.authority import held
 from datasov.authority.held import Record
 from datasov.delegating import followed
@@ -55,8 +56,21 @@ class Watching(State):
         if not self._records():
             return []
         whole, mine = self._whole(log, appointed)
-        numbered = [(r, self._contributed(r.consent)) for r in mine]
-        return erased(whole, numbered)
+        return erased(whole, [(r, self._contributed(r.consent)) for r in mine])
+
+    def sent(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Sent]:
+        """Of every contribution of this vault, whether the city's log tells that it was admitted, oldest first.
+
+        It is how a city answers what it was sent: in public, to everybody alike, with salted hashes that only this
+        vault can tell. The log and its checkpoint are treated as :meth:`receipts` does.
+
+        Raises:
+            ProofError: as there.
+        """
+        if not self._records():
+            return []
+        whole, mine = self._whole(log, appointed)
+        return told(whole, [(r, self._contributed(r.consent)) for r in mine])
 
     def notices(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Notice]:
         """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.

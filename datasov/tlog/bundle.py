@@ -41,17 +41,34 @@ class Bundle:
 
 def pack_bundle(whole: Whole, receipts: Iterable[Receipt], consents: Sequence[bytes] = ()) -> bytes:
     """The bytes of a bundle of receipts from this log, each verified; ProofError where one is not from it."""
-    kept = sorted(receipts, key=lambda r: r.index)
-    for receipt in kept:
-        receipt.verify(whole.checkpoint)
-    approvals = {r.approval.index: r.approval for r in kept if r.approval is not None}
     size = whole.checkpoint.size
     operators = [
-        [i, whole.leaves[i], list(whole.inclusion(i)), whole.tree.consistency(i, size) if i else []]
+        Statement(i, whole.leaves[i], whole.inclusion(i), tuple(whole.tree.consistency(i, size)) if i else ())
         for i, _ in notices(whole.leaves)
     ]
+    return pack(whole.checkpoint, operators, receipts, consents)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An operator's notice, its place in the log, and how the tree grew from there; `grown` is empty at index 0."""
+
+    index: int
+    leaf: bytes
+    proof: tuple[bytes, ...]
+    grown: tuple[bytes, ...]
+
+
+def pack(
+    checkpoint: Checkpoint, operators: Iterable[Statement], receipts: Iterable[Receipt], consents: Sequence[bytes] = ()
+) -> bytes:
+    """As :func:`pack_bundle`, by whoever has the operators' statements and the receipts, and no whole log."""
+    kept = sorted(receipts, key=lambda r: r.index)
+    for receipt in kept:
+        receipt.verify(checkpoint)
+    approvals = {r.approval.index: r.approval for r in kept if r.approval is not None}
     return cbor.encode({
-        1: KIND, 2: whole.checkpoint.note, 3: operators,
+        1: KIND, 2: checkpoint.note, 3: [[s.index, s.leaf, list(s.proof), list(s.grown)] for s in operators],
         4: [[a.index, a.leaf, list(a.proof)] for _, a in sorted(approvals.items())],
         5: [[r.index, r.leaf, list(r.proof), r.approval.index if r.approval else None] for r in kept],
         6: sorted(consents),

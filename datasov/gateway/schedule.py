@@ -1,0 +1,41 @@
+"""What the gateway does when a tick begins: letters are taken up, batches go to the log, receipts are bundled.
+
+It follows the clock alone. That it happens, and how long it takes, is no answer to anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from datasov.errors import DatasovError
+from datasov.gateway.receipts import bundle
+from datasov.gateway.shared import Shared
+
+_LOG = logging.getLogger("datasov.gateway")
+_LONGEST = 60.0
+"""Seconds of one sleep, so that a clock that is set is noticed."""
+
+
+def turn(shared: Shared) -> None:
+    """Do it now: for the ticks that are over."""
+    found = shared.city.collect()
+    if found.kept:
+        _LOG.warning("%d letters could not be taken up, and wait for the next tick", found.kept)
+    shared.city.tick()
+    bundle(shared.city, shared.clock())
+
+
+async def follow(shared: Shared) -> None:
+    """Do it at once, and whenever a tick begins, until cancelled. A fault is logged, and tried again a minute later."""
+    tick, done = shared.city.periods.tick, -1
+    while True:
+        present = int(shared.clock()) // tick
+        if present != done:
+            try:
+                await asyncio.to_thread(turn, shared)
+                done = present
+            except DatasovError as fault:
+                _LOG.error("a tick could not be taken up: %s", fault)
+        left = (present + 1) * tick - shared.clock()
+        await asyncio.sleep(min(max(left, 0.05), _LONGEST))
