@@ -40,7 +40,8 @@ class Call:
 
     Attributes:
         caller: None where the operation is public.
-        path, query: the declared parameters, read as their schemas say; those left out are absent, or their default.
+        path: the path's parameters. query: those of the query and the headers, by their declared names, read as their
+            schemas say; those left out are absent, or their default.
         body: as it came. document: of a JSON body what it says, valid under the operation's schema; else None.
     """
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from starlette.responses import JSONResponse
 
@@ -104,6 +106,12 @@ def problem_of(fault: BaseException) -> ProblemError:
         return ProblemError({404: "not-found", 409: "conflict", 422: "invalid-data"}[fault.status], str(fault))
     name = next((name for kind, name in _OF if isinstance(fault, kind)), "denied")
     return ProblemError(name, str(fault))
+
+
+def trace(fault: BaseException) -> str:
+    """Where a fault arose, file and line alone: its message may hold what was asked, or worse."""
+    frames = traceback.extract_tb(fault.__traceback__)[-8:]
+    return " < ".join(f"{PurePath(f.filename).name}:{f.lineno}" for f in reversed(frames))
 
 
 def response(problem: ProblemError) -> JSONResponse:

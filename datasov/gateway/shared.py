@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from datasov.city import City
+from datasov.city.serving import Retries, Shelf
+from datasov.gateway.limits import Busy
 from datasov.gateway.problems import ProblemError
+from datasov.gateway.rendered import Cache, Rendered, catalogue
 from datasov.model.schema import Schema
 
 Result = TypeVar("Result")
@@ -28,22 +31,26 @@ class Limits:
             token), and how many it may save up. all_rate, all_burst: the same of all together.
         clients: how many of them are remembered; whoever is remembered the longest without asking is forgotten.
         connections: open at once. header_seconds, body_seconds: within which a request has to arrive.
-        tick_ms: answers to new questions leave on multiples of so many milliseconds.
+        kernel_each: of the questions that are computed or wait, so many may be of one client.
+        tick_ms: answers to questions leave after 1, 2, 4, 8 ... times so many milliseconds.
+        cells: rows that an answer may have, over all steps of a series.
     """
 
     kernel_threads: int = 2
     kernel_waiting: int = 16
+    kernel_each: int = 4
     quick_threads: int = 4
     quick_waiting: int = 256
     client_rate: float = 20.0
     client_burst: int = 40
-    all_rate: float = 2_000.0
-    all_burst: int = 4_000
+    all_rate: float = 10_000.0
+    all_burst: int = 20_000
     clients: int = 20_000
     connections: int = 2_048
     header_seconds: float = 10.0
     body_seconds: float = 20.0
-    tick_ms: int = 250
+    tick_ms: int = 1_000
+    cells: int = 100_000
 
 
 class Threads:
@@ -85,6 +92,10 @@ class Shared:
     Attributes:
         tables: by name, those that the operator lets be asked about.
         clock: Unix seconds.
+        quick, kernel: threads for what is short, and for what computes over the pooled rows.
+        asking: how many questions of each client are computed or wait.
+        shelf, retries: the city's stored answers, and its idempotency keys.
+        cache, catalogue: what is rendered already.
     """
 
     city: City
@@ -93,11 +104,21 @@ class Shared:
     clock: Callable[[], float] = time.time
     quick: Threads = field(init=False)
     kernel: Threads = field(init=False)
+    asking: Busy = field(init=False)
+    shelf: Shelf = field(init=False)
+    retries: Retries = field(init=False)
+    cache: Cache = field(init=False)
+    catalogue: Mapping[str, Rendered] = field(init=False)
 
     def __post_init__(self) -> None:
         limits = self.limits
-        object.__setattr__(self, "quick", Threads("quick", limits.quick_threads, limits.quick_waiting))
-        object.__setattr__(self, "kernel", Threads("kernel", limits.kernel_threads, limits.kernel_waiting))
+        for name, value in (
+            ("quick", Threads("quick", limits.quick_threads, limits.quick_waiting)),
+            ("kernel", Threads("kernel", limits.kernel_threads, limits.kernel_waiting)),
+            ("asking", Busy(limits.kernel_each)), ("shelf", Shelf(self.city)), ("retries", Retries(self.city)),
+            ("cache", Cache()), ("catalogue", catalogue(self.city, self.tables)),
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
 
     def close(self) -> None:
         """End the threads; the city stays open."""
