@@ -37,8 +37,12 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """A city's public schedule, in seconds: of the log's ticks, of data epochs, and within which ended rows go."""
+    """A city's public schedule, in seconds: of the log's ticks, of data epochs, and within which ended rows go.
 
+    `founded` is the time of its first day, in Unix seconds.
+    """
+
+    founded: int
     tick: int
     epoch: int
     erase_within: int
@@ -56,7 +60,7 @@ class Public(Admitting):
     @property
     def periods(self) -> Periods:
         """The schedule that was fixed when the city was founded."""
-        return Periods(*(int(self._settings[name]) for name in ("tick", "epoch", "erase_within")))
+        return Periods(*(int(self._settings[name]) for name in ("founded", "tick", "epoch", "erase_within")))
 
     @functools.cached_property
     def _inbox(self) -> Inbox:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
@@ -17,7 +16,6 @@ from datasov.gateway.operation import OCTETS, Call, Operation, Reply
 from datasov.tlog.bundle import Statement, pack
 from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, decode_leaf
 from datasov.tlog.log import Log
-from datasov.tlog.note import Checkpoint
 from datasov.tlog.operators import SUBJECT
 from datasov.tlog.receipt import Approval, Receipt
 
@@ -25,15 +23,24 @@ _PAGE = 64
 _CACHED = {"cache-control": "public, max-age=60"}
 
 
-@dataclass
 class _Told:
     """What was read of one city's log so far, and the bundle of one tick: it is made once a tick, not once a call."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    read: int = 0
-    leaves: list[tuple[int, bytes]] = field(default_factory=list)
-    tick: int = -1
-    bundle: bytes = b""
+    def __init__(self) -> None:
+        self.making, self._reading = threading.Lock(), threading.Lock()
+        self._read, self._leaves = 0, list[tuple[int, bytes]]()
+        self.tick, self.bundle = -1, b""
+
+    def leaves(self, log: Log, size: int) -> list[tuple[int, bytes]]:
+        """The releases and notices among the first leaves of a log, by index."""
+        with self._reading:
+            while self._read < size:
+                end = min(self._read + _PAGE, size)
+                for index, data in enumerate(log.leaves(self._read, end), self._read):
+                    if isinstance(decode_leaf(data), NoticeLeaf | ReleaseLeaf):
+                        self._leaves.append((index, data))
+                self._read = end
+            return [(index, data) for index, data in self._leaves if index < size]
 
 
 _TOLD: weakref.WeakKeyDictionary[City, _Told] = weakref.WeakKeyDictionary()
@@ -57,51 +64,41 @@ def _receipts(call: Call) -> Response:
     return Response(bundle(call.shared.city, call.shared.clock()), media_type=OCTETS, headers=headers)
 
 
+def public_leaves(city: City) -> list[bytes]:
+    """The releases and notices in the log, in its order."""
+    return [data for _, data in _told(city).leaves(city.log, city.log.size)]
+
+
 def bundle(city: City, now: float) -> bytes:
     """The bundle of this tick; while another thread makes it, that of the tick before."""
-    with _GUARD:
-        told = _TOLD.setdefault(city, _Told())
-    tick = int(now) // city.periods.tick
-    if told.tick == tick:
-        return told.bundle
-    if not told.lock.acquire(blocking=not told.bundle):
+    told, tick = _told(city), int(now) // city.periods.tick
+    if told.tick == tick or not told.making.acquire(blocking=not told.bundle):
         return told.bundle
     try:
         if told.tick != tick:
             told.bundle, told.tick = _made(city, told), tick
         return told.bundle
     finally:
-        told.lock.release()
+        told.making.release()
+
+
+def _told(city: City) -> _Told:
+    with _GUARD:
+        return _TOLD.setdefault(city, _Told())
 
 
 def _made(city: City, told: _Told) -> bytes:
     checkpoint, log = city.checkpoint(), city.log
-    while told.read < checkpoint.size:
-        end = min(told.read + _PAGE, checkpoint.size)
-        for index, data in enumerate(log.leaves(told.read, end), told.read):
-            if isinstance(decode_leaf(data), NoticeLeaf | ReleaseLeaf):
-                told.leaves.append((index, data))
-        told.read = end
-    return pack(checkpoint, _statements(log, checkpoint, told), _all(log, checkpoint, told))
-
-
-def _statements(log: Log, checkpoint: Checkpoint, told: _Told) -> list[Statement]:
-    size, found = checkpoint.size, list[Statement]()
-    for index, data in told.leaves:
-        leaf = decode_leaf(data)
-        if isinstance(leaf, NoticeLeaf) and leaf.subject == SUBJECT:
-            grown = tuple(log.consistency(index, size)) if index else ()
-            found.append(Statement(index, data, tuple(log.inclusion(index, size)), grown))
-    return found
-
-
-def _all(log: Log, checkpoint: Checkpoint, told: _Told) -> list[Receipt]:
-    size, approvals, found = checkpoint.size, dict[bytes, Approval](), list[Receipt]()
-    for index, data in told.leaves:
+    size, approvals = checkpoint.size, dict[bytes, Approval]()
+    statements, receipts = list[Statement](), list[Receipt]()
+    for index, data in told.leaves(log, size):
         leaf, proof = decode_leaf(data), tuple(log.inclusion(index, size))
-        if isinstance(leaf, NoticeLeaf):
-            approvals.setdefault(leaf.identity, Approval(data, index, proof))
-        elif isinstance(leaf, ReleaseLeaf):
+        if isinstance(leaf, ReleaseLeaf):
             approval = approvals.get(leaf.programme) if leaf.programme else None
-            found.append(Receipt(data, index, proof, size, log.public, log.origin, approval))
-    return found
+            receipts.append(Receipt(data, index, proof, size, log.public, log.origin, approval))
+        elif isinstance(leaf, NoticeLeaf):
+            approvals.setdefault(leaf.identity, Approval(data, index, proof))
+            if leaf.subject == SUBJECT:
+                grown = tuple(log.consistency(index, size)) if index else ()
+                statements.append(Statement(index, data, proof, grown))
+    return pack(checkpoint, statements, receipts)
