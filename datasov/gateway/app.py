@@ -31,6 +31,7 @@ from datasov.gateway.shared import Limits, Shared
 from datasov.model.schema import Schema
 
 log = logging.getLogger("datasov.gateway")
+_PUBLISH = 60.0
 _ALWAYS = {
     "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -45,6 +46,7 @@ def app(
     limits: Limits | None = None,
     clock: Callable[[], float] = time.time,
     more: Sequence[Operation] = (),
+    close: Callable[[], None] | None = None,
 ) -> Starlette:
     """The gateway of an open city.
 
@@ -52,6 +54,7 @@ def app(
         verifier: of bearer tokens: :mod:`datasov.gateway.auth`.
         tables: by name, those that may be asked about.
         clock: Unix seconds, for what is cached. more: operations beside its own.
+        close: called when the application ends.
     """
     shared = Shared(city, tables, limits or Limits(), clock)
     described: dict[str, Any] = {}
@@ -61,8 +64,12 @@ def app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        publishing = asyncio.create_task(_publish(shared))
         yield
+        publishing.cancel()
         await asyncio.to_thread(shared.close)
+        if close is not None:
+            close()
 
     made = Starlette(
         routes=[Route(o.path, gate.endpoint(o), methods=[o.method], name=o.name) for o in operations],
@@ -72,6 +79,16 @@ def app(
     made.router.redirect_slashes = False
     made.state.shared, made.state.operations, made.state.openapi = shared, operations, described
     return made
+
+
+async def _publish(shared: Shared) -> None:
+    """Let the log's ticks pass where nobody asks."""
+    while True:
+        try:
+            await asyncio.to_thread(shared.city.tick)
+        except Exception as fault:
+            log.error("%s of the city's tick: %s", type(fault).__name__, problems.trace(fault))
+        await asyncio.sleep(_PUBLISH)
 
 
 class Gate:

@@ -30,7 +30,9 @@ class Limits:
         client_rate, client_burst: requests a second of one client (a token's subject; an address where there is no
             token), and how many it may save up. all_rate, all_burst: the same of all together.
         clients: how many of them are remembered; whoever is remembered the longest without asking is forgotten.
-        connections: open at once. header_seconds, body_seconds: within which a request has to arrive.
+        connections: open at once. connections_each: of one address.
+        header_seconds, body_seconds: within which a request has to arrive. write_seconds: for which an answer may wait
+            for a client that does not read.
         kernel_each: of the questions that are computed or wait, so many may be of one client.
         tick_ms: answers to questions leave after 1, 2, 4, 8 ... times so many milliseconds.
         cells: rows that an answer may have, over all steps of a series.
@@ -47,8 +49,10 @@ class Limits:
     all_burst: int = 20_000
     clients: int = 20_000
     connections: int = 2_048
+    connections_each: int = 1_024
     header_seconds: float = 10.0
     body_seconds: float = 20.0
+    write_seconds: float = 30.0
     tick_ms: int = 1_000
     cells: int = 100_000
 
