@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 import datasov
 from datasov.city import City
-from datasov.gateway import asking, meta, openapi, problems, reading
+from datasov.gateway import asking, meta, openapi, problems, public, reading, schedule
 from datasov.gateway.auth import Verifier, unauthorized
 from datasov.gateway.limits import Buckets
 from datasov.gateway.operation import Call, Caller, Operation
@@ -31,7 +31,6 @@ from datasov.gateway.shared import Limits, Shared
 from datasov.model.schema import Schema
 
 log = logging.getLogger("datasov.gateway")
-_PUBLISH = 60.0
 _ALWAYS = {
     "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -58,15 +57,17 @@ def app(
     """
     shared = Shared(city, tables, limits or Limits(), clock)
     described: dict[str, Any] = {}
-    operations = [*meta.operations(described), *asking.operations(), *more]
+    operations = [*meta.operations(described), *asking.operations(), *public.operations(), *more]
     described |= openapi.document(operations, datasov.__version__, {})
     gate = Gate(shared, verifier)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        publishing = asyncio.create_task(_publish(shared))
+        publishing = asyncio.create_task(schedule.follow(shared))
         yield
         publishing.cancel()
+        with suppress(asyncio.CancelledError):
+            await publishing
         await asyncio.to_thread(shared.close)
         if close is not None:
             close()
@@ -79,16 +80,6 @@ def app(
     made.router.redirect_slashes = False
     made.state.shared, made.state.operations, made.state.openapi = shared, operations, described
     return made
-
-
-async def _publish(shared: Shared) -> None:
-    """Let the log's ticks pass where nobody asks."""
-    while True:
-        try:
-            await asyncio.to_thread(shared.city.tick)
-        except Exception as fault:
-            log.error("%s of the city's tick: %s", type(fault).__name__, problems.trace(fault))
-        await asyncio.sleep(_PUBLISH)
 
 
 class Gate:

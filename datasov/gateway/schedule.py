@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from datasov.errors import DatasovError
+from datasov.gateway.problems import trace
 from datasov.gateway.receipts import bundle
 from datasov.gateway.shared import Shared
 
@@ -27,15 +27,22 @@ def turn(shared: Shared) -> None:
 
 
 async def follow(shared: Shared) -> None:
-    """Do it at once, and whenever a tick begins, until cancelled. A fault is logged, and tried again a minute later."""
+    """Do it at once, and whenever a tick begins, until cancelled: then what runs is waited for.
+
+    A fault is logged, and tried again within a minute.
+    """
     tick, done = shared.city.periods.tick, -1
     while True:
         present = int(shared.clock()) // tick
         if present != done:
+            work = asyncio.ensure_future(asyncio.to_thread(turn, shared))
             try:
-                await asyncio.to_thread(turn, shared)
+                await asyncio.shield(work)
                 done = present
-            except DatasovError as fault:
-                _LOG.error("a tick could not be taken up: %s", fault)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
+            except Exception as fault:
+                _LOG.error("%s of the city's tick: %s", type(fault).__name__, trace(fault))
         left = (present + 1) * tick - shared.clock()
-        await asyncio.sleep(min(max(left, 0.05), _LONGEST))
+        await asyncio.sleep(_LONGEST if present != done else min(max(left, 0.05), _LONGEST))

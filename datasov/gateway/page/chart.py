@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 WIDTH = 1000
 _BAR, _HEIGHT = 24, 220
+_ATTRIBUTES = 'preserveAspectRatio="none" aria-hidden="true" focusable="false"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def bar(scale: Scale, value: float, low: float, high: float) -> Markup:
     left, width = min(zero, end), max(abs(end - zero), 1.0)
     caps = "".join(f'<line class="whisker" x1="{x}" x2="{x}" y1="7" y2="17"/>' for x in (first, last))
     return Markup(  # noqa: S704
-        f'<svg class="bar" viewBox="0 0 {WIDTH} {_BAR}" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
+        f'<svg class="bar" viewBox="0 0 {WIDTH} {_BAR}" {_ATTRIBUTES}>'
         f'<rect class="fill" x="{left}" y="4" width="{width:.1f}" height="16"/>'
         f'<line class="axis" x1="{zero}" x2="{zero}" y1="0" y2="{_BAR}"/>'
         f'<line class="whisker" x1="{first}" x2="{last}" y1="12" y2="12"/>{caps}</svg>'
@@ -53,7 +54,7 @@ def share(part: float) -> Markup:
     """A bar of how much of a whole is used, from 0 to 1."""
     end = round(min(max(part, 0.0), 1.0) * WIDTH, 1)
     return Markup(  # noqa: S704
-        f'<svg class="share" viewBox="0 0 {WIDTH} 10" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
+        f'<svg class="share" viewBox="0 0 {WIDTH} 10" {_ATTRIBUTES}>'
         f'<rect class="rest" x="0" y="0" width="{WIDTH}" height="10"/>'
         f'<rect class="fill" x="0" y="0" width="{end}" height="10"/></svg>'
     )
@@ -82,7 +83,6 @@ def steps(points: Sequence[tuple[float, float]], limit: float) -> Markup:
         for part in (0.25, 0.5, 0.75)
     )
     return Markup(  # noqa: S704
-        f'<svg class="steps" viewBox="0 0 {WIDTH} {_HEIGHT}" preserveAspectRatio="none" aria-hidden="true" '
-        f'focusable="false">{grid}<path class="area" d="{line}V{_HEIGHT}H0Z"/><path class="line" d="{line}"/>'
+        f'<svg class="steps" viewBox="0 0 {WIDTH} {_HEIGHT}" {_ATTRIBUTES}>{grid}<path class="area" d="{line}V{_HEIGHT}H0Z"/><path class="line" d="{line}"/>'
         f'<line class="limit" x1="0" x2="{WIDTH}" y1="{top}" y2="{top}"/></svg>'
     )

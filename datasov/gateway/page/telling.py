@@ -20,6 +20,7 @@ from datasov.model.aggregate import Aggregate
 from datasov.model.privacy import NANO, Loss
 from datasov.model.query import Query
 from datasov.model.release import Release
+from datasov.model.schema import Key
 
 _SHOWN = 12
 """Rows that show at once; the others behind a control."""
@@ -77,12 +78,18 @@ def asked(query: Query, words: Mapping[str, str], language: Language) -> str:
     """The question in a line: what, by what."""
     whats = [statistic(a, query, words, language) for a in query.aggregates]
     what = ("、" if language == "ja" else ", ").join(dict.fromkeys(whats))
-    names = [column_label(query.schema.name, k.column, language) for k in query.key_list]
+    names = [_key_label(query, k, words, language) for k in query.key_list]
     if not names:
         return what
     if language == "ja":
         return f"{'・'.join(names)}別の{what}"
     return f"{what} {words['by']} {', '.join(names)}"
+
+
+def _key_label(query: Query, key: Key, words: Mapping[str, str], language: Language) -> str:
+    column = column_label(query.schema.name, key.column, language)
+    kind = f"key_{key.kind}"
+    return words[kind].format(column=column) if kind in words else column
 
 
 def statistic(aggregate: Aggregate, query: Query, words: Mapping[str, str], language: Language) -> str:
@@ -109,7 +116,7 @@ def pictures(release: Release, words: Mapping[str, str], language: Language) -> 
     """The statistics of an answer, each with its rows and bars on one scale."""
     query = release.query
     names = [k.name for k in query.key_list]
-    head = "・".join(column_label(query.schema.name, k.column, language) for k in query.key_list) or words["cell"]
+    head = " · ".join(_key_label(query, k, words, language) for k in query.key_list) or words["cell"]
     frame = release.frame()
     if query.highest is not None:
         rows = [Row(_label(query, r, names, language), str(r["rank"]), "", Markup()) for r in frame.to_dicts()]
