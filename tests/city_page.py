@@ -72,10 +72,13 @@ def build(folder: Path, clock: Clock, residents: int = RESIDENTS) -> ds.City:
         base = ds.query(TRIPS).bound(rows=3, keys=3)
         modes, hours = base.keys("mode"), base.keys(ds.hour("at"))
         asked = (
-            (5, modes.count(), "0.01"), (19, hours.count(), "0.02"), (26, modes.sum("minutes", low=0, high=120), "0.015"),
-            (40, base.keys("purpose").distinct(), "0.01"), (61, modes.mean("minutes", low=0, high=120), "0.02"),
+            (5, modes.count(), "0.01"),
+            (19, hours.count(), "0.02"),
+            (26, modes.sum("minutes", low=0, high=120), "0.015"),
+            (40, base.keys("purpose").distinct(), "0.01"),
+            (61, modes.mean("minutes", low=0, high=120), "0.02"),
             (75, hours.count(), "0.02"),
-        )  # fmt: skip
+        )
         for day, query, rho in asked:
             clock.now = NOW + day * DAY
             city.release(query, loss=ds.zcdp(rho=rho), purpose="bus-planning")

@@ -83,6 +83,7 @@ def steps(points: Sequence[tuple[float, float]], limit: float) -> Markup:
         for part in (0.25, 0.5, 0.75)
     )
     return Markup(  # noqa: S704
-        f'<svg class="steps" viewBox="0 0 {WIDTH} {_HEIGHT}" {_ATTRIBUTES}>{grid}<path class="area" d="{line}V{_HEIGHT}H0Z"/><path class="line" d="{line}"/>'
+        f'<svg class="steps" viewBox="0 0 {WIDTH} {_HEIGHT}" {_ATTRIBUTES}>{grid}'
+        f'<path class="area" d="{line}V{_HEIGHT}H0Z"/><path class="line" d="{line}"/>'
         f'<line class="limit" x1="0" x2="{WIDTH}" y1="{top}" y2="{top}"/></svg>'
     )

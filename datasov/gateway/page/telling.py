@@ -24,6 +24,10 @@ from datasov.model.schema import Key
 
 _SHOWN = 12
 """Rows that show at once; the others behind a control."""
+_MECHANISMS = {
+    "discrete Gaussian": "離散ガウス分布", "discrete Laplace": "離散ラプラス分布", "thresholded": "しきい値つき",
+    "noisy max": "ノイズつき最大値",
+}  # fmt: skip
 _MOST = 1_000
 """Rows of one picture."""
 
@@ -83,11 +87,26 @@ def asked(query: Query, words: Mapping[str, str], language: Language) -> str:
         return what
     if language == "ja":
         return f"{'・'.join(names)}別の{what}"
-    return f"{what} {words['by']} {', '.join(names)}"
+    return f"{what} {words['by']} {', '.join(map(_lower, names))}"
+
+
+def _lower(text: str) -> str:
+    """A label within an English sentence; abbreviations stay."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def mechanism(name: str, language: Language) -> str:
+    """The noise of an answer, by the name of its mechanism."""
+    if language == "ja":
+        for english, japanese in _MECHANISMS.items():
+            name = name.replace(english, japanese)
+    return name
 
 
 def _key_label(query: Query, key: Key, words: Mapping[str, str], language: Language) -> str:
     column = column_label(query.schema.name, key.column, language)
+    if key.kind != "value" and language == "en":
+        column = _lower(column)
     kind = f"key_{key.kind}"
     return words[kind].format(column=column) if kind in words else column
 
@@ -95,6 +114,7 @@ def _key_label(query: Query, key: Key, words: Mapping[str, str], language: Langu
 def statistic(aggregate: Aggregate, query: Query, words: Mapping[str, str], language: Language) -> str:
     """One statistic in words."""
     column = column_label(query.schema.name, aggregate.column or "", language)
+    column = _lower(column) if language == "en" else column
     kind = str(aggregate.kind)
     if kind not in words:
         text = words["other"].format(kind=kind, column=column)
@@ -140,8 +160,14 @@ def _labels(
 
 
 def _label(query: Query, row: Mapping[str, Any], names: Sequence[str], language: Language) -> str:
-    columns = {k.name: k.column for k in query.key_list}
-    return " · ".join(_value_label(query.schema.name, columns[n], row[n], language) for n in names)
+    keys = {k.name: k for k in query.key_list}
+    return " · ".join(_key_value(query, keys[n], row[n], language) for n in names)
+
+
+def _key_value(query: Query, key: Key, value: object, language: Language) -> str:
+    if key.kind == "hour":
+        return f"{value}時台" if language == "ja" else f"{value}:00–{value}:59"
+    return _value_label(query.schema.name, key.column, value, language)
 
 
 def _rows(frame: pl.DataFrame, name: str, labels: Sequence[str], words: Mapping[str, str]) -> list[Row]:

@@ -56,7 +56,8 @@ def answer(shared: Shared, identifier: str, language: Language) -> dict[str, Any
     return {
         "name": here.id.name, "answer": {**found, "pictures": telling.pictures(release, w, language)},
         "facts": [
-            (w["bounds"], _limits(release, w)), (w["mechanism"], release.mechanism), (w["trust"], _trusted(release, w)),
+            (w["bounds"], _limits(release, w)), (w["mechanism"], telling.mechanism(release.mechanism, language)),
+            (w["trust"], _trusted(release, w)),
             (w["epoch"], str(release.epoch)), (w["identifier"], release.identifier.hex()),
             (w["digest"], release.digest.hex()),
         ],
@@ -81,7 +82,8 @@ def _answer(
     approved = programmes.get(release.programme)
     under = approved["title"] if approved else w["left_open" if here.charter is not None else "no_charter"]
     return {
-        "id": release.identifier.hex(), "title": telling.asked(release.query, w, language),
+        "id": release.identifier.hex(), "many": len(release.query.aggregates) > 1,
+        "title": telling.asked(release.query, w, language),
         "table": telling.table_label(release.query.schema.name, language),
         "purpose": here.purpose(release.purpose).label(language),
         "day": telling.day(release.time, telling.zone(here.processing), language), "time": release.time,
