@@ -24,7 +24,7 @@ from datasov.gateway.problems import ProblemError
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-CSS = "text/css"
+CSS, SVG = "text/css", "image/svg+xml"
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -53,6 +53,9 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "GET", "/page.css", _style, "getStyle", "The pages' style", _TAG, None, [Reply(200, "CSS", {CSS: {}})],
+        ),
+        Operation(
+            "GET", "/page.svg", _icon, "getIcon", "The pages' icon", _TAG, None, [Reply(200, "SVG", {SVG: {}})],
         ),
     ]  # fmt: skip
 
@@ -108,8 +111,16 @@ def _page(call: Call, template: str, shown: Callable[[Language], dict[str, Any]]
 
 
 def _style(_: Call) -> Response:
-    text = resources.files(__package__).joinpath("page.css").read_bytes()
-    return Response(text, media_type=CSS, headers={"cache-control": "public, max-age=300"})
+    return _file("page.css", CSS)
+
+
+def _icon(_: Call) -> Response:
+    return _file("page.svg", SVG)
+
+
+def _file(name: str, media: str) -> Response:
+    data = resources.files(__package__).joinpath(name).read_bytes()
+    return Response(data, media_type=media, headers={"cache-control": "public, max-age=300"})
 
 
 @cache
