@@ -112,7 +112,7 @@ def _programme(city: ds.City, name: str, purpose: str, **changed: Any) -> Progra
 @contextmanager
 def served(city: ds.City, clock: Clock) -> Iterator[str]:
     """The city's gateway on a free port of this machine; its address."""
-    from tests.gateways import serving
+    from tests.gateway_ports import serving
 
     with serving(city, {n: catalogue.schema(n) for n in catalogue.names(domain="mobility")}, clock) as address:
         yield address

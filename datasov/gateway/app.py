@@ -162,9 +162,12 @@ async def _nothing(_: Request, __: Exception) -> Response:
     return problems.response(ProblemError("not-found", "there is nothing at this path: see /openapi.json"))
 
 
-async def _no_method(_: Request, fault: Exception) -> Response:
-    headers = {"allow": (getattr(fault, "headers", None) or {}).get("Allow", "GET")}
-    return problems.response(ProblemError("method-not-allowed", "the path has other methods: see Allow", headers))
+async def _no_method(request: Request, _: Exception) -> Response:
+    routes = (r for r in request.app.routes if isinstance(r, Route) and r.path_regex.match(request.scope["path"]))
+    allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+    return problems.response(
+        ProblemError("method-not-allowed", "the path has other methods: see Allow", {"allow": allowed})
+    )
 
 
 async def _fault(_: Request, fault: Exception) -> Response:

@@ -136,7 +136,7 @@ async def _on_ticks(call: Call, task: Callable[[], Release | SeriesRelease]) -> 
     finally:
         shared.asking.leave(who)
         passed = time.monotonic() - began
-        while tick < passed:
+        while 0 < tick < passed:
             tick *= 2
         if tick > 0:
             await asyncio.sleep(tick - passed)

@@ -49,7 +49,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._address = self.client[0] if self.client else ""
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
-        self._size = 0
+        self._size = self._told = 0
         self._open[self._address] += 1
         if self._open[self._address] > self.per_address or len(self.connections) > self.most:
             self._refuse(_TOO_MANY)
@@ -92,11 +92,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._told = 0
         self._wait()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
+        self._told += len(name) + len(value) + 4
+        if len(self.headers) > MAX_HEADERS or self._told + len(self.url) > MAX_HEADER_BYTES:
             self._refuse(_TOO_LARGE)
 
     def on_headers_complete(self) -> None:

@@ -36,7 +36,8 @@ _SHARE = {"type": ["string", "number"], "maxLength": 16, "description": "above 0
 _CLIP = {"low": _VALUE, "high": _VALUE, "per": _PER}
 _ROWS = {"type": "array", "items": {"type": "object"}}
 _LOSS_NUMBER = {
-    "type": ["string", "number"], "maxLength": 32, "description": "a decimal; a text keeps every digit: \"0.02\"",
+    "type": ["string", "number"], "maxLength": 32, "pattern": "^[0-9]*[.]?[0-9]*([eE]-?[0-9]{1,3})?$",
+    "description": "a decimal; a text keeps every digit: \"0.02\"",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import pytest
 import datasov as ds
 from datasov.authority import letters
 from datasov.tlog.leaves import BATCH, BatchLeaf, decode_leaf
-from tests.gateways import serving
+from tests.gateway_ports import serving
 from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, Clock, consent_for, contribution, few_lists, found_city
 from tests.helpers import revocation as revoked
 

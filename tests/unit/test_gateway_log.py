@@ -24,7 +24,7 @@ from datasov.tlog.note import decode_proof, open_checkpoint, vkey
 from datasov.tlog.tree import leaf_hash, verify_consistency, verify_inclusion
 from datasov.tlog.witness import Witness
 from datasov.vault import KeyFile
-from tests.gateways import serving
+from tests.gateway_ports import serving
 from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, Clock, found_city
 from tests.logs import files_of
 

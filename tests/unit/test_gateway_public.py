@@ -25,7 +25,7 @@ from datasov.model.charter import Member
 from datasov.tlog.bundle import verify_bundle
 from datasov.tlog.note import parse_vkey
 from tests.city_page import build
-from tests.gateways import serving
+from tests.gateway_ports import serving
 from tests.governing import URGENT, charter_for, governed_city, programme_for, signed, urgent_for
 from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, Clock, few_lists, found_city
 
