@@ -184,6 +184,9 @@ def test_receipts_are_listed_with_losses_and_running_totals(logged):
     found = json.loads(logged("receipts", "ann", "--log", "log", "--json", *KEYED))
     assert [r["purpose"] for r in found["receipts"]] == [PURPOSE, PURPOSE]
     assert found["totals"][0]["loss"]["nano"] == 2 * 10**7
+    lists = {r["status"] for r in found["receipts"]}
+    assert len(lists) == 1
+    assert len(bytes.fromhex(lists.pop())) == 32, "the status lists that were applied, by their hash"
     assert json.loads(logged("receipts", "ann", "--log", "lake.city", "--json", *KEYED)) == found
 
 
