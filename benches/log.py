@@ -5,8 +5,9 @@ append them, and after each transaction the log is asked for its signed checkpoi
 
 - `append_leaves_per_s`: of all that; `single_append_ms`: one leaf in a transaction, and the checkpoint after it.
 - `proof_ms`, `consistency_ms`: a proof of a random leaf, or from a random earlier size, made and verified; medians, and
-  `proof_ms_p99`. `proof_cpu_ms_p99`: of the thread's own time, so without the waits for other work of the machine, which
-  are most of the 99th percentile on the clock. `first_proof_ms`: the first one after the store was opened anew, opening included.
+  `proof_ms_p99`. `proof_cpu_ms_p99`: of the thread's own time, so without the waits for other work of the machine,
+  which are most of the 99th percentile on the clock. `first_proof_ms`: the first one after the store was opened anew,
+  opening included.
 - `open_s`: from the store's file to the signed checkpoint; `verify_s`: the store's own chain followed over all that it
   holds, which a city does besides when it is opened.
 - `bytes_per_leaf`: of memory, for the hashes; `stored_bytes_per_leaf`: of the store's file, the leaf and all.

@@ -192,7 +192,8 @@ def test_receipts_are_listed_with_losses_and_running_totals(logged):
 def test_a_receipt_names_the_status_lists_that_were_applied(logged, capsys):
     with ds.Resident.open("ann", device_key=KEY) as ann, ds.City.open("lake.city") as city:
         found = ann.receipts(city.log)
-    applied = [replace(r, release=replace(r.release, status=bytes([n]) * 32)) for n, r in enumerate(found)]
+    named = [replace(r.release, status=bytes([n]) * 32) for n, r in enumerate(found)]
+    applied = [replace(r, leaf=encode_leaf(leaf)) for r, leaf in zip(found, named, strict=True)]
     receipts_command._show(applied, None, True)
     shown = json.loads(capsys.readouterr().out)["receipts"]
     assert [r["status"] for r in shown] == ["00" * 32, "01" * 32]
