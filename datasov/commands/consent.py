@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from datasov.authority import parcel, qr
 from datasov.commands import approvals, secret, show
+from datasov.commands.log_options import Place, place
 from datasov.errors import ConsentError, InvalidDataError, StoreError
 from datasov.model.consent import CityId, Consent
+from datasov.remote import Remote
 from datasov.resident import Resident
 from datasov.vault import files
 
@@ -21,7 +23,8 @@ _ABOUT = """A consent is signed in your vault and lets one city ask about one ta
 
 `grant` signs one and keeps it: nothing leaves the vault. `contribute` writes what the city needs, the consent with the
 covered columns sealed to the city, into one file: hand that over, and again whenever your rows have changed. `revoke`
-writes the file that ends it. IDs are those of `list`; a beginning of one is enough.
+writes the file that ends it. Both send a sealed letter instead where FILE is the address of the city's gateway, like
+https://city.example: what became of it stands in the city's log. IDs are those of `list`; a beginning of one is enough.
 
 Exit codes: 0 done; 1 refused or failed; 2 cannot be run as asked."""
 _SHOWN = 16
@@ -84,7 +87,7 @@ def add(commands: Any) -> None:
     for parser in (told, sent, ended, paper):
         parser.add_argument("id", metavar="ID", help="the consent's, as `list` shows it")
     for parser in (sent, ended):
-        parser.add_argument("file", type=Path, metavar="FILE", help="a path where nothing is yet")
+        parser.add_argument("file", type=place, metavar="FILE", help="a path where nothing is yet, or an address")
 
 
 def _open(options: argparse.Namespace) -> Resident:
@@ -158,6 +161,8 @@ def _contribute(options: argparse.Namespace) -> int:
     _free(options.file)
     with _open(options) as resident:
         consent = _find(resident, options.id)
+        if isinstance(options.file, str):
+            return _send(options.file, resident.letter(consent))
         data = parcel.parcel(consent, resident.contribute(consent))
     _write(options.file, data)
     city = CityId.parse(consent.claims.audience).name
@@ -169,6 +174,8 @@ def _revoke(options: argparse.Namespace) -> int:
     _free(options.file)
     with _open(options) as resident:
         consent = _find(resident, options.id, resident.revoked)
+        if isinstance(options.file, str):
+            return _send(options.file, resident.revocation_letter(consent))
         _write(options.file, resident.revoke(consent))
     _say(f"{_name(consent)} is revoked in the vault. {options.file} tells the city: hand it over.")
     return 0
@@ -201,8 +208,15 @@ def _date(time: int) -> str:
     return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _free(path: Path) -> None:
-    if path.exists():
+def _send(address: str, letter: bytes) -> int:
+    with Remote(address) as remote:
+        remote.send(letter)
+    _say(f"Sent to {address}. When two ticks of the city are over, its log tells: datasov receipts VAULT --sent.")
+    return 0
+
+
+def _free(path: Place) -> None:
+    if isinstance(path, Path) and path.exists():
         raise StoreError(f"{path} exists already: choose another path")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasov import receipts
+from datasov.admitted import Sent
 from datasov.commands import operator, secret, show
 from datasov.commands.log_options import Place, place
 from datasov.erased import Erasure
@@ -63,6 +64,10 @@ def add(commands: Any) -> None:
         "--notices", action="store_true",
         help="also list the city's charters, programmes and emergencies, each checked, and the erasures of your rows",
     )  # fmt: skip
+    parser.add_argument(
+        "--sent", action="store_true",
+        help="also tell of each contribution of this vault whether the city's log says that it was admitted",
+    )  # fmt: skip
     operator.add_option(parser, "where a city's own folder has its key (default: LOG.key)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     secret.add_options(parser)
@@ -89,11 +94,12 @@ def _list(path: Path, options: argparse.Namespace) -> int:
             operators = resident.operators(log) if resident.checkpoints() else None
             if options.notices:
                 governed = resident.notices(log), resident.erasures(log)
+            sent = resident.sent(log) if options.sent else None
             if options.export is not None:
                 bundle = resident.bundle(log, consents=options.with_consents)
     if bundle is not None:
         _write(options.export, bundle)
-    _show(found, operators, options.json, governed)
+    _show(found, operators, options.json, governed, sent)
     return 0
 
 
@@ -164,6 +170,17 @@ def _notices(told: tuple[list[Notice], list[Erasure]] | None) -> dict[str, objec
     return {"notices": notices, "erasures": gone}
 
 
+def _sent(sent: Sequence[Sent] | None) -> dict[str, object]:
+    if sent is None:
+        return {}
+    listed = [
+        {"consent": s.consent.digest.hex(), "purpose": s.consent.claims.purpose, "number": s.number,
+         "admitted": s.admitted}
+        for s in sent
+    ]  # fmt: skip
+    return {"sent": listed}
+
+
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
@@ -187,7 +204,7 @@ def _told(operators: Operators | None) -> list[tuple[str, int, str]]:
 
 def _show(
     found: Sequence[Receipt], operators: Operators | None, as_json: bool,
-    governed: tuple[list[Notice], list[Erasure]] | None = None,
+    governed: tuple[list[Notice], list[Erasure]] | None = None, sent: Sequence[Sent] | None = None,
 ) -> None:  # fmt: skip
     told = _told(operators)
     totals = receipts.totals(found)
@@ -200,7 +217,7 @@ def _show(
         ]  # fmt: skip
         sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]
         said = [{"kind": kind, "time": at, "text": text} for kind, at, text in told]
-        whole = {"receipts": listed, "totals": sums, "operators": said, **_notices(governed)}
+        whole = {"receipts": listed, "totals": sums, "operators": said, **_notices(governed), **_sent(sent)}
         print(json.dumps(whole, ensure_ascii=False), flush=True)
         return
     for _, _, text in told:
@@ -211,6 +228,9 @@ def _show(
         for erasure in gone:
             purpose = erasure.consent.claims.purpose
             print(f"{_date(erasure.time)}: your rows for {purpose} left the city's pool (leaf {erasure.index}).")
+    for each in sent or ():
+        what = "was admitted" if each.admitted else "is not in the log: it waits for its tick, was replaced or refused"
+        print(f"Contribution {each.number} for {each.consent.claims.purpose} {what}.")
     if not found:
         print("Verified: no question was asked that a consent of yours covered.", flush=True)
         return

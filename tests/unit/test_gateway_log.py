@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from datasov.tlog.tree import leaf_hash, verify_consistency, verify_inclusion
 from datasov.tlog.witness import Witness
 from datasov.vault import KeyFile
 from tests.gateway_ports import serving
-from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, Clock, found_city
+from tests.helpers import COUNT, NOW, PURPOSE, RHO, TRIPS, Clock, few_lists, found_city
 from tests.logs import files_of
 
 LEAVES = 600
@@ -204,3 +205,32 @@ def test_the_checkpoint_is_anchored_before_it_is_shown(tmp_path: Path) -> None:
         assert isinstance(city.log, Log)
         city.checkpoint()
         assert (tmp_path / "lake.city.anchor").read_bytes() != before
+
+
+def test_a_resident_sends_and_finds_out_by_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few_lists(monkeypatch)
+    clock = Clock(int(time.time()))
+    opening = ["--device-file", "ann.device"]
+    with found_city(tmp_path, clock) as city, serving(city, {}, clock) as at:
+        with ds.Resident.create("ann.vault", device=KeyFile(Path("ann.device"))) as ann:
+            ann.put(TRIPS, [{"district": "N", "km": 7}])
+            consent = ann.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2999-01-01")
+        identity = consent.digest.hex()[:16]
+        assert main(["consent", "contribute", "ann.vault", identity, at, *opening]) == 0
+        assert main(["receipts", "ann.vault", "--log", f"{at}/log", "--sent", *opening]) == 0
+        assert "Contribution 1 for bus-planning is not in the log" in capsys.readouterr().out
+        for _ in range(2):
+            clock.now += 3_600
+            city.collect()
+            city.tick()
+        assert main(["receipts", "ann.vault", "--log", f"{at}/log", "--sent", "--json", *opening]) == 0
+        (told,) = json.loads(capsys.readouterr().out)["sent"]
+        assert told == {"consent": consent.digest.hex(), "purpose": PURPOSE, "number": 1, "admitted": True}
+        assert main(["consent", "revoke", "ann.vault", identity, at, *opening]) == 0
+        clock.now += 3_600
+        assert city.collect().taken == 1
+        assert main(["consent", "revoke", "ann.vault", identity, "https://127.0.0.1:1", *opening]) == 1
+        assert "cannot be reached" in capsys.readouterr().err
