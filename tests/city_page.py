@@ -62,7 +62,7 @@ def build(folder: Path, clock: Clock, residents: int = RESIDENTS) -> ds.City:
         city, council=Group(council, 3, 4), assembly=Group(assembly, 4, 6),
         operators=(Member("operator", city.id.verify_key),), open=(("bus-planning", ds.zcdp(rho="0.002")),),
     )))  # fmt: skip
-    city.approve(signed(_programme(city, "Bus timetable 2027", "bus-planning"), ORDINARY))
+    city.approve(signed(_programme(city, "バス時刻表 Bus timetable 2027", "bus-planning"), ORDINARY))
     with pytest.MonkeyPatch.context() as patch:
         few_lists(patch)
         for purpose, many in (("bus-planning", residents), ("flood-relief", residents // 4)):
@@ -83,11 +83,15 @@ def build(folder: Path, clock: Clock, residents: int = RESIDENTS) -> ds.City:
             clock.now = NOW + day * DAY
             city.release(query, loss=ds.zcdp(rho=rho), purpose="bus-planning")
         clock.now = NOW + 80 * DAY
-        urgent = _programme(city, "Evacuation by bus", "flood-relief", emergency=True, expires=NOW + 85 * DAY)
+        urgent = _programme(
+            city, "バスによる避難 Evacuation by bus", "flood-relief", emergency=True, expires=NOW + 85 * DAY
+        )
         city.approve(signed(urgent, URGENT))
         city.release(modes.count(), loss=ds.zcdp(rho="0.02"), purpose="flood-relief")
         clock.now = NOW + 90 * DAY
-        city.approve(signed(_programme(city, "Night buses 2028", "bus-planning", not_before=NOW + 100 * DAY), ORDINARY))
+        city.approve(
+            signed(_programme(city, "夜行バス Night buses 2028", "bus-planning", not_before=NOW + 100 * DAY), ORDINARY)
+        )
         city.release(modes.count(), loss=ds.zcdp(rho="0.02"), purpose="bus-planning")
     return city
 
@@ -130,13 +134,22 @@ def main(folder: Path) -> None:
         identifier = city.releases()[1].identifier.hex()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium_path(), args=list(_FLAGS))
-            for language in ("en", "ja"):
-                for phone in (False, True):
-                    page = browser.new_page(viewport=_SIZES[phone])
-                    for name, path in (("city", "/"), ("answer", f"/answers/{identifier}")):
-                        page.goto(f"{address}{path}?lang={language}")
-                        shown = f"{name}-page-{language}-{'phone' if phone else 'desktop'}.png"
-                        page.screenshot(path=folder / shown, full_page=True)
+            for name, phone, path, part in (
+                ("city-page-en", False, "/?lang=en", ""), ("city-page-ja-phone", True, "/?lang=ja", ""),
+                ("city-page-budget-en", False, "/?lang=en", "#budget"),
+                ("city-page-programmes-ja", False, "/?lang=ja", "#programmes"),
+                ("city-page-log-ja-phone", True, "/?lang=ja", "#log"),
+                ("city-page-answer-ja-phone", True, f"/answers/{identifier}?lang=ja", ""),
+            ):  # fmt: skip
+                page = browser.new_page(viewport=_SIZES[phone])
+                page.goto(address + path)
+                shown = folder / f"{name}.png"
+                if part:
+                    page.locator(part).screenshot(path=shown)
+                else:
+                    width = _SIZES[phone]["width"]
+                    page.screenshot(path=shown, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": 1500})
+                page.close()
             browser.close()
 
 

@@ -98,7 +98,9 @@ def _standing(each: Approved, end: int, now: int) -> str:
 def _told(state: Governance, leaf: NoticeLeaf) -> dict[str, Any]:
     signed = Signed.from_bytes(leaf.body)
     named = _members(state.at(leaf.time))
-    told = [{"key": key.hex(), **named.get(key, {"name": None, "group": None})} for key in sorted(signers(signed))]
+    by = signers(signed)
+    keys = [*(k for k in named if k in by), *sorted(k for k in by if k not in named)]
+    told = [{"key": key.hex(), **named.get(key, {"name": None, "group": None})} for key in keys]
     return {
         "subject": leaf.subject, "identity": leaf.identity.hex(), "fingerprint": fingerprint(leaf.identity),
         "time": leaf.time, "name": signed.document.get("name"), "version": signed.document["version"], "signers": told,

@@ -99,6 +99,8 @@ def _programme(here: City, told: Mapping[str, Any], w: Mapping[str, str], langua
     document = told["document"]
     where = telling.zone(here.processing)
     total, left = Loss.from_document(document["total"]), Loss.from_document(told["remaining"])
+    under = [leaf.loss for leaf in _released(here) if leaf.programme.hex() == told["identity"]]
+    spent = sum(telling.amount(_in(loss, total.measure)) for loss in under)
     start, end = (telling.day(told[n], where, language) for n in ("starts", "ends"))
     return {
         **{n: told[n] for n in ("identity", "fingerprint", "state", "starts")},
@@ -111,7 +113,7 @@ def _programme(here: City, told: Mapping[str, Any], w: Mapping[str, str], langua
             for t in document["tables"]
         ],
         "largest": telling.loss(Loss.from_document(document["largest"])), "total": telling.loss(total),
-        "left": telling.loss(left), "share": chart.share(1 - telling.amount(left) / telling.amount(total)),
+        "left": telling.loss(left), "share": chart.share(spent / telling.amount(total)),
         "cohort": document["cohort"], "processing": document["processing"],
         "council": [s["name"] for s in told["signers"] if s["group"] == "council"],
         "assembly": [s["name"] for s in told["signers"] if s["group"] == "assembly"],
@@ -135,9 +137,8 @@ def _charter(here: City, language: Language) -> dict[str, Any] | None:
 
 def _budget(here: City, now: int, language: Language) -> dict[str, Any]:
     whole, left, where = here.budget, here.remaining, telling.zone(here.processing)
-    leaves = [leaf for leaf in map(decode_leaf, public_leaves(here)) if isinstance(leaf, ReleaseLeaf)]
     added, rows, points = 0.0, list[tuple[str, str]](), [(float(here.periods.founded), 0.0)]
-    for leaf in leaves:
+    for leaf in _released(here):
         added += telling.amount(_in(leaf.loss, whole.measure))
         points.append((float(max(leaf.time, points[-1][0])), added))
         rows.append((telling.day(leaf.time, where, language), f"{added:.9f}".rstrip("0").rstrip(".")))
@@ -151,6 +152,10 @@ def _budget(here: City, now: int, language: Language) -> dict[str, Any]:
         "begins": telling.day(here.periods.founded, where, language), "means": _means(whole),
         "wasted": _wasted(spent, added, whole.measure),
     }  # fmt: skip
+
+
+def _released(here: City) -> list[ReleaseLeaf]:
+    return [leaf for leaf in map(decode_leaf, public_leaves(here)) if isinstance(leaf, ReleaseLeaf)]
 
 
 def _in(loss: Loss, measure: str) -> Loss:
