@@ -11,13 +11,13 @@ from datasov.ngsi.intake import Taken, take
 from datasov.ngsi.mapping import Mapping, meter
 from datasov.ngsi.outbox import Outbox
 from datasov.ngsi.projections import crowd_flow, observation
-from datasov.ngsi.publish import Piece, Report, pieces, publish
+from datasov.ngsi.publishing import Piece, Report, pieces, publish
 from datasov.ngsi.standing import follow
 from datasov.ngsi.statistic import DPStatistic, of_release, of_step
 from datasov.ngsi.subscription import notified, subscription
 
 __all__ = [
     "Broker", "DPStatistic", "Entity", "Mapping", "Outbox", "Piece", "Report", "Taken", "crowd_flow",
-    "follow", "key_values", "linked", "meter", "normalized", "notified", "observation", "of_release", "of_step", "pieces",
-    "publish", "subscription", "take",
+    "follow", "key_values", "linked", "meter", "normalized", "notified", "observation", "of_release", "of_step",
+    "pieces", "publish", "subscription", "take",
 ]  # fmt: skip

@@ -65,7 +65,7 @@ class Mapping:
         missing = [n for n, c in columns.items() if n not in given and not c.nullable]
         if missing or not isinstance(columns[self.at], Timestamp) or not self.fields:
             raise InvalidDataError(
-                f"the mapping gives no value for {', '.join(missing) or 'a time or a measure'}: name an attribute for it"
+                f"the mapping gives no value for {', '.join(missing) or 'a time or a measure'}: name an attribute"
             )
         microseconds(self.longest)
         if self.zone:

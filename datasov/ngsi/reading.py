@@ -1,4 +1,4 @@
-"""Entities as they come in: NGSIv2 normalized or keyValues, NGSI-LD normalized, concise or simplified; notifications."""
+"""Entities as they come in: NGSIv2 normalized or keyValues, NGSI-LD in any representation; notifications."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMES = ("TimeInstant", "timestamp", "dateObserved", "observedAt")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An attribute: its value (numbers with a point are Decimals), and when it was observed and its unit, where told."""
+    """An attribute: its value (numbers with a point are Decimals), when it was observed, and its unit, where told."""
 
     value: Any
     observed: str | None = None

@@ -15,7 +15,7 @@ from datasov.model.privacy import Loss
 from datasov.model.series import Series, SeriesRelease
 from datasov.ngsi.broker import Broker
 from datasov.ngsi.outbox import Outbox
-from datasov.ngsi.publish import Piece, Releases, Report, publish
+from datasov.ngsi.publishing import Piece, Releases, Report, publish
 from datasov.ngsi.receipts import proofs
 from datasov.ngsi.statistic import By, of_step
 
@@ -61,11 +61,11 @@ def follow(
         if told is not None:
             told(report)
         over = len(found.outputs) == series.steps and not report.failed
-        if once or over or stop.wait(_pause(series, len(found.outputs), clock(), bool(report.failed))):
+        if once or over or stop.wait(pause(series, len(found.outputs), clock(), bool(report.failed))):
             return found
 
 
-def _pause(series: Series, done: int, now: float, failed: bool) -> float:
+def pause(series: Series, done: int, now: float, failed: bool) -> float:
     """Seconds until the next step is over with its delay: a public time."""
     due = (series.start + series.delay + (done + 1) * series.every) / 1_000_000 - now
     return LONGEST if failed or done == series.steps else min(max(due, 0.05), LONGEST)

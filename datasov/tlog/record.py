@@ -77,7 +77,7 @@ def is_series(body: bytes) -> bool:
 
 def is_opening(body: bytes) -> bool:
     """Whether a stored output is the opening of a series."""
-    return cbor.decode(body)[0] == "series"
+    return bool(cbor.decode(body)[0] == "series")
 
 
 def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
