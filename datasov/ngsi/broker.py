@@ -6,6 +6,7 @@ anew for a retry: the same bytes go out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -105,20 +106,23 @@ class Broker:
             body = b'{"actionType":"%s","entities":%s}' % (ACTION.encode(), joined)
             yield path, body if self.dialect == "ngsiv2" else joined
 
-    def deliver(self, entities: Sequence[Entity]) -> int:
+    def deliver(self, entities: Sequence[Entity], sender: httpx.Client | None = None) -> int:
         """Send entities; the number of requests that it took.
+
+        Args:
+            sender: of :func:`client`, where several deliveries share one.
 
         Raises:
             PeerError: the broker refused, or did not answer however often it was asked. What was delivered before stays
                 there; delivering again is harmless.
             MissingExtraError: httpx is not installed.
         """
-        count = 0
-        with client(self) as sender:
+        with contextlib.ExitStack() as kept:
+            own, count = sender or kept.enter_context(client(self)), 0
             for path, body in self.requests(entities):
-                self._send(sender, path, body)
+                self._send(own, path, body)
                 count += 1
-        return count
+            return count
 
     def _send(self, sender: httpx.Client, path: str, body: bytes) -> None:
         pause, reason = self.pause, ""
@@ -141,7 +145,7 @@ class Unreachable(PeerError):
 
 
 def client(broker: Broker) -> httpx.Client:
-    """A client for a broker: no redirects, and no proxy that it was not told of.
+    """A client for a broker: no redirects, and no proxy that it was not told of. Certificates are read for https alone.
 
     Raises:
         MissingExtraError: httpx is not installed.
@@ -153,8 +157,9 @@ def client(broker: Broker) -> httpx.Client:
             "talking to a broker needs httpx, which is not installed: pip install 'datasov[gateway]'"
         ) from None
     return httpx.Client(
-        base_url=broker.url, headers=broker.headers(), timeout=broker.timeout, follow_redirects=False, trust_env=False
-    )
+        base_url=broker.url, headers=broker.headers(), timeout=broker.timeout, follow_redirects=False, trust_env=False,
+        verify=broker.url.lower().startswith("https:"),
+    )  # fmt: skip
 
 
 def exchange(sender: httpx.Client, method: str, path: str, body: bytes | None) -> tuple[int, Mapping[str, str], bytes]:

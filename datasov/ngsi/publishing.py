@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Protocol
 from datasov.errors import InvalidQueryError, PeerError, ProofError
 from datasov.model.release import Release
 from datasov.model.series import SeriesRelease
-from datasov.ngsi.broker import Broker, Unreachable
+from datasov.ngsi.broker import Broker, Unreachable, client
 from datasov.ngsi.describe import describe
 from datasov.ngsi.entity import Entity, normalized
 from datasov.ngsi.outbox import Delivered, Outbox
@@ -150,28 +151,33 @@ def publish(
     for each in before.values():
         if each.by == way:
             newest[each.standing] = max(newest.get(each.standing, (-1, -1)), each.order)
-    for place, piece in enumerate(todo):
-        standing = piece.statistics[0].source.standing
-        if (*piece.key, way) in before:
-            report.known.append(piece.key)
-        else:
-            sent = by == "release" or piece.order > newest.get(standing, (-1, -1))
-            made = entities(piece, by, wanted)
-            try:
-                if sent:
-                    broker.deliver(made)
-            except PeerError as fault:
-                report.failed.append((piece.key, str(fault)))
-                if isinstance(fault, Unreachable):
-                    report.left += [p.key for p in todo[place + 1 :] if (*p.key, way) not in before]
-                    return report
-                continue
-            outbox.note(broker.name, Delivered(*piece.key, way, standing, piece.order, len(made), _hash(made), sent))
-            (report.delivered if sent else report.superseded).append(piece.key)
-            report.entities += len(made) if sent else 0
-            newest[standing] = max(newest.get(standing, (-1, -1)), piece.order)
-        if progress is not None:
-            progress(place + 1, len(todo))
+    with contextlib.ExitStack() as kept:
+        sender = None
+        for place, piece in enumerate(todo):
+            standing = piece.statistics[0].source.standing
+            if (*piece.key, way) in before:
+                report.known.append(piece.key)
+            else:
+                sent = by == "release" or piece.order > newest.get(standing, (-1, -1))
+                made = entities(piece, by, wanted)
+                try:
+                    if sent:
+                        sender = sender or kept.enter_context(client(broker))
+                        broker.deliver(made, sender)
+                except PeerError as fault:
+                    report.failed.append((piece.key, str(fault)))
+                    if isinstance(fault, Unreachable):
+                        report.left += [p.key for p in todo[place + 1 :] if (*p.key, way) not in before]
+                        return report
+                    continue
+                outbox.note(
+                    broker.name, Delivered(*piece.key, way, standing, piece.order, len(made), _hash(made), sent)
+                )
+                (report.delivered if sent else report.superseded).append(piece.key)
+                report.entities += len(made) if sent else 0
+                newest[standing] = max(newest.get(standing, (-1, -1)), piece.order)
+            if progress is not None:
+                progress(place + 1, len(todo))
     return report
 
 

@@ -104,6 +104,10 @@ def _text(value: object) -> str | None:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Mapping) and set(value) == {"@type", "@value"}:
-        value = value["@value"]
+    if isinstance(value, Mapping):
+        return (
+            _plain(value["@value"]) if set(value) == {"@type", "@value"} else {k: _plain(v) for k, v in value.items()}
+        )
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
     return plain(value) if isinstance(value, str) else value
