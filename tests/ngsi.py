@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import datasov as ds
+from datasov import catalogue
 from datasov.model.release import Release
 from datasov.ngsi.publishing import Piece, pieces
 from datasov.ngsi.receipts import Proof
@@ -27,6 +29,8 @@ BY_DAY = ds.query(WALKS).keys(ds.day("at")).bound(rows=2, keys=1).distinct()
 BY_MESH = ds.query(WALKS).keys("mesh").bound(rows=2, keys=1).distinct()
 BY_BIN = ds.query(WALKS).keys(ds.bin("距離", [10, 20])).bound(rows=2, keys=1).count()
 LOSS = ds.zcdp(rho="0.02")
+POWER = catalogue.schema("electricity")
+T0, T1, T2, T3 = (f"2027-01-01T00:{m}:00.000Z" for m in ("00", "30", "45", "59"))
 PROOF = Proof("lake.example", 7, "ab" * 32)
 
 
@@ -61,3 +65,16 @@ def later(release: Release, *, withheld: tuple[int, ...] = (), after: int = 60) 
 
 def piece(release: Release) -> Piece:
     return Piece(tuple(of_release(release, PROOF)))
+
+
+def meter(
+    total: Any, at: str, unit: str | None = "KWH", kind: str = "Electricity", name: str = "urn:m:1"
+) -> dict[str, Any]:
+    """A SmartMeteringObservation in NGSIv2, normalized."""
+    metadata = {"unitCode": {"type": "Text", "value": unit}} if unit else {}
+    return {
+        "id": name, "type": "SmartMeteringObservation",
+        "totalConsumption": {"type": "Number", "value": total, "metadata": metadata},
+        "meterType": {"type": "Text", "value": kind, "metadata": {}},
+        "dateObserved": {"type": "DateTime", "value": at, "metadata": {}},
+    }  # fmt: skip
