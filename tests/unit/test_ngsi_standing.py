@@ -150,6 +150,34 @@ def test_a_runner_that_is_stopped_and_started_again_loses_and_doubles_nothing(ci
     assert all(0 < w <= standing.LONGEST for w in waits)
 
 
+def test_a_runner_whose_last_step_did_not_reach_the_broker_goes_on(city, clock, outbox):
+    made, failing, rounds = Orion(), [True], list[Report]()
+
+    def told(report: Report) -> None:
+        rounds.append(report)
+        failing.clear()
+
+    clock.now = FIRST + 5 * DAY
+    with served(lambda *asked: (400, {}, {}) if failing else made(*asked)) as (url, _):
+        stop = threading.Event()
+        stop.wait = lambda _: False  # type: ignore[method-assign, assignment]
+        city.follow(DAILY, loss=LOSS, purpose=PURPOSE)
+        standing.follow(
+            city,
+            DAILY,
+            Broker(url),
+            outbox,
+            loss=LOSS,
+            purpose=PURPOSE,
+            stop=stop,
+            told=told,
+            clock=clock,
+            by="release",
+        )
+    assert [len(r.failed) for r in rounds] == [4, 0]
+    assert len(held(made)) == 8
+
+
 def test_the_wait_is_until_a_public_time(clock):
     assert standing.pause(DAILY, 0, FIRST + DAY + 3570, False) == 30
     assert standing.pause(DAILY, 0, FIRST, False) == standing.LONGEST
