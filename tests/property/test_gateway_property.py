@@ -18,7 +18,7 @@ SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(a
 WORDS = st.sampled_from([
     "question", "loss", "purpose", "programme", "as_of", "series", "table", "keys", "where", "bound", "ask", "top",
     "rows", "rho", "delta", "epsilon", "sql", "every", "at", "start", "steps", "delay", "column", "gt", "in", "between",
-    "null", "and", "or", "not", "sum", "mean", "median", "quantile", "q", "per", "low", "high", "edges", "bins", "count", "bin",
+    "null", "and", "or", "not", "sum", "mean", "median", "quantile", "q", "per", "low", "high", "edges", "count",
 ])  # fmt: skip
 JSONS = st.recursive(
     SCALARS, lambda c: st.lists(c, max_size=4) | st.dictionaries(WORDS | TEXTS, c, max_size=4), max_leaves=12
