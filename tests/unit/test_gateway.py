@@ -39,7 +39,7 @@ def ask(city: ds.City, clock: Clock) -> Iterator[Client]:
 def test_document_is_valid_and_lists_every_route(ask: Client) -> None:
     found = ask("GET", "/openapi.json").json()
     validate(found)
-    assert {r.path for r in ask._routes} == set(found["paths"])
+    assert {r.path.replace(":path", "") for r in ask._routes} == set(found["paths"])
     assert found["openapi"] == "3.1.0"
 
 

@@ -173,7 +173,7 @@ def test_a_mirror_that_lies_or_overloads_is_refused(city: ds.City, at: str) -> N
             log.leaves(0, 10)
 
 
-def test_a_busy_gateway_is_asked_again_and_a_missing_one_is_told() -> None:
+def test_a_busy_gateway_is_asked_again_and_a_missing_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     answers = iter([429, 503, 200])
 
@@ -191,6 +191,9 @@ def test_a_busy_gateway_is_asked_again_and_a_missing_one_is_told() -> None:
     endless = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"x" * 300_000)))
     with pytest.raises(PeerError):
         Remote("https://city.example", client=endless).note()
+    monkeypatch.setattr("datasov.remote.MAX_ANSWER", 200_000)
+    with pytest.raises(OSError, match="without an end"):
+        Remote("https://city.example", client=endless).read("tile/0/000")
     away = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(302, headers={"location": "/y"})))
     with pytest.raises(PeerError, match="302"):
         Remote("https://city.example", client=away).note()
