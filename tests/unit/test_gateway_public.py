@@ -255,7 +255,7 @@ def test_a_page_is_made_anew_with_the_log(city: ds.City, client: httpx.Client, c
 
 def test_an_answer_page_has_all_numbers(city: ds.City, client: httpx.Client, clock: Clock) -> None:
     clock.now += DAY
-    release = city.release(COUNT.sum("km"), loss=ds.zcdp(rho="0.01"), purpose=PURPOSE)
+    release = city.release(COUNT.sum("km"), loss=ds.zcdp(rho="0.004"), purpose=PURPOSE)
     text = client.get(f"/answers/{release.identifier.hex()}").text
     for name in ("count", "km_sum"):
         for value in release.frame()[name].to_list():
