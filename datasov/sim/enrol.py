@@ -24,8 +24,11 @@ from datasov.model.schema import Schema
 from datasov.resident import Resident
 from datasov.sim.simulation import MARK, Simulation
 
-FEW = 400
+FEW = 250
 """Below so many residents the processes would take longer to start than to work."""
+
+_SMALL = 64
+"""Up to so many rows Polars takes longer to begin than plain values take to be read one by one."""
 
 Tables = list[tuple[Schema, pl.DataFrame]]
 
@@ -146,7 +149,7 @@ def _one(job: tuple[int, Tables, list[Grant]], folder: Path, city: CityId) -> Ma
     number, tables, grants = job
     key = random(32)
     with Resident.create(folder / f"{MARK}-{number}.vault", device_key=key) as resident:
-        resident.put_all(tables)
+        resident.put_all([(s, rows.to_dicts() if rows.height <= _SMALL else rows) for s, rows in tables])
         consents = [g.sign(resident, city) for g in grants]
         return key, [(c, resident.contribute(c)) for c in consents]
 

@@ -32,7 +32,7 @@ WORDS = {
 }  # fmt: skip
 """What a topic is told by, on the device: plain words."""
 TEXTS = {
-    "mobility": ("バスの本数を増やしてほしい", "夜も送迎があると助かる", "足がなくて困る", "A bus to the hospital, please"),
+    "mobility": ("バスの本数を増やしてほしい", "夜も送迎があると助かる", "足がない", "A bus to the hospital, please"),
     "health": ("病院が遠い", "救急車がなかなか来ない", "The clinic closes too early"),
     "childcare": ("保育の空きがない", "子どもの遊び場がほしい", "No place at the nursery"),
     "disaster": ("避難所が遠い", "防災の訓練を週末に", "Where do we go in a flood?"),
