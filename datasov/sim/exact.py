@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from datasov.errors import InvalidQueryError
+from datasov.kernel.plan import compile
 from datasov.model.aggregate import Aggregate
 from datasov.model.columns import Category
 from datasov.model.estimates import unit_of
@@ -16,6 +17,9 @@ from datasov.model.query import Query
 from datasov.model.release import Release
 from datasov.model.schema import Key
 from datasov.sim.simulation import RESIDENT
+
+_AT = " at"
+"""A column that no table has: the order of the cells."""
 
 _COMPARE: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "lt": lambda c, v: c < v, "le": lambda c, v: c <= v, "gt": lambda c, v: c > v, "ge": lambda c, v: c >= v,
@@ -39,20 +43,24 @@ def compare(release: Release, rows: pl.DataFrame, confidence: float = 0.95) -> p
     query, told = release.query, release.frame(confidence)
     names = [k.name for k in query.key_list]
     found = _kept(query, rows).group_by(names).agg(_total(query, a).alias(a.name + "_exact") for a in query.aggregates)
-    told = told.with_row_index("_place").with_columns(pl.col(names).cast(pl.String).name.prefix("_"))
+    told = told.with_row_index(_AT).with_columns(pl.col(names).cast(pl.String).name.prefix("_"))
     found = found.select(pl.col(names).cast(pl.String).name.prefix("_"), pl.exclude(names))
     joined = told.join(found, on=["_" + n for n in names], how="left", validate="1:1", nulls_equal=True)
     none = [pl.col(a.name + "_exact").fill_null(0) for a in query.aggregates if a.kind != "mean"]
-    return joined.sort("_place").with_columns(none).drop("_place", *("_" + n for n in names))
+    return joined.sort(_AT).with_columns(none).drop(_AT, *("_" + n for n in names))
 
 
 def cut(query: Query, rows: pl.DataFrame) -> int:
     """Residents of whom the question's bounds leave rows or keys out: 0 where what is exact is what is asked."""
-    names = [k.name for k in query.key_list]
+    plan, names = compile(query), [k.name for k in query.key_list]
     pairs = _kept(query, rows).group_by(RESIDENT, *names).len()
-    rows_bound, keys_bound = query.rows or 2**31, query.keys_bound or 2**31
-    own = pairs.group_by(RESIDENT).agg(most=pl.col("len").max(), keys=pl.len())
-    return own.filter((pl.col("most") > rows_bound) | (pl.col("keys") > keys_bound)).height
+    own = pairs.group_by(RESIDENT).agg(most=pl.col("len").max(), keys=pl.len(), all=pl.col("len").sum())
+    if plan.blind:
+        return own.filter(pl.col("all") > plan.rows).height
+    above = pl.col("keys") > plan.keys
+    if any(a.kind != "distinct" for a in query.aggregates):
+        above |= pl.col("most") > plan.rows
+    return own.filter(above).height
 
 
 def covered(compared: pl.DataFrame) -> tuple[int, int]:

@@ -133,6 +133,20 @@ def squares(axes: Axes, codes: Sequence[str], told: pl.DataFrame, unit: str, *, 
         side.set_visible(False)
 
 
+def steps(axes: Axes, labels: Sequence[str], values: Sequence[int], unit: str) -> None:
+    """How a number grew, step by step, a row each."""
+    places = list(range(len(labels)))
+    axes.barh(places, values, color=PALE, height=0.5, zorder=2)
+    for at, (label, value) in enumerate(zip(labels, values, strict=True)):
+        axes.text(0, at - 0.42, label, ha="left", va="center", fontsize=9, color=INK)
+        axes.text(value, at, f" {value:,}", ha="left", va="center", fontsize=9, color=INK)
+    axes.set_yticks([])
+    axes.set_ylim(len(labels) - 0.5, -0.7)
+    axes.set_xlabel(unit)
+    _plain(axes, "x", False)
+    axes.margins(x=0.15)
+
+
 def key(figure: Figure, *, dashes: bool = False) -> None:
     """What the marks mean, below the panels."""
     if dashes:
