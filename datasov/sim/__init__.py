@@ -14,13 +14,13 @@ and the name of the city, without which nobody is admitted. ::
 A seed fixes the rows. Keys, ranks and noise are never seeded.
 """
 
-from datasov.sim.ageing import ageing
-from datasov.sim.enrol import Enrolled, Grant, check_simulated, enrol
+from datasov.sim.devices import gates
+from datasov.sim.elders import ageing
 from datasov.sim.exact import compare, covered, cut
-from datasov.sim.gates import gates
-from datasov.sim.maebashi import maebashi, topic
-from datasov.sim.on_demand import on_demand
+from datasov.sim.rides import on_demand
 from datasov.sim.simulation import MARK, RESIDENT, Simulation
+from datasov.sim.town import maebashi, topic
+from datasov.sim.vaults import Enrolled, Grant, check_simulated, enrol
 
 __all__ = [
     "MARK", "RESIDENT", "Enrolled", "Grant", "Simulation", "ageing", "check_simulated", "compare", "covered", "cut",

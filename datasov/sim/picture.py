@@ -104,11 +104,11 @@ def lines(
 
 
 def squares(axes: Axes, codes: Sequence[str], told: pl.DataFrame, unit: str, *, percent: bool = False) -> None:
-    """A map of mesh squares, coloured by value, with the value and half its interval in each."""
+    """A map of mesh squares, coloured by value, with the value and its interval in each; below 0 stands as 0."""
     from matplotlib.colors import LinearSegmentedColormap
 
     by = 100 if percent else 1
-    value, low, high = (told[n].cast(pl.Float64).to_numpy() * by for n in ("value", "low", "high"))
+    value, low, high = (told[n].cast(pl.Float64).clip(0).to_numpy() * by for n in ("value", "low", "high"))
     scale = LinearSegmentedColormap.from_list("value", ["#f2f7f7", PALE, VALUE])
     most = max(float(np.nanmax(value)), 1e-9)
     boxes = [mesh.bounds(code) for code in codes]
@@ -124,10 +124,10 @@ def squares(axes: Axes, codes: Sequence[str], told: pl.DataFrame, unit: str, *, 
     axes.set_xlim(min(b[1] for b in boxes), max(b[3] for b in boxes))
     axes.set_ylim(min(b[0] for b in boxes), max(b[2] for b in boxes))
     axes.set_aspect(1 / np.cos(np.radians(boxes[0][0])))
-    axes.set_xlabel(f"{unit}; east, degrees", fontsize=9)
-    axes.set_ylabel("north, degrees", fontsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(3))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlabel(unit)
+    for axis, turn in ((axes.xaxis, "E"), (axes.yaxis, "N")):
+        axis.set_major_locator(MaxNLocator(3))
+        axis.set_major_formatter("{x:.2f}° " + turn)
     axes.tick_params(length=0, labelsize=8)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -184,7 +184,7 @@ def svg(figure: Figure) -> str:
 
 def _plain(axes: Axes, along: str, percent: bool) -> None:
     number = axes.xaxis if along == "x" else axes.yaxis
-    number.set_major_locator(MaxNLocator(5))
+    number.set_major_locator(MaxNLocator(5, integer=not percent))
     number.set_major_formatter("{x:.0f} %" if percent else EngFormatter(sep=""))
     axes.grid(axis=along, color=LINE, linewidth=0.8, zorder=0)  # type: ignore[arg-type]
     axes.set_axisbelow(True)

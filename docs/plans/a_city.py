@@ -10,11 +10,11 @@ import sys
 from typing import Any
 
 import polars as pl
-from plan import Asked, Outcome, Refused, Teller, admit, ask, city_of, main, numbers, refuse, shares
+from plan import Asked, Outcome, Refused, Teller, admit, ask, city_of, main, part_of, refuse, shares
 
 import datasov as ds
 from datasov.sim import RESIDENT, Enrolled, Grant, Simulation, ageing
-from datasov.sim.ageing import MOST_VISITS, WARDS
+from datasov.sim.elders import MOST_VISITS
 
 PURPOSE = ds.Purpose(
     "care-planning", within="dpv:ImproveHealthcare", ja="通院と送迎の計画", en="Planning of care and of rides"
@@ -51,8 +51,12 @@ def questions(people: Simulation) -> list[tuple[str, str, ds.Query, ds.Loss]]:
     rode = base.where((ds.col("form") == "in-person") & (ds.col("rider").is_in([True])))
     return [
         (
-            "wards", "Where missed visits cluster: residents over 75 without a licence who kept, who missed a visit",
-            base.keys("ward", "kept").bound(rows=MOST_VISITS, keys=2).distinct(), ds.zcdp(rho="0.1"),
+            "booked", "Residents over 75 who gave up their licence and had an appointment, by ward",
+            base.keys("ward").bound(keys=1).distinct(), ds.zcdp(rho="0.05"),
+        ),
+        (
+            "missed", "Those of them who missed one",
+            base.where(ds.col("kept") == "missed").keys("ward").bound(keys=1).distinct(), ds.zcdp(rho="0.05"),
         ),
         (
             "rides", "Do rides help: appointments by form, with and without a volunteer ride in the 30 days before",
@@ -75,12 +79,15 @@ def run(residents: int, seed: int, tell: Teller) -> Outcome:
     with city_of("A-city", [PURPOSE]) as (folder, city):
         enrolled = admit(people, city, agreed, folder, tell)
         asked = tuple(
-            ask(city, name, title, query, loss, PURPOSE.name, rows, tell, SHOWN)
+            ask(city, name, title, query, loss, PURPOSE.name, rows, tell, SHOWN if name in ("rides", "points") else {})
             for name, title, query, loss in questions(people)
         )
-        for label, row in helped(asked[1]):
+        for label, row in helped(asked[2]):
             told = f"{row['value']:.0%} [{row['low']:.0%}, {row['high']:.0%}], exact {row['exact']:.0%}"
             tell.say(f"share missed, {label}: {told}")
+        for row in part_of(asked[1], asked[0], "residents").iter_rows(named=True):
+            told = f"{row['value']:.0%} [{row['low']:.0%}, {row['high']:.0%}], exact {row['exact']:.0%}"
+            tell.say(f"share of residents who missed a visit, {row['ward']}: {told}")
         tell.say()
         refused = _refusals(people, city, enrolled, asked[0], tell)
         return Outcome("a_city", (people,), asked, refused, city.budget, city.remaining)
@@ -134,21 +141,17 @@ def picture(outcome: Outcome) -> str:
     from datasov.sim import picture as draw
 
     (people,) = outcome.simulations
-    wards, rides = outcome.of("wards"), outcome.of("rides")
-    missed = numbers(wards, "residents").filter(kept="missed")
-    order = missed.sort("value", descending=True)
+    missed, rides = outcome.of("missed"), outcome.of("rides")
+    wards = part_of(missed, outcome.of("booked"), "residents")
     by_ride = helped(rides)
     names, told = [n for n, _ in by_ride], pl.DataFrame([row for _, row in by_ride])
     with draw.sheet("A-city: where visits are missed, and whether rides help", people, [1, 1]) as (figure, axes):
+        both = missed.release.loss + outcome.of("booked").release.loss
         draw.heading(
-            axes[0], "Over 75, no licence, missed a visit", f"by ward, of {len(WARDS)}; loss {wards.release.loss}"
+            axes[0], "Over 75, no licence: missed a visit", f"by ward, from the hospital outwards; loss {both}"
         )
-        draw.dots(axes[0], order["ward"].to_list(), order, "residents")
-        draw.heading(
-            axes[1],
-            "Share of appointments missed",
-            f"a ride in the 30 days before; loss {rides.release.loss} a question",
-        )
+        draw.dots(axes[0], wards["ward"].to_list(), wards, "of residents with an appointment", percent=True)
+        draw.heading(axes[1], "Share of appointments missed", f"volunteer rides before; loss {rides.release.loss}")
         draw.dots(axes[1], names, told, "of appointments kept or missed", percent=True)
         draw.key(figure)
         words = "; ".join(f"{n}: {v:.0%}" for n, v in zip(names, told["value"].to_list(), strict=True))

@@ -14,7 +14,7 @@ from plan import Asked, Outcome, Refused, Teller, admit, ask, city_of, main, num
 import datasov as ds
 from datasov.model.mynumber import check_digit
 from datasov.sim import Enrolled, Grant, Simulation, maebashi, topic
-from datasov.sim.maebashi import LAST, LOW, MOST_OPINIONS, MOST_TRIPS, squares
+from datasov.sim.town import LAST, LOW, MOST_OPINIONS, MOST_TRIPS, squares
 
 HOUSES = ds.Purpose("vacant-houses", ja="空き家の推定", en="Estimates of vacant houses")
 FLOW = ds.Purpose("people-flow", within="dpv:ImproveTransportMobility", ja="人流の把握", en="Flow of people by hour")

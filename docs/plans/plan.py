@@ -209,6 +209,22 @@ def shares(
     )  # fmt: skip
 
 
+def part_of(part: Asked, whole: Asked, statistic: str, *, confidence: float = 0.95) -> pl.DataFrame:
+    """The share of one question's number in another's, in each cell: value, low, high, exact. As :func:`shares`."""
+    keys = [k.name for k in whole.release.query.key_list]
+    one, other = (compare(a.release, a.rows, 1 - (1 - confidence) / 2) for a in (part, whole))
+    both = one.join(other, on=keys, suffix="_of", maintain_order="left", validate="1:1")
+
+    def share(side: str, against: str) -> pl.Expr:
+        top, all_ = pl.col(statistic + side).clip(0), pl.col(f"{statistic}{against}_of").clip(0)
+        return pl.when(all_ > 0).then((top / all_).clip(0, 1)).otherwise(0 if side == "_low" else 1)
+
+    return both.select(
+        *keys, value=share("", ""), low=share("_low", "_high"), high=share("_high", "_low"),
+        exact=share("_exact", "_exact"),
+    )  # fmt: skip
+
+
 def numbers(asked: Asked, statistic: str) -> pl.DataFrame:
     """One statistic of a question as value, low, high, exact, behind its keys."""
     keys = [k.name for k in asked.release.query.key_list]

@@ -12,7 +12,7 @@ from plan import Asked, Outcome, Refused, Teller, admit, ask, city_of, main, num
 
 import datasov as ds
 from datasov.sim import Enrolled, Grant, Simulation, gates
-from datasov.sim.gates import DAYS, HOURS, MOST, PLACES
+from datasov.sim.devices import DAYS, HOURS, MOST, PLACES
 
 PURPOSE = ds.Purpose(
     "street-planning", within="dpv:ImproveTransportMobility", ja="通りの計画", en="Planning of streets"

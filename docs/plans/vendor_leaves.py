@@ -22,7 +22,7 @@ from datasov.crypto.kdf import random
 from datasov.crypto.sign import SigningKey
 from datasov.model.charter import CHARTER, DAY, Group, Member
 from datasov.sim import MARK, RESIDENT, Enrolled, Grant, Simulation, on_demand
-from datasov.sim.on_demand import MOST_RIDES
+from datasov.sim.rides import MOST_RIDES
 from datasov.store import place
 
 PURPOSE, LOSS, GRANTED = "ride-planning", ds.zcdp(rho="0.1"), ds.zcdp(rho="0.4")

@@ -47,7 +47,7 @@ def visits() -> Schema:
             "rider": Exists(rides, at="at", other="at", before="30d", where=col("service") == "volunteer"),
             "by_points": Exists(points, at="at", other="at", before="30d", where=spent),
         },
-        keys=[("ward", "kept")],
+        keys=[("ward",)],
     )
 
 
