@@ -37,7 +37,7 @@ def passages() -> Schema:
     return Schema(
         "passages", domain="mobility",
         columns={"place": Category(PLACES), "hour": Category(HOURS), "people": Integer(0, 5_000, unit="person")},
-        keys=[("place", "hour"), ("hour",)],
+        keys=[("place", "hour"), ("place",)],
     )  # fmt: skip
 
 
