@@ -66,5 +66,5 @@ def gates(residents: int, seed: int) -> Simulation:
     })  # fmt: skip
     return Simulation(
         "gates", seed, residents, ((passages(), rows),), ASSUMPTIONS,
-        {"devices": pl.DataFrame({RESIDENT: number, "device": device, "day": day})},
+        {"devices": pl.DataFrame({RESIDENT: number, "device": device, "day": day})}, unit="device-days",
     )  # fmt: skip

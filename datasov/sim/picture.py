@@ -51,13 +51,14 @@ def style(name: str) -> Iterator[None]:
 
 @contextmanager
 def sheet(
-    title: str, simulation: Simulation, panels: Sequence[float], *, height: float = 4.2
+    title: str, simulations: Sequence[Simulation], panels: Sequence[float], *, height: float = 4.2
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure with panels beside each other, of these relative widths, headed by its title and by "simulated"."""
     with style(title):
         figure = Figure(figsize=(9.6, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08), facecolor="white")
         figure.suptitle(f"{title}\n", x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
-        people = f"{simulation.residents:,} residents who do not exist, seed {simulation.seed}"
+        total = sum(s.residents for s in simulations)
+        people = f"{total:,} made-up {simulations[0].unit}, seed {simulations[0].seed}"
         figure.text(
             0.012, 0.985 - 0.29 / height, f"{MARK.upper()}: {people}", fontsize=9, va="top", color=EXACT,
             fontweight="bold",
@@ -133,6 +134,28 @@ def squares(axes: Axes, codes: Sequence[str], told: pl.DataFrame, unit: str, *, 
         side.set_visible(False)
 
 
+def matrix(axes: Axes, rows: Sequence[str], columns: Sequence[str], told: Sequence[pl.DataFrame]) -> None:
+    """A table of values with their intervals, coloured by value, a frame a row; below 0 stands as 0."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    scale = LinearSegmentedColormap.from_list("value", ["#f2f7f7", PALE, VALUE])
+    most = max(float(frame["value"].max() or 1) for frame in told)  # type: ignore[arg-type]
+    for y, frame in enumerate(told):
+        clipped = frame.select(pl.col("value", "low", "high").cast(pl.Float64).clip(0))
+        for x, (v, a, b) in enumerate(clipped.iter_rows()):
+            ink = "white" if v / most > 0.6 else INK
+            axes.add_patch(Rectangle((x, y), 1, 1, facecolor=scale(v / most), edgecolor="white", linewidth=2))
+            axes.text(x + 0.5, y + 0.5, f"{v:,.0f}", ha="center", va="bottom", color=ink, fontsize=11)
+            axes.text(x + 0.5, y + 0.54, f"{a:,.0f} to {b:,.0f}", ha="center", va="top", color=ink, fontsize=8)
+    axes.set_xlim(0, len(columns))
+    axes.set_ylim(len(rows), 0)
+    axes.set_xticks([i + 0.5 for i in range(len(columns))], columns)
+    axes.set_yticks([i + 0.5 for i in range(len(rows))], rows)
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
 def steps(axes: Axes, labels: Sequence[str], values: Sequence[int], unit: str) -> None:
     """How a number grew, step by step, a row each."""
     places = list(range(len(labels)))
@@ -145,6 +168,25 @@ def steps(axes: Axes, labels: Sequence[str], values: Sequence[int], unit: str) -
     axes.set_xlabel(unit)
     _plain(axes, "x", False)
     axes.margins(x=0.15)
+
+
+def losses(axes: Axes, labels: Sequence[str], rho: Sequence[float]) -> None:
+    """Losses as rho, a row each, on a logarithmic scale: what is below 0.01 is next to nothing, above 1 a lot."""
+    places = list(range(len(labels)))
+    axes.hlines(places, min(rho) / 3, rho, color=PALE, linewidth=5, zorder=2)
+    axes.scatter(rho, places, color=VALUE, s=36, zorder=4)
+    axes.set_xscale("log")
+    for at, value in enumerate(rho):
+        axes.text(value, at - 0.28, f"{value:.2g}", ha="center", va="center", fontsize=9, color=INK)
+    axes.set_yticks(places, labels)
+    axes.set_ylim(len(labels) - 0.5, -0.6)
+    axes.set_xlim(min(rho) / 3, max(rho) * 6)
+    axes.set_xlabel("rho, logarithmic")
+    axes.grid(axis="x", color=LINE, linewidth=0.8, zorder=0)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
 
 
 def key(figure: Figure, *, dashes: bool = False) -> None:

@@ -116,4 +116,4 @@ def on_demand(residents: int, seed: int, place: str | None = None) -> Simulation
         truth = chosen is not None and isinstance(chosen.own[name], Boolean)
         rows = rows.with_columns((drawn == "true" if truth else drawn).alias(name))
     schema = extension(chosen.name) if chosen else catalogue.schema("rides")
-    return Simulation("on_demand", seed, residents, ((schema, rows),), ASSUMPTIONS)
+    return Simulation("on_demand", seed, residents, ((schema, rows),), ASSUMPTIONS, place=place or "")

@@ -29,6 +29,8 @@ class Simulation:
         tables: each schema with a frame of its stored columns, as `put` takes them, behind :data:`RESIDENT`.
         assumptions: what the generator takes for granted, a sentence each; none of it is a fact about a place.
         truth: what no vault holds and only the generator knows, by name.
+        unit: what each of the residents stands for: who has a vault, and whom a loss protects.
+        place: which one, of a generator of several.
     """
 
     name: str
@@ -37,14 +39,21 @@ class Simulation:
     tables: tuple[tuple[Schema, pl.DataFrame], ...]
     assumptions: tuple[str, ...]
     truth: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    unit: str = "residents"
+    place: str = ""
 
     @property
     def about(self) -> dict[str, Any]:
         """Metadata: what made it, from which seed, under which assumptions, and that it is simulated."""
         return {
             MARK: True, "generator": f"datasov.sim.{self.name}", "seed": self.seed, "residents": self.residents,
-            "assumptions": list(self.assumptions),
+            "unit": self.unit, "place": self.place, "assumptions": list(self.assumptions),
         }  # fmt: skip
+
+    @property
+    def title(self) -> str:
+        """Its generator and its place, where it has one: what a folder of it is called."""
+        return self.name + (f"-{self.place}" if self.place else "")
 
     def schema(self, name: str) -> Schema:
         """The schema of a table; InvalidQueryError where there is no such table."""
@@ -85,4 +94,4 @@ class Simulation:
             raise StoreError("the folder exists or cannot be written: name a new one") from fault
 
     def __repr__(self) -> str:
-        return f"<Simulation {self.name}, {MARK}: {self.residents:,} residents, seed {self.seed}>"
+        return f"<Simulation {self.name}, {MARK}: {self.residents:,} {self.unit}, seed {self.seed}>"

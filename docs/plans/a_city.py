@@ -140,12 +140,14 @@ def _refusals(people: Simulation, city: ds.City, enrolled: Enrolled, first: Aske
 def picture(outcome: Outcome) -> str:
     from datasov.sim import picture as draw
 
-    (people,) = outcome.simulations
     missed, rides = outcome.of("missed"), outcome.of("rides")
     wards = part_of(missed, outcome.of("booked"), "residents")
     by_ride = helped(rides)
     names, told = [n for n, _ in by_ride], pl.DataFrame([row for _, row in by_ride])
-    with draw.sheet("A-city: where visits are missed, and whether rides help", people, [1, 1]) as (figure, axes):
+    with draw.sheet("A-city: where visits are missed, and whether rides help", outcome.simulations, [1, 1]) as (
+        figure,
+        axes,
+    ):
         both = missed.release.loss + outcome.of("booked").release.loss
         draw.heading(
             axes[0], "Over 75, no licence: missed a visit", f"by ward, from the hospital outwards; loss {both}"

@@ -157,12 +157,13 @@ def _refusals(people: Simulation, city: ds.City, enrolled: Enrolled, first: Aske
 def picture(outcome: Outcome) -> str:
     from datasov.sim import picture as draw
 
-    (people,) = outcome.simulations
     unused, flow = outcome.of("unused"), outcome.of("flow")
     told = numbers(flow, "residents")
     busiest = told.group_by("to_mesh", maintain_order=True).agg(pl.col("value").sum()).top_k(3, by="value")["to_mesh"]
     hours = [f"{h}" for h in range(24)]
-    with draw.sheet("Maebashi: houses that may stand empty, and people by hour", people, [1, 1.25], height=4.9) as (
+    with draw.sheet(
+        "Maebashi: houses that may stand empty, and people by hour", outcome.simulations, [1, 1.25], height=4.9
+    ) as (
         figure,
         axes,
     ):

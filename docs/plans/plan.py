@@ -89,11 +89,18 @@ class Teller:
     """Says on a stream what happens, as it happens; a count on a terminal alone."""
 
     def __init__(self, out: TextIO | None = None) -> None:
-        self._out = out
+        self._out, self._told = out, set[str]()
 
     def say(self, text: str = "") -> None:
         if self._out is not None:
             print(text, file=self._out, flush=True)
+
+    def assumed(self, simulation: Simulation) -> None:
+        """What a generator takes for granted, told once."""
+        if simulation.name not in self._told:
+            self._told.add(simulation.name)
+            for assumption in simulation.assumptions:
+                self.say(f"  assumed: {assumption}")
 
     def count(self, done: int, total: int) -> None:
         if self._out is not None and sys.stderr.isatty():
@@ -114,8 +121,7 @@ def city_of(name: str, purposes: list[str | ds.Purpose], **given: Any) -> Iterat
 def admit(simulation: Simulation, city: ds.City, grants: list[Grant], folder: Path, tell: Teller) -> Enrolled:
     """Every resident of the simulation, with a vault, their consents and their rows."""
     tell.say(f"{simulation!r}")
-    for assumption in simulation.assumptions:
-        tell.say(f"  assumed: {assumption}")
+    tell.assumed(simulation)
     began = time.perf_counter()
     enrolled = enrol(simulation, city, grants, folder / "vaults", progress=tell.count)
     took = time.perf_counter() - began
@@ -234,13 +240,19 @@ def numbers(asked: Asked, statistic: str) -> pl.DataFrame:
 
 def main(
     about: str | None,
-    run: Callable[[int, int, Teller], Outcome],
+    run: Callable[..., Outcome],
     picture: Callable[[Outcome], str],
     *,
     residents: int = 300,
+    more: Mapping[str, str] | None = None,
     argv: list[str] | None = None,
 ) -> int:
-    """The command line of a plan."""
+    """The command line of a plan.
+
+    Args:
+        run: takes the residents, the seed, a :class:`Teller`, and by name whatever of `more` was given.
+        more: further options, each with its help.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--residents", type=int, default=residents, help="how many are simulated (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="fixes the simulated rows, and no noise (%(default)s)")
@@ -249,15 +261,18 @@ def main(
     parser.add_argument(
         "--write", type=Path, metavar="FOLDER", help="write the simulated rows as Parquet to a new folder"
     )
+    for name, text in (more or {}).items():
+        parser.add_argument(f"--{name}", help=text)
     options = parser.parse_args(argv)
+    given = {name: getattr(options, name) for name in more or {} if getattr(options, name) is not None}
     tell = Teller(sys.stderr if options.json else sys.stdout)
     try:
         began = time.perf_counter()
         tell.say(f"All of this is {MARK}: nobody in it exists, and no number in it is about a place.\n")
-        outcome = run(options.residents, options.seed, tell)
+        outcome = run(options.residents, options.seed, tell, **given)
         if options.write:
             for simulation in outcome.simulations:
-                simulation.write(options.write / simulation.name)
+                simulation.write(options.write / simulation.title)
         if options.image:
             options.image.parent.mkdir(parents=True, exist_ok=True)
             options.image.write_text(picture(outcome), encoding="utf-8")

@@ -102,11 +102,10 @@ def _refusals(
 def picture(outcome: Outcome) -> str:
     from datasov.sim import picture as draw
 
-    (devices,) = outcome.simulations
     hours = outcome.of("hours")
-    told, days = numbers(hours, "people_sum"), numbers(outcome.of("places"), "residents")
+    told, rho = numbers(hours, "people_sum"), hours.release.loss.rho
     labels = [p.replace("-", " ") for p in PLACES]
-    with draw.sheet("Gates and cameras: the unit is a device's day", devices, [1.7, 1]) as (figure, axes):
+    with draw.sheet("Gates and cameras: the unit is a device's day", outcome.simulations, [1.7, 1]) as (figure, axes):
         draw.heading(
             axes[0],
             "People counted",
@@ -115,10 +114,16 @@ def picture(outcome: Outcome) -> str:
         series = [(name, told.filter(place=p)) for name, p in zip(labels, PLACES, strict=True)]
         draw.lines(axes[0], HOURS, series, "people")
         axes[0].set_xlabel("hour of the day")
-        draw.heading(axes[1], "Device-days that counted", f"loss {outcome.of('places').release.loss} a device-day")
-        draw.dots(axes[1], labels, days, "device-days")
+        draw.heading(
+            axes[1], "Who loses how much by this answer", "the unit is a device's day; the others follow from it"
+        )
+        named = ("1 passage", f"{SEEN} passages", "a device's day", f"a device, {DAYS} days")
+        losses = (for_a_person(hours, 1), for_a_person(hours, SEEN), rho, outcome.facts["rho_of_a_device"])
+        draw.losses(axes[1], named, losses)
         draw.key(figure, dashes=True)
-        return draw.render(figure, f"People counted by hour at {', '.join(labels)}; and how many device-days counted.")
+        return draw.render(
+            figure, f"People counted by hour at {', '.join(labels)}; and what a passage, a day and a device lose."
+        )
 
 
 if __name__ == "__main__":

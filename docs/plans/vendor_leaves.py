@@ -208,7 +208,7 @@ def picture(outcome: Outcome) -> str:
     ])  # fmt: skip
     labels = [f"{s.replace('-', ' ')}, {when}" for s in services for when in ("before", "after")]
     steps = outcome.facts["log"]
-    with draw.sheet("A vendor leaves: the city's answers and its log go on", outcome.simulations[0], [1.2, 1]) as (
+    with draw.sheet("A vendor leaves: the city's answers and its log go on", outcome.simulations[:1], [1.2, 1]) as (
         figure,
         axes,
     ):
