@@ -118,7 +118,7 @@ def squares(axes: Axes, codes: Sequence[str], told: pl.DataFrame, unit: str, *, 
         axes.add_patch(
             Rectangle((west, south), east - west, north - south, facecolor=scale(share), edgecolor="white", linewidth=2)
         )
-        ink = "white" if share > 0.6 else INK
+        ink = "white" if share > 0.72 else INK
         middle = ((west + east) / 2, (south + north) / 2)
         axes.text(*middle, f"{v:,.0f}{'%' if percent else ''}", ha="center", va="bottom", color=ink, fontsize=11)
         axes.text(*middle, f"{a:,.0f} to {b:,.0f}", ha="center", va="top", color=ink, fontsize=8)
@@ -143,7 +143,7 @@ def matrix(axes: Axes, rows: Sequence[str], columns: Sequence[str], told: Sequen
     for y, frame in enumerate(told):
         clipped = frame.select(pl.col("value", "low", "high").cast(pl.Float64).clip(0))
         for x, (v, a, b) in enumerate(clipped.iter_rows()):
-            ink = "white" if v / most > 0.6 else INK
+            ink = "white" if v / most > 0.72 else INK
             axes.add_patch(Rectangle((x, y), 1, 1, facecolor=scale(v / most), edgecolor="white", linewidth=2))
             axes.text(x + 0.5, y + 0.5, f"{v:,.0f}", ha="center", va="bottom", color=ink, fontsize=11)
             axes.text(x + 0.5, y + 0.54, f"{a:,.0f} to {b:,.0f}", ha="center", va="top", color=ink, fontsize=8)
