@@ -158,7 +158,8 @@ def _when(mapping: Mapping, reading: Reading) -> dt.datetime:
     try:
         when = dt.datetime.fromisoformat(texts[0])
         if when.tzinfo is None and mapping.zone:
-            when = Timestamp("1970-01-01", "1970-01-02", zone=mapping.zone)._aware(when)
+            local = Timestamp("1970-01-01", "1970-01-02", zone=mapping.zone)
+            when = local.decode(local.encode(when))
         if when.tzinfo is None:
             raise InvalidQueryError("a time without an offset: say in which zone it is, with the mapping's `zone`")
         return when.astimezone(dt.UTC)
@@ -189,7 +190,7 @@ def _row(mapping: Mapping, reading: Reading, notes: _Notes, taken: Taken) -> dic
                 source, total = _source(reading, mapping, column), exact(row[column])
                 totals.append((source, _total(total)))
                 before = notes.last(source)
-                row[column] = _grown(mapping, before, at, totals[-1][1])
+                row[column] = _grown(mapping, column, before, at, totals[-1][1])
                 begun |= before is None
     except _BeginAnewError as why:
         taken.refused.append(Fault(reading.identifier, mapping.fields[column].attribute, str(why)))
@@ -250,8 +251,9 @@ class _BeginAnewError(DatasovError):
 
 
 def _grown(
-    mapping: Mapping, before: tuple[dt.datetime, decimal.Decimal | None] | None, at: dt.datetime, total: decimal.Decimal
-) -> decimal.Decimal | None:
+    mapping: Mapping, column: str, before: tuple[dt.datetime, decimal.Decimal | None] | None, at: dt.datetime,
+    total: decimal.Decimal,
+) -> decimal.Decimal | None:  # fmt: skip
     """What a meter's total grew by; None where there is no reading before."""
     if before is None or before[1] is None:
         return None
@@ -262,5 +264,5 @@ def _grown(
         raise _BeginAnewError(f"more than {mapping.longest} since the total before: it counts from here on")
     if total < earlier:
         raise _BeginAnewError("a total below the one before, as of another meter: it counts from here on")
-    column = next(c for n, c in mapping.schema.stored if n != mapping.at and isinstance(c, Decimal | Integer))
-    return _rounded(total - earlier, column.scale if isinstance(column, Decimal) else 0)
+    type_ = mapping.schema.column(column)
+    return _rounded(total - earlier, type_.scale if isinstance(type_, Decimal) else 0)

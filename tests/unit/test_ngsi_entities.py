@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import itertools
 import json
@@ -24,6 +25,7 @@ from datasov.errors import InvalidQueryError
 from datasov.ngsi import context, units
 from datasov.ngsi.broker import Broker
 from datasov.ngsi.describe import describe
+from datasov.ngsi.periods import period_of, utc
 from datasov.ngsi.publishing import Piece, entities
 from datasov.ngsi.reading import read
 from datasov.ngsi.statistic import MAX_STATISTICS, DPStatistic, of_release
@@ -131,8 +133,9 @@ def test_every_answer_to_a_question_has_the_same_attributes_and_ids_by_question(
         assert [x.name for x in describe(a).attributes] == [x.name for x in describe(b).attributes]
         assert a.identifier("question") == b.identifier("question") != a.identifier()
         assert a.identifier() != b.identifier()
-    other = dataclasses.replace(release, purpose="other")
-    assert of_release(other, PROOF)[0].identifier("question") != one[0].identifier("question")
+    for changed in ({"purpose": "other"}, {"loss": ds.zcdp(rho="0.03")}, {"programme": "ab" * 32}):
+        other = dataclasses.replace(release, **changed)
+        assert of_release(other, PROOF)[0].identifier("question") != one[0].identifier("question")
     ids = [s.identifier(by) for s in one for by in ("release", "question")]
     assert len(set(ids)) == 2 * len(one)
 
@@ -181,6 +184,18 @@ def test_a_period_among_the_keys_is_told_in_utc_and_locally(city, key, first, la
     assert entity["localDate"] == first[:10]
     assert entity["dateObservedFrom"] == entity["dateObserved"]
     assert entity["dateObserved"].endswith("15:00:00.000Z")
+
+
+def test_a_period_may_end_in_another_year_and_an_hour_where_clocks_change():
+    berlin = ds.Schema("b", domain="mobility", columns={
+        "at": ds.Timestamp("2026-01-01", "2028-01-01", zone="Europe/Berlin")})  # fmt: skip
+    month = period_of(ds.query(berlin).keys(ds.month("at")), [dt.date(2026, 12, 1)])
+    assert (month.begin.isoformat(), month.end.isoformat()) == (
+        "2026-12-01T00:00:00+01:00",
+        "2027-01-01T00:00:00+01:00",
+    )
+    day = period_of(ds.query(berlin).keys(ds.day("at")), [dt.date(2027, 3, 28)])
+    assert (utc(day.begin), utc(day.end)) == ("2027-03-27T23:00:00.000Z", "2027-03-28T22:00:00.000Z")
 
 
 def test_an_hour_of_a_day_is_told_and_an_hour_alone_is_no_period(city):
@@ -283,11 +298,17 @@ def test_a_request_goes_to_a_path_of_the_openapi_document_with_a_body_and_parame
     told_ = value.split(",") if shape.get("type") == "array" else value
     OAS30Validator({**shape, "components": api()["components"]}).validate(told_)
     assert "NGSILD-Tenant" in parameters
-    shape = operation["requestBody"]["content"]["application/json+ld"]["schema"]
-    check = OAS30Validator({**shape, "components": api()["components"]})
-    check.validate(json.loads(body))
+    content = operation["requestBody"]["content"]
+    entity_ = json.loads(body)[0]
+    with_context = content["application/json+ld"]["schema"]["items"]["allOf"]
+    assert with_context[0] == {"type": "object", "properties": {"@context": {"$ref": "#/components/schemas/LdContext"}}}
+    assert set(with_context[2]["required"]) <= set(entity_)
+    # The second part of that schema takes @context for an attribute, so that no object passes: each part for itself.
+    ld("LdContext").validate(entity_.pop("@context"))
+    check = OAS30Validator({**content["application/json"]["schema"], "components": api()["components"]})
+    check.validate([entity_])
     with pytest.raises(jsonschema.ValidationError):
-        check.validate([{k: v for k, v in json.loads(body)[0].items() if k != "@context"}])
+        check.validate([{k: v for k, v in entity_.items() if k != "id"}])
     assert set(operation["responses"]) == {"201", "204", "207", "400"}
 
 

@@ -24,7 +24,7 @@ from datasov.ngsi import describe as describe_module
 from datasov.ngsi import entity as entity_module
 from datasov.ngsi import statistic as statistic_module
 from datasov.ngsi.broker import Broker
-from datasov.ngsi.outbox import Outbox
+from datasov.ngsi.outbox import Delivered, Outbox
 from datasov.ngsi.publishing import Piece, entities, publish
 from datasov.ngsi.texts import plain
 from tests.helpers import PURPOSE, Clock
@@ -235,6 +235,12 @@ def test_a_redirect_is_not_followed_and_a_hostile_answer_is_cut(outbox, told):
     assert report.failed[0][1].isprintable()
 
 
+def test_an_answer_s_words_are_shown_on_one_line_that_no_terminal_obeys():
+    shown = broker_module._line(b"no\x1b[2J\nno \xe9\x8c\xaf" + b"x" * 10**6)
+    assert shown.startswith("no [2J no 錯")
+    assert len(shown) <= 300
+
+
 # --- batches and headers
 
 
@@ -289,6 +295,17 @@ def test_what_a_broker_has_is_not_sent_again_and_each_broker_has_its_own_account
     assert {d.entities for d in outbox.entries(broker.name)} == {7, 5, 2, 3}
 
 
+def test_a_delivery_that_two_publishers_note_stands_once(told, tmp_path):
+    source = told[0].statistics[0].source
+    noted = Delivered(*told[0].key, "release", source.standing, told[0].order, 7, "00")
+    with Outbox(tmp_path / "o") as one, Outbox(tmp_path / "o") as two:
+        for box in (one, two, one):
+            box.note("broker", noted)
+        two.note("broker", dataclasses.replace(noted, by="question"))
+        assert [d.by for d in one.entries("broker")] == ["release", "question"]
+        assert two.entries("other") == []
+
+
 def test_a_crash_between_delivery_and_note_delivers_the_same_once_more(orion, outbox, told, monkeypatch):
     made, broker, seen = orion
     with monkeypatch.context() as patch:
@@ -309,7 +326,7 @@ import os, pickle, sys, signal
 import datasov, datasov.ngsi, datasov.cli
 assert not any(name.split(".")[0] in ("httpx", "starlette") for name in sys.modules), "loaded lazily"
 from datasov.ngsi.broker import Broker
-from datasov.ngsi.outbox import Outbox
+from datasov.ngsi.outbox import Delivered, Outbox
 from datasov.ngsi.publishing import publish
 told = pickle.load(open({str(tmp_path / "pieces")!r}, "rb"))
 note, count = Outbox.note, []
