@@ -100,7 +100,8 @@ def lines(
         axes.plot(places, exact, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=5)
     axes.set_xticks(places[::every], list(labels)[::every])
     axes.set_ylabel(unit)
-    axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.12)
+    axes.legend(frameon=False, fontsize=9, loc="upper center", ncols=len(series), labelcolor=INK)
     _plain(axes, "y", False)
 
 
@@ -173,14 +174,14 @@ def steps(axes: Axes, labels: Sequence[str], values: Sequence[int], unit: str) -
 def losses(axes: Axes, labels: Sequence[str], rho: Sequence[float]) -> None:
     """Losses as rho, a row each, on a logarithmic scale: what is below 0.01 is next to nothing, above 1 a lot."""
     places = list(range(len(labels)))
-    axes.hlines(places, min(rho) / 3, rho, color=PALE, linewidth=5, zorder=2)
+    axes.hlines(places, min(rho) / 20, rho, color=PALE, linewidth=5, zorder=2)
     axes.scatter(rho, places, color=VALUE, s=36, zorder=4)
     axes.set_xscale("log")
     for at, value in enumerate(rho):
         axes.text(value, at - 0.28, f"{value:.2g}", ha="center", va="center", fontsize=9, color=INK)
     axes.set_yticks(places, labels)
     axes.set_ylim(len(labels) - 0.5, -0.6)
-    axes.set_xlim(min(rho) / 3, max(rho) * 6)
+    axes.set_xlim(min(rho) / 20, max(rho) * 6)
     axes.set_xlabel("rho, logarithmic")
     axes.grid(axis="x", color=LINE, linewidth=0.8, zorder=0)
     axes.set_axisbelow(True)
