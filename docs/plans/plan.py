@@ -46,7 +46,8 @@ class Asked:
         return {
             "name": self.name, "title": self.title, "rho": self.release.loss.rho,
             "epsilon": round(self.release.loss.epsilon(DELTA), 3), "delta": DELTA,
-            "expected": self.preview.frame.to_dicts(), "bounds_cut": self.bounds_cut,
+            "expected": self.preview.frame.to_dicts(), "energy": self.preview.energy.document(),
+            "bounds_cut": self.bounds_cut,
             "covered": inside, "intervals": intervals, "seconds": round(self.seconds, 3),
             "cells": self.table.with_columns(pl.selectors.enum().cast(pl.String)).to_dicts(),
         }  # fmt: skip
@@ -153,6 +154,8 @@ def ask(
     asked = Asked(name, title, expected, release, rows, compare(release, rows), cut(query, rows), took)
     tell.say(title)
     tell.say(f"  costs {loss} (epsilon {loss.epsilon(DELTA):.2f} at delta {DELTA:.0e}); left {city.remaining}")
+    joules = [expected.energy.joules(n) for n in (0, 1000)]
+    tell.say(f"  energy, estimated: {joules[0]:.2g} J, and {joules[1] - joules[0]:.2g} J for every 1,000 residents")
     for row in expected.frame.iter_rows(named=True):
         tell.say(f"  expected: {row['statistic']} ± {row['margin']:,.0f} in 95 of 100")
     _tell_table(asked, shown or {}, tell)
