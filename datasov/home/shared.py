@@ -91,15 +91,21 @@ class Shared:
         return self.desk.resident
 
     def speaks(self, request: Request) -> str:
-        """The language of an answer: what the page's switch said last, or what the browser prefers."""
-        if (chosen := request.query_params.get("lang")) in words.LANGUAGES:
-            self.language = chosen
-        return self.language or words.accepted(request.headers.get("accept-language", ""))
+        """The language of an answer: what the page's switch said, in a session also before, or the browser prefers."""
+        chosen = request.query_params.get("lang")
+        found = chosen if chosen in words.LANGUAGES else None
+        if self.inside(request):
+            self.language = found = found or self.language
+        return found or words.accepted(request.headers.get("accept-language", ""))
+
+    def inside(self, request: Request) -> bool:
+        """Whether a request is the session's, which the door has checked."""
+        return request.url.path.startswith(self.door.place + "/")
 
     def page(self, request: Request, name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page of a template, with what every page needs."""
         language = self.speaks(request)
-        inside = request.url.path.startswith(self.door.place + "/")
+        inside = self.inside(request)
         flashes = self._said() if inside else []
         text = self.pages.get_template(f"{name}.html").render(
             lang=language, other="en" if language == "ja" else "ja", t=functools.partial(words.say, language),

@@ -96,13 +96,13 @@ def routes(shared: Shared) -> list[Route]:
     def show(request: Request) -> Response:
         resident = shared.resident
         found = list(reversed(resident.delegations))
-        purposes = {c.claims.purpose for c in (*resident.consents, *resident.ended)}
+        names = {c.claims.purpose: common.called(resident, c) for c in (*resident.consents, *resident.ended)}
         return shared.page(
             request, "delegation", given=[_shown(d) for d in found if d.given],
             received=[_shown(d) for d in found if not d.given], cities=cities(), kinds=KINDS, losses=[
                 (text, plain.right(zcdp(rho=text))) for text in LOSSES
             ],
-            tables=sorted(resident.tables().values(), key=lambda s: s.name), purposes=sorted(purposes),
+            tables=sorted(resident.tables().values(), key=lambda s: s.name), purposes=sorted(names), names=names,
             year=(dt.date.today() + dt.timedelta(days=365)).isoformat(),
         )  # fmt: skip
 
