@@ -17,7 +17,6 @@ from datasov.vault import files
 from datasov.wire import base45
 
 Kind: TypeAlias = Literal["revocation", "admission"]
-_PARTS: dict[Kind, tuple[str, ...]] = {"revocation": ("revocation",), "admission": ("consent", "contribution")}
 MOST_TEXT = 3391
 """Characters that one QR code holds at level M (ISO/IEC 18004, version 40)."""
 
@@ -27,17 +26,18 @@ class Message:
     """Bytes for a city.
 
     Attributes:
-        parts: of a revocation one, signed and sealed; of an admission the consent's bundle and the contribution.
+        data: a revocation, signed and sealed; or a consent with its rows (:mod:`datasov.authority.parcel`): what
+            `datasov city revoke` and `datasov city admit` read.
     """
 
     kind: Kind
     city: CityId
-    parts: tuple[bytes, ...]
+    data: bytes
 
     @property
     def name(self) -> str:
         """What it is known by: eight bytes of its hash."""
-        return sha256(*self.parts).hex()[:16]
+        return sha256(self.data).hex()[:16]
 
 
 Send: TypeAlias = Callable[[Message], None]
@@ -46,17 +46,17 @@ Send: TypeAlias = Callable[[Message], None]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A message, the files that hold it while the city does not have it, and why it does not."""
+    """A message, the file that holds it while the city does not have it, and why it does not."""
 
     message: Message
-    paths: tuple[Path, ...] = ()
+    path: Path
     why: str = ""
     sent: bool = False
 
     @property
     def text(self) -> str:
         """A revocation as a text that a QR code holds; empty where it is too long, or something else."""
-        text = base45.encode(self.message.parts[0]) if self.message.kind == "revocation" else ""
+        text = base45.encode(self.message.data) if self.message.kind == "revocation" else ""
         return text if len(text) <= MOST_TEXT else ""
 
 
@@ -86,17 +86,14 @@ class Outbox:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put(self, message: Message) -> Item:
-        """Keep a message as files, then give it to the sender; the files go once the city has it.
+        """Keep a message as a file, then give it to the sender; the file goes once the city has it.
 
         Raises:
-            StoreError: the files cannot be written; then nothing was sent either.
+            StoreError: the file cannot be written; then nothing was sent either.
         """
         self.ready()
-        paths = tuple(
-            self._write(f"{time.strftime('%Y%m%d')}-{message.name}.{part}", data)
-            for part, data in zip(_PARTS[message.kind], message.parts, strict=True)
-        )
-        return self._try(Item(message, paths))
+        path = self._write(f"{time.strftime('%Y%m%d')}-{message.name}.{message.kind}", message.data)
+        return self._try(Item(message, path))
 
     def again(self, name: str) -> Item | None:
         """Send a message that is still here once more; None where there is none of that name."""
@@ -111,9 +108,8 @@ class Outbox:
             except DatasovError as why:
                 item = replace(item, why=str(why))
         if item.sent:
-            for path in item.paths:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            with contextlib.suppress(OSError):
+                item.path.unlink()
         self._items[item.message.name] = item
         return item
 

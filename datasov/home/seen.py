@@ -62,7 +62,7 @@ class Seen:
 
 def look(resident: Resident, source: Source) -> Seen:
     """Read a log whole, and verify all that concerns this vault."""
-    held = list(dict.fromkeys(c.claims.audience for c in (*resident.consents, *resident.ended)))
+    held = list(dict.fromkeys(c.claims.audience for c in (*resident.consents, *resident.revoked)))
     if not held:
         return Seen(source.name)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasov.authority import parcel
 from datasov.city import City
 from datasov.errors import PeerError
 from datasov.home.outbox import Message, Send
@@ -14,10 +15,9 @@ from datasov.model.consent import CityId
 def hand(message: Message, city: City) -> None:
     """Give a message to a city that is open here."""
     if message.kind == "revocation":
-        city.revoke(message.parts[0])
+        city.revoke(message.data)
     else:
-        consent, contribution = message.parts
-        city.admit(consent, contribution)
+        city.admit(*parcel.unparcel(message.data))
 
 
 def open_city(city: City) -> Send:
@@ -46,4 +46,4 @@ def folders(places: Sequence[Path], operator_key: bytes | None = None) -> Send |
 
 
 def _unreachable(city: CityId) -> PeerError:
-    return PeerError(f"nothing here reaches {city.name}: hand it the files")
+    return PeerError(f"nothing here reaches {city.name}: hand it the file")

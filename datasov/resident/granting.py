@@ -217,8 +217,8 @@ class Granting(State):
         return [r.consent for r in self._records() if not r.revoked]
 
     @property
-    def ended(self) -> list[Consent]:
-        """The consents that were revoked, oldest first."""
+    def revoked(self) -> list[Consent]:
+        """The consents that were revoked, oldest first: :meth:`revoke` makes their revocations once more."""
         return [r.consent for r in self._records() if r.revoked]
 
     @property

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from datasov.authority import delegation
+from datasov.authority import parcel
 from datasov.home.outbox import Message
 from datasov.home.shared import Form, NotFoundError, Shared
 from datasov.home.views import common
@@ -22,22 +22,22 @@ def routes(shared: Shared) -> list[Route]:
         cards = [common.card(resident, c, seen) for c in reversed(resident.consents)]
         return shared.page(
             request, "consents", cards=[c for c in cards if not c.over], past=[c for c in cards if c.over],
-            ended=[common.card(resident, c, seen) for c in reversed(resident.ended)], outbox=box,
+            ended=[common.card(resident, c, seen) for c in reversed(resident.revoked)], outbox=box,
             next_year=common.next_year,
         )  # fmt: skip
 
     def record(request: Request) -> Response:
         resident = shared.resident
-        consent = common.find((*resident.consents, *resident.ended), request.path_params["name"])
+        consent = common.find((*resident.consents, *resident.revoked), request.path_params["name"])
         text = resident.record(consent).text("ja" if shared.speaks(request) == "ja" else "en")
         return shared.page(request, "record", text=text)
 
     def revoke(_: Form, request: Request) -> str:
         # One that was ended here may not have reached the city: it is signed once more.
-        consent = common.find((*shared.resident.consents, *shared.resident.ended), request.path_params["name"])
+        consent = common.find((*shared.resident.consents, *shared.resident.revoked), request.path_params["name"])
         box.ready()
         city = CityId.parse(consent.claims.audience)
-        box.put(Message("revocation", city, (shared.resident.revoke(consent),)))
+        box.put(Message("revocation", city, shared.resident.revoke(consent)))
         shared.desk.stale()
         shared.say(request, "consents.revoked_done")
         return "/consents"
@@ -69,5 +69,5 @@ def admit(shared: Shared, consent: Consent) -> None:
     """Send a consent with the rows that it covers now."""
     sealed = shared.resident.contribute(consent)
     city = CityId.parse(consent.claims.audience)
-    shared.desk.outbox.put(Message("admission", city, (delegation.bundle(consent), sealed)))
+    shared.desk.outbox.put(Message("admission", city, parcel.parcel(consent, sealed)))
     shared.desk.stale()

@@ -83,7 +83,7 @@ def routes(shared: Shared) -> list[Route]:
     def cities() -> dict[str, CityId]:
         """The cities that this vault has anything to do with, by the text of their ids."""
         resident = shared.resident
-        named = [c.claims.audience for c in (*resident.consents, *resident.ended)]
+        named = [c.claims.audience for c in (*resident.consents, *resident.revoked)]
         return {text: CityId.parse(text) for text in dict.fromkeys([*named, *_of(resident.delegations)])}
 
     def city_of(form: Form) -> CityId:
@@ -96,7 +96,7 @@ def routes(shared: Shared) -> list[Route]:
     def show(request: Request) -> Response:
         resident = shared.resident
         found = list(reversed(resident.delegations))
-        names = {c.claims.purpose: common.called(resident, c) for c in (*resident.consents, *resident.ended)}
+        names = {c.claims.purpose: common.called(resident, c) for c in (*resident.consents, *resident.revoked)}
         return shared.page(
             request, "delegation", given=[_shown(d) for d in found if d.given],
             received=[_shown(d) for d in found if not d.given], cities=cities(), kinds=KINDS, losses=[
@@ -151,7 +151,7 @@ def routes(shared: Shared) -> list[Route]:
             raise NotFoundError("no such delegation")
         shared.desk.outbox.ready()
         city = CityId.parse(one.claims.audience)
-        shared.desk.outbox.put(Message("revocation", city, (shared.resident.revoke_delegation(one.chain),)))
+        shared.desk.outbox.put(Message("revocation", city, shared.resident.revoke_delegation(one.chain)))
         shared.desk.stale()
         shared.say(request, "delegation.revoked_done")
         return "/consents"

@@ -47,7 +47,7 @@ class Line:
 
 def lines(resident: Resident, seen: Seen, language: str) -> list[Line]:
     """The receipts of one log, newest first."""
-    names = {c.claims.purpose: common.called(resident, c) for c in (*resident.ended, *resident.consents)}
+    names = {c.claims.purpose: common.called(resident, c) for c in (*resident.revoked, *resident.consents)}
     return [_line(s.receipt, s.fault, seen, names, language) for s in seen.receipts]
 
 
@@ -85,7 +85,7 @@ def routes(shared: Shared) -> list[Route]:
         return shared.page(
             request, "questions", seen=[(s, lines(resident, s, language)) for s in seen], together=together(seen),
             granted=granted, limit=limit, share=plain.share(granted, limit), choices=choices, until=instant_of,
-            called=lambda c: common.called(resident, c), has_consent=bool(resident.consents or resident.ended),
+            called=lambda c: common.called(resident, c), has_consent=bool(resident.consents or resident.revoked),
         )  # fmt: skip
 
     def again(*_: object) -> str:
@@ -97,7 +97,7 @@ def routes(shared: Shared) -> list[Route]:
         if not place.isdigit() or int(place) >= len(shared.desk.sources):
             raise NotFoundError("no such log")
         resident = shared.resident
-        held = [CityId.parse(c.claims.audience) for c in (*resident.consents, *resident.ended)]
+        held = [CityId.parse(c.claims.audience) for c in (*resident.consents, *resident.revoked)]
         with shared.desk.sources[int(place)].open(list(dict.fromkeys(held))) as log:
             data = resident.bundle(log)
         named = {"content-disposition": 'attachment; filename="receipts.datasov"'}
