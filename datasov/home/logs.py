@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from datasov.city import City
 from datasov.errors import InvalidDataError, MissingExtraError, PeerError, ProofError, StoreError
@@ -49,8 +50,8 @@ def source(where: str, *, city: CityId | None = None, operator_key: bytes | None
         InvalidDataError: an address with a user, a query or a fragment.
     """
     if where.startswith(("https://", "http://")):
-        read = _address(where)
-        return Source(where, lambda held: _mirror(read, [city] if city else held))
+        _check_address(where)
+        return Source(where, lambda held: _address(where, [city] if city else held))
     path = Path(where)
     return Source(path.name or where, lambda held: _path(path, [city] if city else held, operator_key))
 
@@ -85,28 +86,38 @@ def _mirror(where: Path | Read, held: Sequence[CityId]) -> Iterator[LogReader]:
     raise ProofError("the mirror is not signed by a key that you hold: where its operator changed it, give --city ID")
 
 
-def _address(url: str) -> Read:
-    """`read(path)` below an address. No redirection is followed, and no more is read than a tile can hold."""
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        odd = parts.username is not None or parts.query or parts.fragment or not parts.hostname or parts.port == 0
+    except ValueError:
+        odd = True
+    if odd:
+        raise InvalidDataError("the address of a log is like https://city.example/log, with nothing after the path")
+
+
+@contextmanager
+def _address(url: str, held: Sequence[CityId]) -> Iterator[LogReader]:
+    """The mirror below an address. No redirection is followed, and no more is read than a log's file can hold."""
     try:
         import httpx
     except ModuleNotFoundError:
         raise MissingExtraError("a log at an address needs the extra gateway: pip install 'datasov[gateway]'") from None
-    base = httpx.URL(url)
-    if base.userinfo or base.query or base.fragment or not base.host:
-        raise InvalidDataError("the address of a log is like https://city.example/log, with nothing after the path")
+    with httpx.Client(timeout=_SECONDS, follow_redirects=False) as client:
 
-    def read(path: str) -> bytes:
-        try:
-            with httpx.stream("GET", f"{url.rstrip('/')}/{path}", timeout=_SECONDS, follow_redirects=False) as answer:
-                if answer.status_code != 200:
-                    raise OSError(f"the address answered {answer.status_code}")
-                body = bytearray()
-                for part in answer.iter_bytes():
-                    body += part
-                    if len(body) > _MOST:
-                        raise OSError("the address sent more than a log's file can hold")
-                return bytes(body)
-        except httpx.HTTPError:
-            raise PeerError("the city's address did not answer: check the network, and try again") from None
+        def read(path: str) -> bytes:
+            try:
+                with client.stream("GET", f"{url.rstrip('/')}/{path}") as answer:
+                    if answer.status_code != 200:
+                        raise OSError(f"the address answered {answer.status_code}")
+                    body = bytearray()
+                    for part in answer.iter_bytes():
+                        body += part
+                        if len(body) > _MOST:
+                            raise OSError("the address sent more than a log's file can hold")
+                    return bytes(body)
+            except httpx.HTTPError:
+                raise PeerError("the city's address did not answer: check the network, and try again") from None
 
-    return read
+        with _mirror(read, held) as log:
+            yield log
