@@ -60,7 +60,7 @@ def test_a_log_is_read_from_wherever_it_is(asked, city, tmp_path, mirror) -> Non
             assert seen.city == "lake"
         server.shutdown()
         thread.join()
-        seen = look(asked, logs.source(places[-1]))
+    seen = look(asked, logs.source(str(places[-1])))
     assert (seen.forged, seen.verified()) == (False, [])
     assert "network" in seen.fault
 
