@@ -234,6 +234,8 @@ def _listener() -> Iterator[tuple[int, list[str | None]]]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server.server_port, seen
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_port, seen
+        finally:
+            server.shutdown()
+            thread.join()

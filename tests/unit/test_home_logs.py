@@ -10,6 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,13 +21,19 @@ import pytest
 import datasov as ds
 from datasov.authority.parcel import parcel
 from datasov.cli import main
+from datasov.crypto.kdf import sha256
+from datasov.crypto.sign import SigningKey
 from datasov.errors import InvalidDataError, PeerError, ProofError, StoreError
 from datasov.home import logs, sending
 from datasov.home.desk import Desk, LockedError
 from datasov.home.outbox import Message, Outbox
 from datasov.home.seen import look
-from datasov.tlog.export import write_log
-from tests.helpers import PURPOSE, TRIPS, Clock
+from datasov.model.document import canonical
+from datasov.tlog.export import HeldLog, write_log
+from datasov.tlog.leaves import ReleaseLeaf, encode_leaf
+from datasov.tlog.note import origin_of, sign_checkpoint
+from datasov.tlog.tree import Tree, leaf_hash
+from tests.helpers import NOW, PURPOSE, TRIPS, Clock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,16 +59,12 @@ def mirror(city: ds.City, tmp_path: Path) -> Path:
 def test_a_log_is_read_from_wherever_it_is(asked, city, tmp_path, mirror) -> None:
     write_log(city.log, tmp_path / "log.bin")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(mirror))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        places = [tmp_path / "log.bin", mirror, f"http://127.0.0.1:{server.server_port}"]
+    with _serving(handler) as address:
+        places = [tmp_path / "log.bin", mirror, address]
         for place in places:
             seen = look(asked, logs.source(str(place)))
             assert (seen.fault, len(seen.verified())) == ("", 1), place
             assert seen.city == "lake"
-        server.shutdown()
-        thread.join()
     seen = look(asked, logs.source(str(places[-1])))
     assert (seen.forged, seen.verified()) == (False, [])
     assert "network" in seen.fault
@@ -103,13 +108,43 @@ def test_a_mirror_that_redirects_is_not_followed(asked) -> None:
 
         def log_message(self, *_: object) -> None: ...
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+    with _serving(Elsewhere) as address:
+        seen = look(asked, logs.source(address))
+    assert "302" in seen.fault
+
+
+@contextmanager
+def _serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        seen = look(asked, logs.source(f"http://127.0.0.1:{server.server_port}"))
-        server.shutdown()
-        thread.join()
-    assert "302" in seen.fault
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_release_whose_approval_the_log_lacks_is_shown_as_not_verified(people) -> None:
+    """The city's own key signs the log: all of it is whole, and this one receipt does not verify."""
+    resident, key = people("c"), SigningKey(bytes(range(32)))
+    identity = ds.CityId("lake", key.public, bytes(range(32)))
+    resident.put(TRIPS, [])
+    resident.grant(identity, TRIPS, purpose=PURPOSE, loss=ds.zcdp(rho="0.1"), until="2027-12-31")
+    question = canonical(ds.query(TRIPS).keys("district").bound(rows=5, keys=2).count().document())
+    plain = ReleaseLeaf(
+        PURPOSE, (("trips", TRIPS.digest, ("district",)),), question, sha256(question), "discrete Gaussian",
+        ds.zcdp(rho="0.02"), "central", 0, NOW, bytes(32), bytes(16),
+    )  # fmt: skip
+    leaves = [encode_leaf(plain), encode_leaf(replace(plain, programme=b"\x07" * 32, release_id=b"\x01" * 16))]
+    tree, origin = Tree(map(leaf_hash, leaves)), origin_of(key.public)
+    held = HeldLog(sign_checkpoint(origin, tree.size, tree.root(), key).note, leaves)
+    seen = look(resident, logs.Source("log", lambda _: nullcontext(held)))
+    assert seen.fault == ""
+    assert [bool(s.fault) for s in seen.receipts] == [True, False]  # the newest first
+    assert len(seen.verified()) == 1
+    assert seen.unapproved
+    assert seen.notices == ()
 
 
 def test_what_a_city_does_not_take_stays_as_a_file_until_it_does(tmp_path) -> None:
