@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import datasov as ds
+from tests.browser import browser as browser
+from tests.browser import visit as visit
 from tests.helpers import Clock, few_lists, found_city
 
 settings.register_profile("datasov", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,25 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasov import receipts
 from datasov.commands import operator, secret, show
 from datasov.erased import Erasure
-from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
+from datasov.errors import InvalidDataError, InvalidQueryError, StoreError
+from datasov.home import logs
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
 from datasov.notices import Notice
 from datasov.resident import Resident
-from datasov.tlog import tiles
 from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
-from datasov.tlog.export import read_log
-from datasov.tlog.log import LogReader
-from datasov.tlog.mirror import TileLog
-from datasov.tlog.note import peek_checkpoint
 from datasov.tlog.operators import Operators
 from datasov.tlog.receipt import Receipt
 
@@ -79,7 +74,9 @@ def _list(path: Path, options: argparse.Namespace) -> int:
         raise StoreError(f"{options.export} exists already: choose another path")
     with Resident.open(path, **secret.opening(options, f"Passphrase of {path}")) as resident:
         held = [CityId.parse(c.claims.audience) for c in resident.consents]
-        with _log(options, held) as log:
+        named = _city(options.city) if options.city else None
+        key = operator.key_of(options.operator_key_file)
+        with logs.source(str(options.log), city=named, operator_key=key).open(held) as log:
             found, bundle, governed = resident.receipts(log), None, None
             operators = resident.operators(log) if resident.checkpoints() else None
             if options.notices:
@@ -90,30 +87,6 @@ def _list(path: Path, options: argparse.Namespace) -> int:
         _write(options.export, bundle)
     _show(found, operators, options.json, governed)
     return 0
-
-
-@contextmanager
-def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
-    path: Path = options.log
-    if (path / "city.db").is_file():
-        with operator.open_city(path, options.operator_key_file) as city:
-            yield city.log
-    elif (path / tiles.CHECKPOINT).is_file():
-        yield _mirror(path, [_city(options.city)] if options.city else held)
-    else:
-        yield read_log(path)
-
-
-def _mirror(path: Path, cities: Sequence[CityId]) -> TileLog:
-    origin = peek_checkpoint((path / tiles.CHECKPOINT).read_bytes()).origin
-    for city in dict.fromkeys(cities):
-        log = TileLog(path, city.verify_key, origin=origin)
-        try:
-            log.checkpoint()
-        except ProofError:
-            continue
-        return log
-    raise ProofError("the mirror is not signed by a key that you hold: where its operator changed it, give --city ID")
 
 
 def _city(text: str) -> CityId:

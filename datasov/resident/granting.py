@@ -99,6 +99,31 @@ class Granting(State):
         self._vault.set_state({held.CONSENTS: held.pack(kept), **held.called(told.digest, named)})
         return consent
 
+    def renew(self, consent: Consent, *, until: str | dt.date | dt.datetime, zone: str = "Asia/Tokyo") -> Consent:
+        """Sign a consent of your own once more, word for word, until another day. It reserves nothing more.
+
+        Raises:
+            ConsentError: it was revoked, was signed for you by somebody else, or names a schema that the vault no
+                longer holds; or as :meth:`grant`.
+        """
+        mine, claims = self._record(consent), consent.claims
+        if mine.revoked:
+            raise ConsentError("you revoked this consent: grant a new one")
+        if mine.consent.chain:
+            raise ConsentError("somebody signed this consent for you: have it signed again, or grant one of your own")
+        tables = self._versions(claims.coverage)
+        base, *others = claims.coverage
+        if any(c.table not in tables for c in claims.coverage):
+            raise ConsentError("the vault has no table as the consent names it: grant a new one")
+        joined = to_send(claims.coverage, tables)
+        named = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
+        return self.grant(
+            claims.audience, tables[base.table], purpose=named, loss=claims.loss, until=until, zone=zone,
+            columns=base.columns, join={tables[c.table]: c.columns for c in joined},
+            reads=[tables[c.table] for c in others if c not in joined], special=claims.special, trust=claims.trust,
+            jurisdiction=claims.jurisdiction, processing=claims.processing,
+        )  # fmt: skip
+
     def record(self, consent: Consent) -> ConsentRecord:
         """The human-readable record that a consent was signed with: `print(record.text("ja"))`, or "en".
 
