@@ -1,4 +1,4 @@
-"""Two aggregators for tests: in this process behind the function that HTTP calls, a city that trusts them, residents."""
+"""Two aggregators in this process, behind the function that HTTP calls; a city that trusts them; residents."""
 
 from __future__ import annotations
 
