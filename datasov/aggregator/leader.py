@@ -17,7 +17,7 @@ from datasov.aggregator.noising import noised, share_key
 from datasov.aggregator.state import State
 from datasov.crypto.seal import seal
 from datasov.errors import ConflictError, InvalidDataError, PeerError, VerificationError
-from datasov.mpc.report import Report, share_sizes
+from datasov.mpc.report import Report
 from datasov.mpc.task import Task, check_open
 from datasov.wire import cbor, fields
 
@@ -66,7 +66,7 @@ def upload(me: State, body: bytes) -> bytes:
 
 def _shape(task: Task) -> list[int]:
     public = [64 if f.vdaf.circuit.joint_rand_length else 0 for f in task.fits]
-    return [*public, *(32 + sum(share_sizes(task, role)) + 16 for role in (0, 1))]
+    return [*public, *(32 + sum(task.share_sizes[role]) + 16 for role in (0, 1))]
 
 
 def _blob(task: Task, at: int) -> str:

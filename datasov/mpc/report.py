@@ -67,18 +67,8 @@ class Report:
 
 def info(task: Task, aggregator: int, nonce: bytes, public: Sequence[bytes], credentials: Sequence[bytes]) -> bytes:
     """What a sealed share is bound to: the task, its aggregator, and all else in the report but the other share."""
-    return _INFO + task.id + bytes([aggregator]) + nonce + sha256(cbor.encode([list(public), list(credentials)]))
-
-
-def share_sizes(task: Task, aggregator: int) -> list[int]:
-    """Bytes of the input share of each statistic."""
-    sizes = []
-    for found in task.fits:
-        circuit = found.vdaf.circuit
-        blind = 32 if circuit.joint_rand_length else 0
-        whole = (circuit.length + circuit.proof_length) * circuit.field.size
-        sizes.append(blind + (32 if aggregator else whole))
-    return sizes
+    beside = [len(part).to_bytes(4, "big") + part for part in (*public, *credentials)]
+    return _INFO + task.id + bytes([aggregator]) + nonce + sha256(*beside)
 
 
 def make_reports(
@@ -117,7 +107,7 @@ def open_share(task: Task, aggregator: int, key: OpeningKey, report: Report) -> 
     """
     bound = info(task, aggregator, report.nonce, report.public, report.credentials)
     whole, at, found = key.open(report.sealed[aggregator], bound), 0, []
-    for size in share_sizes(task, aggregator):
+    for size in task.share_sizes[aggregator]:
         found.append(whole[at : at + size])
         at += size
     if at != len(whole):
