@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from datasov.authority import credential
 from datasov.authority.columns import Columns, Places
@@ -19,7 +20,14 @@ from datasov.authority.credential import TOKEN, Wanted
 from datasov.crypto import oprf, p256
 from datasov.crypto.kdf import sha256
 from datasov.crypto.sign import check_public
-from datasov.errors import ConflictError, ConsentError, DatasovError, InvalidDataError, StoreError
+from datasov.errors import (
+    ConflictError,
+    ConsentError,
+    DatasovError,
+    InvalidDataError,
+    StoreError,
+    VerificationError,
+)
 from datasov.wire import cbor
 
 ROLL = "enrolled"
@@ -58,22 +66,25 @@ class Roll:
                 entries = cbor.decode(body)
                 if type(entries) is not list or not all(type(e) is list and len(e) == 2 for e in entries):
                     raise StoreError("an unknown entry of the roll: update datasov")
-                for person, key in entries:
-                    self._apply(person, key)
+                self._apply(entries)
                 self._read += 1
 
-    def _apply(self, person: bytes, key: bytes) -> None:
-        place = self._by_person.get(person, -1)
-        if place < 0:
-            place = self._persons.size
-            self._persons.grow(place + 1)
-            self._keys.grow(place + 1)
-            self._persons["account"][place] = np.frombuffer(person, dtype=np.uint8)
-            self._by_person.add(self._persons["account"][place:], place)
-        self._keys["live"][place] = bool(key)
-        self._keys["account"][place] = np.frombuffer(key or bytes(32), dtype=np.uint8)
-        if key:
-            self._by_key.add(self._keys["account"][place : place + 1], place)
+    def _apply(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        came = []
+        for entry, maybe in zip(entries, self._by_person.maybe(_rows([p for p, _ in entries])).tolist(), strict=True):
+            place = self._by_person.get(entry[0]) if maybe else None
+            if place is None:
+                came.append(entry)
+                continue
+            key = _rows([entry[1] or bytes(32)])
+            self._keys["live"][place], self._keys["account"][place] = bool(entry[1]), key
+            self._by_key.add(key, place)
+        first = self._persons.size
+        for columns, places, number in ((self._persons, self._by_person, 0), (self._keys, self._by_key, 1)):
+            columns.grow(first + len(came))
+            columns["account"][first:] = rows = _rows([entry[number] for entry in came])
+            places.add(rows, first)
+        self._keys["live"][first:] = True
 
     def enrol(self, people: Sequence[tuple[bytes, bytes]]) -> None:
         """Enrol people, or give those who are enrolled another key: (person, key), 32 bytes each.
@@ -123,6 +134,15 @@ class Roll:
     def __len__(self) -> int:
         """How many places there are, also of those who were taken off."""
         return self._persons.size
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return self._persons.bytes + self._keys.bytes + self._by_person.bytes + self._by_key.bytes
+
+
+def _rows(parts: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(-1, 32)
 
 
 class _Issued:
@@ -236,6 +256,13 @@ class Issuer:
         found: list[bytes | None] = [None] * len(tokens)
         for i, true in zip(fit, self._evaluator(wanted).check(inputs, outputs), strict=True):
             found[i] = credential.nullifier(wanted, tokens[i]) if true else None
+        return found
+
+    def nullifier(self, task: bytes, epoch: int, token: bytes) -> bytes:
+        """The nullifier of one token, 32 bytes; VerificationError where this issuer did not issue it for that."""
+        (found,) = self.redeem(task, epoch, [token])
+        if found is None:
+            raise VerificationError("not a token of this issuer for this task and epoch: ask it for one")
         return found
 
     def _evaluator(self, wanted: Wanted) -> oprf.Evaluator:

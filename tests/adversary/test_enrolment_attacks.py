@@ -102,6 +102,9 @@ def test_a_token_is_worth_nothing_elsewhere():
     assert issuer.redeem(TASK, 1, [token.data]) == [None]
     assert issuer.redeem(OTHER_TASK, 0, [token.data]) == [None]
     assert other.redeem(TASK, 0, [token.data]) == [None]
+    assert issuer.nullifier(TASK, 0, token.data) == token.nullifier
+    with pytest.raises(VerificationError, match="ask it for one"):
+        issuer.nullifier(TASK, 1, token.data)
 
 
 def test_no_bit_of_a_token_can_be_changed_and_none_is_made_up():
