@@ -90,7 +90,7 @@ def _serving(folder: Path, cells: int) -> Iterator[tuple[Task, list[subprocess.P
 
 def _status(child: subprocess.Popen[bytes]) -> tuple[float, int]:
     """Processor seconds and the most resident bytes of a process so far; zeros where the system does not tell."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, StopIteration):
         spent = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
         text = Path(f"/proc/{child.pid}/status").read_text()
         peak = next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from datasov.aggregator.aggregator import Aggregator
-from datasov.aggregator.batch import Check, no_credentials
+from datasov.aggregator.batch import Check, no_tokens
 from datasov.aggregator.client import over_http
 from datasov.aggregator.messages import Post
 from datasov.aggregator.state import identity, keys
@@ -90,7 +90,7 @@ class Opened:
 
 def open_(
     path: Path, cities: list[str], *, clock: Callable[[], float], post: Post = over_http,
-    check: Check = no_credentials,
+    check: Check = no_tokens,
 ) -> Opened:  # fmt: skip
     """Open an aggregator's folder.
 

@@ -14,8 +14,10 @@ import pytest
 from scipy import stats
 
 import datasov as ds
-from datasov.aggregator import noising
+from datasov.aggregator import leader, noising
 from datasov.aggregator.messages import open_share
+from datasov.authority import credential
+from datasov.authority.enrolment import Issuer, Roll
 from datasov.crypto.seal import seal
 from datasov.errors import DatasovError, VerificationError
 from datasov.kernel import noise
@@ -40,6 +42,7 @@ from tests.servers import (
     two_server_city,
 )
 from tests.statistical.significance import Share, discrete_laplace, fits
+from tests.tokens import KEY, OTHER_KEY, person, vault
 
 SHARE = Share("servers")
 CELL = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
@@ -180,8 +183,6 @@ def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
         replace(one, sealed=(one.sealed[1], one.sealed[0])),
         replace(two, sealed=(two.sealed[0], one.sealed[1])),
         replace(two, public=one.public),
-        replace(two, credentials=(b"", b"x")),
-        replace(two, credentials=(b"x", b"")),
     ]
     sent(servers, [m.to_bytes() for m in moved])
     # A share for the helper that was made for the leader's number, and one under another task's context.
@@ -190,10 +191,10 @@ def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
         nonce = secrets.token_bytes(16)
         (made,) = vdaf.shard(context, [2], [nonce])
         sealed = tuple(
-            seal(IDS[i].seal_key, made.input_shares[i], info(task, roles[i], nonce, [made.public_share], [b"", b""]))
+            seal(IDS[i].seal_key, made.input_shares[i], info(task, roles[i], nonce, [made.public_share]))
             for i in (0, 1)
         )
-        sent(servers, [Report(task.id, nonce, (made.public_share,), (b"", b""), sealed).to_bytes()])
+        sent(servers, [Report(task.id, nonce, (made.public_share,), sealed).to_bytes()])
     servers.upload(good[250:])
     release = answer(city, clock, CELL)
     assert [v.tolist() for v in release.values] == expected
@@ -201,35 +202,46 @@ def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
     assert city.release(FEW, loss=LOSS, purpose=PURPOSE).values[0].tolist() == [0, 0, 0, 0]
 
 
-def test_a_nullifier_counts_once_at_either_aggregator(tmp_path, clock, monkeypatch):
+def test_one_enrolled_resident_counts_once_whatever_tokens_are_shown(tmp_path, clock, monkeypatch):
+    """Real issuers, one for each aggregator: replayed, mixed, borrowed, foreign and missing tokens."""
     silent(monkeypatch)
-
-    def check(credential, task):
-        if len(credential) != 4:
-            raise VerificationError("no credential")
-        return credential.rjust(32, task.id[:1])
-
     city, servers = two_server_city(tmp_path, clock)
-    servers.given = {"check": check}
-    servers.restart()
     task = read_task(opened(city, CELL, clock))
-    names = [
-        (b"aaaa", b"aaaa"),
-        (b"bbbb", b"bbbb"),
-        (b"aaaa", b"cccc"),
-        (b"dddd", b"bbbb"),
-        (b"", b"eeee"),
-        (b"ffff", b""),
-    ]
+    names = [f"n{i}" for i in range(6)]
+    issuers, tokens = [], []
+    for key in (KEY, OTHER_KEY):
+        roll = Roll(MemoryStore())
+        holders = {n: credential.enrolment_key(vault(n), city.id) for n in names}
+        roll.enrol([(person(n), k.public) for n, k in holders.items()])
+        issuer = Issuer(MemoryStore(), roll, key)
+        wanted = issuer.wanted(task.id, task.epoch)
+        answers = issuer.issue(
+            task.id, task.epoch, [credential.request(vault(n), k, wanted) for n, k in holders.items()]
+        )
+        tokens.append([credential.accept(vault(n), wanted, a).data for n, a in zip(names, answers, strict=True)])
+        issuers.append(issuer)
+
+    def begin():
+        servers.restart()
+        for aggregator, issuer in zip(servers.both, issuers, strict=True):
+            aggregator.check = lambda token, t, i=issuer: i.nullifier(t.id, t.epoch, token)
+
+    begin()
+    ours, theirs = tokens
     vector = [np.array([1, 0, 0, 0])]
-    for name in names:
-        servers.upload(make_reports(task, [vector], [name]))
-    servers.upload(make_reports(task, [vector] * 250, [(n.to_bytes(4, "big"),) * 2 for n in range(250)]))
-    servers.leader.work()
-    servers.restart()
-    servers.upload(make_reports(task, [vector] * 2, [(b"aaaa", b"aaaa"), (b"gggg", b"gggg")]))
+    for pair in (
+        (ours[0], theirs[0]), (ours[1], theirs[1]), (ours[0], theirs[0]),  # the third shows the first's again
+        (ours[0], theirs[2]), (ours[2], theirs[1]),  # a fresh token beside a shown one
+        (theirs[3], ours[3]), (bytes(64), theirs[3]), (ours[3], bytes(64)), (b"", b""),
+    ):  # fmt: skip
+        servers.upload(make_reports(task, [vector], [pair]))
+        monkeypatch.setattr(leader, "BATCH", 1)
+        servers.leader.work()
+        monkeypatch.setattr(leader, "BATCH", 256)
+    begin()
+    servers.upload(make_reports(task, [vector] * 2, [(ours[0], theirs[4]), (ours[5], theirs[5])]))
     release = answer(city, clock, CELL)
-    assert release.values[0].tolist() == [253, 0, 0, 0]
+    assert release.values[0].tolist() == [3, 0, 0, 0]  # the first, the second and the last
     city.close()
 
 
