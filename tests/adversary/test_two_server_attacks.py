@@ -16,13 +16,15 @@ from scipy import stats
 import datasov as ds
 from datasov.aggregator import leader, noising
 from datasov.aggregator.messages import open_share
+from datasov.aggregator.state import keys
 from datasov.authority import credential
 from datasov.authority.enrolment import Issuer, Roll
 from datasov.crypto.seal import seal
-from datasov.errors import DatasovError, VerificationError
+from datasov.errors import DatasovError, DecryptionError, VerificationError
 from datasov.kernel import noise
 from datasov.mpc import circuits
 from datasov.mpc.report import Report, info, make_reports
+from datasov.mpc.report import open_share as unseal
 from datasov.mpc.task import read_task
 from datasov.wire import cbor
 from tests.helpers import COUNT, PURPOSE, TRIPS, Clock, MemoryStore, found_city, outputs
@@ -30,6 +32,7 @@ from tests.servers import (
     IDS,
     LONG,
     LOSS,
+    SECRETS,
     TRUST,
     Crash,
     FailingStore,
@@ -176,6 +179,8 @@ def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
     servers.upload(good[:250])
     assert servers.leader.work() > 0
     servers.upload(good[:250])  # and across batches
+    servers.restart()
+    servers.upload(good[:250])  # and after a restart
     one, two = Report.from_bytes(good[0]), Report.from_bytes(honest(task, 1, seed=9)[0][0])
     moved = [
         replace(one, task=other.id),
@@ -243,6 +248,24 @@ def test_one_enrolled_resident_counts_once_whatever_tokens_are_shown(tmp_path, c
     release = answer(city, clock, CELL)
     assert release.values[0].tolist() == [3, 0, 0, 0]  # the first, the second and the last
     city.close()
+
+
+def test_a_sealed_share_opens_for_its_task_aggregator_nonce_and_public_shares_alone(clock):
+    """By itself: the proofs would refuse most of these too."""
+    task, other = (read_task(made_task(CELL, clock)[0]) for _ in range(2))
+    report = Report.from_bytes(honest(task, 1)[0][0])
+    for role, secret in enumerate(SECRETS):
+        key = keys(secret)[1]
+        assert len(unseal(task, role, key, report)[0]) == 1
+        for changed, of in (
+            (report, other),
+            (replace(report, nonce=bytes(16)), task),
+            (replace(report, public=(report.public[0][::-1],)), task),
+            (replace(report, public=(*report.public, b"")), task),
+            (replace(report, sealed=report.sealed[::-1]), task),
+        ):
+            with pytest.raises(DecryptionError):
+                unseal(of, role, key, changed)
 
 
 # --- a city
@@ -389,7 +412,7 @@ def test_neither_server_can_tell_a_null_report(pair, clock, tmp_path):
 
 def test_one_partys_noise_taken_off_the_rest_still_has_the_whole_noise_of_the_other(pair, clock, monkeypatch):
     """Whoever runs one aggregator knows its noise: what is left must be discrete Gaussian of the full scale."""
-    city, _ = pair
+    city, servers = pair
     schema = ds.Schema("cells", domain="mobility", columns={"x": ds.Integer(0, 1999)})
     query = ds.query(schema).keys(ds.bin("x", list(range(1, 2000)))).bound(rows=1, keys=1).count()
     drawn, draw = [], noise.draw
@@ -403,6 +426,9 @@ def test_one_partys_noise_taken_off_the_rest_still_has_the_whole_noise_of_the_ot
             rest = release.values[0] - mine.values[0]
             assert fits(rest, scale, *([law] if law else [])) > SHARE.take()
         assert (release.values[0] == helper.values[0] + leader.values[0]).all()
+        servers.restart()
+        servers.leader.handle("collect", task.id)
+        assert len(drawn) == 2, "asked again, nobody draws"
 
 
 def crashing(clock, which, late, at):
