@@ -58,6 +58,7 @@ def found(
         "purposes": [p.name for p in known], "trust": trust.name, "epoch": epoch, "tick": tick,
         "period": period, "erase_within": erase_within, "founded": now, "processing": processing,
         "purpose_documents": [p.document() for p in known if p.document() != Purpose(p.name).document()],
+        **({"parties": {"aggregators": [a.document() for a in trust.aggregators]}} if trust.aggregators else {}),
     }  # fmt: skip
 
     def fill(store: SQLiteStore) -> None:

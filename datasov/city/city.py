@@ -8,9 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from datasov.aggregator.client import over_http
+from datasov.aggregator.messages import Post
 from datasov.authority.approval import Signed
 from datasov.city.admitting import Admitting
-from datasov.city.asking import Asking
+from datasov.city.collecting import Collecting
 from datasov.city.governed import Governed
 from datasov.engine.local import threads
 from datasov.errors import StoreError
@@ -30,7 +32,7 @@ from datasov.upkeep.rotate import GRACE, rotate
 DAY, HOUR = 86_400, 3_600
 
 
-class City(Admitting, Asking, Governed):
+class City(Admitting, Collecting, Governed):
     """A city's side. Open it with :meth:`open`; it is a context manager, and any number of threads may use it."""
 
     @classmethod
@@ -54,6 +56,7 @@ class City(Admitting, Asking, Governed):
         reanchor: bool = False,
         clock: Callable[[], float] = time.time,
         engine: monitor.Engine | None = None,
+        post: Post | None = None,
     ) -> City:
         """Open the city at a path, or found it where there is nothing.
 
@@ -62,7 +65,7 @@ class City(Admitting, Asking, Governed):
             budget: the loss that all answers may ever cost together; fixed when the city is founded.
             purposes: what may be asked for; fixed then too. A name of your own, a term of the Data Privacy Vocabulary
                 like "dpv:ImproveTransportMobility", or a :class:`datasov.Purpose`.
-            trust: the trust model; :func:`datasov.central` is the only one so far.
+            trust: who adds: :func:`datasov.central`, or :func:`datasov.two_server`; fixed then too.
             processing: where the city processes, an ISO 3166 code like "JP-10"; fixed then too. None: "JP".
             epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
             allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
@@ -76,6 +79,7 @@ class City(Admitting, Asking, Governed):
             authorities: certificates (X.509, DER) of those who accredit signers: :meth:`enrol_certificate`.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
+            post: how the aggregators of a two-server city are reached (over HTTP where None; extra `two-server`).
 
         Raises:
             StoreError: no city, another budget or other purposes than it was founded with, the wrong key, or a copy
@@ -104,6 +108,7 @@ class City(Admitting, Asking, Governed):
         try:
             city = cls(path, store, key, clock, engine or threads())
             city._given, city._authorities = operator_key, tuple(authorities)
+            city._post = over_http if post is None else post
             if not new:
                 city._check_same(budget, purposes, trust, allowance, processing)
             city._check_anchor(new, reanchor)

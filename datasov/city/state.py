@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from datasov.aggregator.client import over_http
+from datasov.aggregator.messages import Post
 from datasov.authority import signers
 from datasov.authority.lists import StatusLists
 from datasov.authority.registry import Registry
@@ -18,6 +20,7 @@ from datasov.kernel.ledger import Ledger
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss, Trust
 from datasov.model.purposes import Purpose
+from datasov.mpc.task import Task
 from datasov.pool.pool import Pool
 from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
@@ -48,7 +51,7 @@ class State:
         self.id: CityId = self._who.id
         self._key, self._opening = self._who.signing, self._who.opening
         store.verify()
-        self.trust = Trust(self._settings["trust"])
+        self.trust = Trust.from_document({"model": self._settings["trust"], **self._settings.get("parties", {})})
         self.log = Log(store, self._key, self._who.origin)
         self._registry = Registry(store)
         founded, tick = self._settings["founded"], self._settings["tick"]
@@ -61,6 +64,8 @@ class State:
         self._guard = threading.RLock()
         self._given: bytes | None = None
         self._anchored: int | None = None
+        self._post: Post = over_http
+        self._tasks_read, self._tasks_known = 0, list[tuple[bytes, Task]]()
         self._asking: weakref.WeakValueDictionary[bytes, OneAsker] = weakref.WeakValueDictionary()
 
     @property

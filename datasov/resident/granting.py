@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import polars as pl
+
 from datasov.authority import held, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import agreed, check_class, to_send
@@ -142,6 +144,8 @@ class Granting(State):
             InvalidDataError: a table that a derived column reads is kept under another schema.
         """
         mine = self._record(consent)
+        if consent.claims.trust.name != "central":
+            raise ConsentError("under this consent no row leaves the vault: answer the city's tasks")
         if mine.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
@@ -166,8 +170,13 @@ class Granting(State):
 
         One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
+        Under two servers there is nothing to send, and the bytes are empty: the city never had the consent, and from
+        now on the vault gives null reports.
         """
         record, key = ending(self._vault, consent)
+        if consent.claims.trust.name != "central":
+            end(self._vault, [consent.digest])
+            return b""
         today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
@@ -178,14 +187,18 @@ class Granting(State):
         return messages.seal_revocation(signed, consent, city)
 
     def _table(self, coverage: Coverage) -> bytes:
+        return pack_table(*self._covered(coverage))
+
+    def _covered(self, coverage: Coverage) -> tuple[Schema, pl.DataFrame]:
+        """The schema that a consent names, and the covered columns' codes under it."""
         schema = self._versions([coverage]).get(coverage.table)
         if schema is None:
             raise ConsentError(f"put rows of table {coverage.table!r} first, under the schema that the consent names")
         if self._vault.tables()[schema.name] == schema:
-            return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+            return schema, self._vault.scan(schema.name, list(coverage.columns))
         check_class([(schema, coverage)], self._vault.tables())
         try:
-            return pack_table(schema, self._codes(schema, list(coverage.columns)))
+            return schema, self._codes(schema, list(coverage.columns))
         except InvalidDataError as why:
             raise ConsentError(
                 f"the consent names an earlier schema of table {coverage.table!r}, under which it can no longer be "
