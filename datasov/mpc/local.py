@@ -141,8 +141,7 @@ class Tally:
 
     def estimates(self) -> Floats:
         """How many residents are of each category: unbiased, also below zero."""
-        found: Floats = (self.supports - self.reports * self.how.other) / (self.how.own - self.how.other)
-        return found
+        return (self.supports.astype(np.float64) - self.reports * self.how.other) / (self.how.own - self.how.other)
 
     def intervals(self, confidence: float) -> tuple[Floats, Floats]:
         """Low and high of each: each holds the true number with at least this probability, for any number of reports.
