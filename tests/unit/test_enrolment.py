@@ -131,6 +131,7 @@ def test_a_place_on_the_roll_is_a_persons_for_ever(store):
     roll.strike([person("a"), person("c")])
     assert [roll.place(key(name).public) for name in ("a", "a2", "b", "c")] == [None, None, 1, None]
     roll.enrol([(person("d"), key("a2").public)])
+    assert roll.place(key("a2").public) == 3, "a key of who was taken off is free again"
     roll.enrol([(person("a"), key("a").public)])
     again = Roll(store)
     for read in (roll, again):

@@ -170,10 +170,13 @@ def test_a_sum_without_a_count_needs_no_cell_for_those_who_add_nothing():
     assert found.category(of_one(found, 4, 1, 50)) == 3
 
 
-def test_values_are_rounded_to_their_ends_without_bias():
+@pytest.mark.parametrize("value", [-25, -24, -15, 0, 24, 25])
+def test_values_are_rounded_to_their_ends_without_bias(value, monkeypatch):
+    """Of the 50 outcomes of the draw, as many give the upper end as the value lies above the lower one."""
     found = fit(compile(MEAN), ONE)
-    ups = sum(found.category(of_one(found, 4, 0, -15)) for _ in range(4000))
-    assert abs(ups - 800) < 6 * math.sqrt(4000 * 0.2 * 0.8)
+    draws = iter(range(50))
+    monkeypatch.setattr("secrets.randbelow", lambda n: next(draws) if n == 50 else pytest.fail("another range"))
+    assert sum(found.category(of_one(found, 4, 0, value)) for _ in range(50)) == value + 25
 
 
 @pytest.mark.parametrize("query", [
@@ -192,6 +195,9 @@ def test_the_frame_of_expected_supports_is_the_truth(query):
     how = found.how
     shown = frame(plan, found, Tally(how, true * how.own + (400 - true) * how.other, 400))
     assert shown["district"].to_list() == ["N", "E", "S", "W"]
+    if found.total is not None and "count" in shown.columns:
+        ends = Tally(how, true * how.own + (400 - true) * how.other, 400).intervals(0.975)
+        assert np.allclose(shown["count_high"].to_numpy(), ends[1].reshape(-1, 2).sum(axis=1)), "both ends at once"
     for aggregate in query.aggregates:
         mean = np.array([10, 50, 0, np.nan])
         expected = {"count": counts, "distinct": counts, "sum": sums, "mean": mean}[aggregate.kind]
