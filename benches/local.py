@@ -2,8 +2,8 @@
 
 - `l1`: for each number of residents the sum over `CELLS` cells of what the estimates are off, at epsilon 1 between any
   two answers: under local trust, by discrete Laplace noise of one adder (`central`) and of two (`two_servers`), each
-  for a resident who changes cell. `expected` is the standard deviations' part of it. Where `drawn` is true the reports were
-  made and added; else supports are drawn from their law, which is that of two binomials.
+  for a resident who changes cell. `expected` is the standard deviations' part of it. Where `drawn` is true the
+  reports were made and added; else supports are drawn from their law, which is that of two binomials.
 - `report_ms`, `report_bytes`: of one report of `CELLS` cells; `tallied_per_s`: reports added in a second.
 """
 

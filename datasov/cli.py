@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import charter, city, consent, key, log, programme, receipts, vault
+from datasov.commands import aggregator, charter, city, consent, key, log, programme, receipts, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError, MissingExtraError
 
@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     log.add(commands)
     city.add(commands)
     receipts.add(commands)
+    aggregator.add(commands)
     return main
 
 

@@ -1,8 +1,9 @@
-"""Two aggregators for tests: in this process behind the function that HTTP calls, a city that trusts them, residents."""
+"""Two aggregators in this process, behind the function that HTTP calls; a city that trusts them; residents."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import datasov as ds
 from datasov.aggregator.aggregator import Aggregator
 from datasov.aggregator.state import identity
+from datasov.crypto.seal import OpeningKey
+from datasov.crypto.sign import SigningKey
 from datasov.errors import PeerError
 from datasov.kernel import noise
 from datasov.mpc.task import Task, read_task
@@ -74,6 +77,28 @@ class Servers:
             self.leader.handle("reports", cbor.encode(list(reports[at : at + 256])))
 
 
+class Crash(Exception):
+    """The end of a process."""
+
+
+class FailingStore:
+    """A store whose process ends at the `at`-th append, before it or with `late` after it; once."""
+
+    def __init__(self, store: MemoryStore, at: int, late: bool) -> None:
+        self._store, self._left, self._late = store, at, late
+
+    def append(self, *given: Any) -> None:
+        self._left -= 1
+        if self._left == 0 and not self._late:
+            raise Crash
+        self._store.append(*given)
+        if self._left == 0:
+            raise Crash
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
 def two_server_city(folder: Path, clock: Clock, **given: Any) -> tuple[ds.City, Servers]:
     """A city that two aggregators in this process add for."""
     made: list[Servers] = []
@@ -88,6 +113,20 @@ def two_server_city(folder: Path, clock: Clock, **given: Any) -> tuple[ds.City, 
 def opened(city: ds.City, query: ds.Query, clock: Clock, loss: ds.Loss = LOSS, **given: Any) -> bytes:
     """A task that is open for an hour."""
     return city.collect(query, loss=loss, purpose=PURPOSE, until=instant(clock.now + LONG), **given)
+
+
+CITY_KEYS = SigningKey(hashlib.sha256(b"a city").digest()), OpeningKey(hashlib.sha256(b"its seal").digest())
+
+
+def made_task(query: ds.Query, clock: Clock, loss: ds.Loss = LOSS) -> tuple[bytes, OpeningKey]:
+    """A task of a city that is keys alone, open for an hour, and the key that opens its shares."""
+    signing, opening = CITY_KEYS
+    city = ds.CityId("keys", signing.public, opening.public)
+    task = Task(
+        city=str(city), query=query, loss=loss, purpose=PURPOSE, programme="", cohort=0, epoch=0, trust=TRUST,
+        opened=clock.now, until=clock.now + LONG, salt=os.urandom(16),
+    )  # fmt: skip
+    return task.signed(signing), opening
 
 
 def silent(patch: pytest.MonkeyPatch) -> None:
@@ -115,5 +154,21 @@ def grant(who: ds.Resident, city: ds.City, schema: ds.Schema = TRIPS, **given: A
     )  # fmt: skip
 
 
-__all__ = ["IDS", "LONG", "LOSS", "TRUST", "Callable", "SQLiteStore", "Servers", "grant", "opened", "read_task",
-           "resident", "silent", "two_server_city", "vectors"]  # fmt: skip
+__all__ = [
+    "IDS",
+    "LONG",
+    "LOSS",
+    "TRUST",
+    "Callable",
+    "Crash",
+    "FailingStore",
+    "SQLiteStore",
+    "Servers",
+    "grant",
+    "opened",
+    "read_task",
+    "resident",
+    "silent",
+    "two_server_city",
+    "vectors",
+]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from datasov.aggregator import helper, leader
-from datasov.aggregator.batch import Check, no_credentials
+from datasov.aggregator.batch import Check, no_tokens
 from datasov.aggregator.held import Store
 from datasov.aggregator.messages import Post
 from datasov.aggregator.state import State
@@ -24,12 +24,12 @@ class Aggregator(State):
         budget: what all its shares may ever cost; named for a new store, and None for one that exists.
         cities: texts of the ids of the cities whose tasks it takes.
         post: how it reaches the other aggregator.
-        check: of a report's credential (see `datasov.aggregator.batch.Check`); none is asked for by default.
+        check: of a report's enrolment token (see `datasov.aggregator.batch.Check`); none is asked for by default.
     """
 
     def __init__(
         self, me: AggregatorId, secret: bytes, store: Store, cities: Collection[str], *, clock: Callable[[], float],
-        post: Post, budget: Loss | None = None, check: Check = no_credentials,
+        post: Post, budget: Loss | None = None, check: Check = no_tokens,
     ) -> None:  # fmt: skip
         super().__init__(me, secret, store, cities, clock, post, budget, check)
 

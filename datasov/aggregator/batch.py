@@ -16,13 +16,13 @@ from datasov.mpc.report import Report, open_share
 from datasov.mpc.task import Task
 
 Check: TypeAlias = Callable[[bytes, Task], bytes]
-"""The nullifier (32 bytes) of a credential that enrols its holder for a task; VerificationError for any other bytes."""
+"""The nullifier (32 bytes) of a token that enrols its holder for a task; VerificationError for any other bytes."""
 
 
-def no_credentials(credential: bytes, _: Task) -> bytes:
-    """The check of an aggregator that asks for no credential: an empty nullifier, which is never seen before."""
-    if credential:
-        raise VerificationError("this aggregator asks for no credential: send none")
+def no_tokens(token: bytes, _: Task) -> bytes:
+    """The check of an aggregator that asks for no token: an empty nullifier, which is never seen before."""
+    if token:
+        raise VerificationError("this aggregator asks for no enrolment token: send none")
     return b""
 
 
@@ -51,8 +51,8 @@ def begin(held: Held, reports: Sequence[Report], verify_key: bytes, key: Opening
         try:
             if report.task != task.id or report.nonce in held.nonces:
                 continue
-            shares = open_share(task, held.role, key, report)
-            nullifier = check(report.credentials[held.role], task)
+            shares, token = open_share(task, held.role, key, report)
+            nullifier = check(token, task)
         except VerificationError:
             continue
         if nullifier:

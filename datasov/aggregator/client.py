@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from datasov import errors
@@ -32,7 +33,7 @@ def over_http(to: AggregatorId, path: str, body: bytes) -> bytes:
     """
     httpx = _httpx()
     try:
-        answer = httpx.post(
+        answer = _client().post(
             f"{to.url}/{path}", content=body, timeout=TIMEOUT, headers={"content-type": "application/octet-stream"},
         )  # fmt: skip
     except httpx.HTTPError:
@@ -50,6 +51,12 @@ def refusal(to: AggregatorId, content: bytes) -> DatasovError:
     except (ValueError, KeyError, TypeError):
         return PeerError(f"{to.name} did not answer as agreed: check its address and version")
     return kind(f"{to.name}: {text}")
+
+
+@lru_cache(maxsize=1)
+def _client() -> Any:
+    """One client for all threads: it keeps connections open, and reads the authorities' certificates once."""
+    return _httpx().Client()
 
 
 def _httpx() -> Any:

@@ -83,8 +83,8 @@ def _read(held: Held, told: Any) -> tuple[list[Report], list[list[bytes | None]]
     parts, reports = len(held.task.fits), list[Report]()
     others: list[list[bytes | None]] = [[] for _ in range(parts)]
     for item in fields.items(told, 0, 2 * BATCH):
-        nonce, public, credentials, sealed, shares = fields.items(item, 5, 5)
-        reports.append(Report.read([held.task.id, nonce, public, credentials, [b"", sealed]]))
+        nonce, public, sealed, shares = fields.items(item, 4, 4)
+        reports.append(Report.read([held.task.id, nonce, public, [b"", sealed]]))
         for part, share in enumerate(fields.items(shares, parts, parts)):
             others[part].append(None if share is None else fields.blob(share, MOST_REPORT))
     return reports, others

@@ -19,7 +19,7 @@ Post: TypeAlias = Callable[[AggregatorId, str, bytes], bytes]
 """Sends a body to a path of an aggregator, and gives its answer; a DatasovError where it is refused."""
 
 REQUEST, REPLY, SHARE = "datasov aggregator request v1", "datasov aggregator reply v1", "datasov aggregate share v1"
-MOST_BODY = 512 * 1024 * 1024
+MOST_BODY = 64 * 1024 * 1024
 """Bytes in a request."""
 
 

@@ -19,8 +19,8 @@ from datasov.wire import cbor, fields
 
 MOST_REPORT = 8 * 1024 * 1024
 """Bytes in a report."""
-MOST_CREDENTIAL = 1024
-"""Bytes in a credential."""
+TOKEN = 64
+"""Bytes of an enrolment token, where a report has them."""
 _INFO = b"datasov report share v1"
 
 
@@ -32,19 +32,17 @@ class Report:
         task: identity of the task, 32 bytes.
         nonce: 16 random bytes.
         public: the public share of each statistic.
-        credentials: of enrolment, for the leader and for the helper; empty where the task asks for none.
-        sealed: the input shares of all statistics, to the leader and to the helper.
+        sealed: the input shares of all statistics, and an enrolment token or nothing, to the leader and to the helper.
     """
 
     task: bytes
     nonce: bytes
     public: tuple[bytes, ...]
-    credentials: tuple[bytes, bytes]
     sealed: tuple[bytes, bytes]
 
     def to_bytes(self) -> bytes:
         """Canonical CBOR."""
-        return cbor.encode([self.task, self.nonce, list(self.public), list(self.credentials), list(self.sealed)])
+        return cbor.encode([self.task, self.nonce, list(self.public), list(self.sealed)])
 
     @staticmethod
     def from_bytes(data: bytes) -> Report:
@@ -56,35 +54,25 @@ class Report:
     @staticmethod
     def read(value: Any) -> Report:
         """The report of a decoded list; VerificationError where it is none."""
-        task, nonce, public, credentials, sealed = fields.items(value, 5, 5)
+        task, nonce, public, sealed = fields.items(value, 4, 4)
         shares = [fields.blob(p, MOST_REPORT) for p in fields.items(public, 1, 1024)]
-        one, two = (fields.blob(c, MOST_CREDENTIAL) for c in fields.items(credentials, 2, 2))
         mine, other = (fields.blob(s, MOST_REPORT) for s in fields.items(sealed, 2, 2))
-        return Report(
-            fields.octets(task, 32), fields.octets(nonce, NONCE_SIZE), tuple(shares), (one, two), (mine, other)
-        )
+        return Report(fields.octets(task, 32), fields.octets(nonce, NONCE_SIZE), tuple(shares), (mine, other))
 
 
-def info(task: Task, aggregator: int, nonce: bytes, public: Sequence[bytes], credentials: Sequence[bytes]) -> bytes:
+def info(task: Task, aggregator: int, nonce: bytes, public: Sequence[bytes]) -> bytes:
     """What a sealed share is bound to: the task, its aggregator, and all else in the report but the other share."""
-    return _INFO + task.id + bytes([aggregator]) + nonce + sha256(cbor.encode([list(public), list(credentials)]))
-
-
-def share_sizes(task: Task, aggregator: int) -> list[int]:
-    """Bytes of the input share of each statistic."""
-    sizes = []
-    for found in task.fits:
-        circuit = found.vdaf.circuit
-        blind = 32 if circuit.joint_rand_length else 0
-        whole = (circuit.length + circuit.proof_length) * circuit.field.size
-        sizes.append(blind + (32 if aggregator else whole))
-    return sizes
+    beside = [len(part).to_bytes(4, "big") + part for part in public]
+    return _INFO + task.id + bytes([aggregator]) + nonce + sha256(*beside)
 
 
 def make_reports(
-    task: Task, vectors: Sequence[Sequence[Integers]], credentials: Sequence[tuple[bytes, bytes]] | None = None
+    task: Task, vectors: Sequence[Sequence[Integers]], tokens: Sequence[tuple[bytes, bytes]] | None = None
 ) -> list[bytes]:
     """A report of each resident's dense vectors, one a statistic; zeros make a null report.
+
+    Args:
+        tokens: of enrolment, for the leader and for the helper; each is sealed to its aggregator with the share.
 
     Raises:
         InvalidDataError: a vector that the task's circuits do not hold.
@@ -97,29 +85,29 @@ def make_reports(
     made = []
     for place, nonce in enumerate(nonces):
         public = tuple(each[place].public_share for each in sharded)
-        proof = credentials[place] if credentials else (b"", b"")
+        token = tokens[place] if tokens else (b"", b"")
         sealed = [
             seal(
-                party.seal_key, b"".join(each[place].input_shares[number] for each in sharded),
-                info(task, number, nonce, public, proof),
+                party.seal_key, b"".join(each[place].input_shares[number] for each in sharded) + token[number],
+                info(task, number, nonce, public),
             )
             for number, party in enumerate(task.trust.aggregators)
         ]  # fmt: skip
-        made.append(Report(task.id, nonce, public, proof, (sealed[0], sealed[1])).to_bytes())
+        made.append(Report(task.id, nonce, public, (sealed[0], sealed[1])).to_bytes())
     return made
 
 
-def open_share(task: Task, aggregator: int, key: OpeningKey, report: Report) -> list[bytes]:
-    """The input share of each statistic.
+def open_share(task: Task, aggregator: int, key: OpeningKey, report: Report) -> tuple[list[bytes], bytes]:
+    """The input share of each statistic, and the enrolment token beside them.
 
     Raises:
         DecryptionError: sealed to another key or under other circumstances, or of another size.
     """
-    bound = info(task, aggregator, report.nonce, report.public, report.credentials)
+    bound = info(task, aggregator, report.nonce, report.public)
     whole, at, found = key.open(report.sealed[aggregator], bound), 0, []
-    for size in share_sizes(task, aggregator):
+    for size in task.share_sizes[aggregator]:
         found.append(whole[at : at + size])
         at += size
-    if at != len(whole):
+    if at > len(whole):
         raise DecryptionError("a share of another task's size: make the report anew")
-    return found
+    return found, whole[at:]

@@ -64,6 +64,16 @@ class Task:
         return fit(self.plan, self.loss)
 
     @cached_property
+    def share_sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Bytes of the input share of each statistic: the leader's, the helper's."""
+        leader, helper = list[int](), list[int]()
+        for circuit in (found.vdaf.circuit for found in self.fits):
+            blind = 32 if circuit.joint_rand_length else 0
+            leader.append((circuit.length + circuit.proof_length) * circuit.field.size + blind)
+            helper.append(32 + blind)
+        return tuple(leader), tuple(helper)
+
+    @cached_property
     def text(self) -> bytes:
         """The canonical text."""
         return canonical(self.document())

@@ -28,7 +28,7 @@ ANSWER, SPENT = "answer/", "spent/"
 class Answering(Granting):
     """The part of :class:`datasov.Resident` that answers tasks."""
 
-    def answer(self, task: bytes, *, refuse: bool = False, credentials: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+    def answer(self, task: bytes, *, refuse: bool = False, tokens: tuple[bytes, bytes] = (b"", b"")) -> bytes:
         """The report to a task, for its leader: the same bytes whenever it is asked for again.
 
         Where a consent covers the question under this very trust, and its account holds the price, the report carries
@@ -38,7 +38,7 @@ class Answering(Granting):
 
         Args:
             refuse: give a null report, whatever the consents say.
-            credentials: of enrolment, one for each aggregator, where they ask for them.
+            tokens: of enrolment, one for each aggregator, where they ask for them: also with a null report.
 
         Raises:
             VerificationError: not a task that its city signed. InvalidDataError: it is over.
@@ -53,7 +53,7 @@ class Answering(Granting):
         check_open(read, now)
         found = None if refuse else self._paid(read, now)
         vectors, charge = found or ([np.zeros(f.entries, dtype=np.int64) for f in read.fits], {})
-        (report,) = make_reports(read, [vectors], [credentials])
+        (report,) = make_reports(read, [vectors], [tokens])
         over: dict[str, bytes | None] = {
             name: None
             for name, value in self._vault.states().items()
