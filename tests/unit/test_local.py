@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import datasov as ds
-from datasov.authority import terms
+from datasov.authority import terms, token
 from datasov.errors import ConsentError, InternalError, InvalidQueryError, VerificationError
 from datasov.kernel import noise
 from datasov.kernel.plan import compile
 from datasov.model.privacy import Trust
 from datasov.mpc import local, permanent
 from datasov.mpc.local import MOST_UNARY, Encoding, Tally, encoding, fit, frame, randomise, tally
-from tests.helpers import CITY_ID, PURPOSE, TRIPS
+from tests.helpers import CITY_ID, PURPOSE, TRIPS, Clock
 from tests.local_reports import EPSILONS, of_one
 
 ONE = ds.pure(epsilon=1)
@@ -254,6 +254,18 @@ def test_the_trust_is_a_name_that_tokens_carry():
         terms._trust("locale")
     with pytest.raises(ConsentError):
         terms._trust("local+AAAA")
+
+
+def test_a_consent_under_it_is_granted_and_read_and_gives_no_rows(tmp_path):
+    clock = Clock()
+    with ds.Resident.create(tmp_path / "v.vault", device_key=bytes(range(32)), clock=clock) as who:
+        who.put(TRIPS, [{"district": "N", "km": 7}])
+        consent = who.grant(CITY_ID, TRIPS, purpose=PURPOSE, loss=ONE, until="2028-12-31", trust=ds.local())
+        read = token.read(consent.token)
+        assert read.claims.trust == ds.local()
+        assert read.claims.loss == ONE
+        with pytest.raises(ConsentError, match="no row leaves"):
+            who.contribute(consent)
 
 
 def test_no_city_is_founded_under_it_yet(tmp_path):
