@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import aggregator, charter, city, consent, key, log, programme, receipts, vault
+from datasov.commands import aggregator, charter, city, consent, key, log, ngsi, programme, receipts, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError, MissingExtraError
 
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     city.add(commands)
     receipts.add(commands)
     aggregator.add(commands)
+    ngsi.add(commands)
     return main
 
 
