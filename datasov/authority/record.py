@@ -113,8 +113,8 @@ _READ = {
         "rows do not leave the vault: two independent servers add encrypted shares, and neither can read one",
     ),
     "local": (
-        "行は保管庫から出ません。端末が回答に雑音を加えてから送り、正しい値は誰にも読めません",
-        "rows do not leave the vault: the device adds noise to its answer before it sends it, and nobody reads the true one",
+        "行は保管庫から出ません。端末が雑音を加えた回答だけを送り、正しい値は誰にも読めません",
+        "rows do not leave the vault: the device sends its answer with noise, and nobody reads the true one",
     ),
 }
 
