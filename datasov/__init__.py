@@ -33,7 +33,7 @@ from datasov.model.derived import Exists
 from datasov.model.parties import AggregatorId
 from datasov.model.predicate import Predicate, col
 from datasov.model.preview import Preview
-from datasov.model.privacy import Loss, Trust, central, pure, two_server, zcdp
+from datasov.model.privacy import Loss, Trust, central, local, pure, two_server, zcdp
 from datasov.model.programme import Programme
 from datasov.model.purposes import Purpose
 from datasov.model.query import Query, query
@@ -101,6 +101,7 @@ __all__ = [
     "col",
     "day",
     "hour",
+    "local",
     "month",
     "pure",
     "query",

@@ -24,7 +24,7 @@ MAX_REQUEST, MAX_ANSWER = 512, 8192
 TOKEN = 64
 """Bytes of a token: input and output, 32 each."""
 _KEY, _SECRET = b"datasov enrolment key v1 ", b"datasov credential v1 "
-_INFO, _NULLIFIER, _PAIR = b"datasov enrolment v1", b"datasov nullifier v1", b"datasov report pair v1"
+_INFO, _NULLIFIER = b"datasov enrolment v1", b"datasov nullifier v1"
 _VERSION = 1
 
 Derive = Callable[[bytes], bytes]
@@ -110,15 +110,6 @@ def accept(derive: Derive, wanted: Wanted, answer: bytes) -> Token:
 def nullifier(wanted: Wanted, token: bytes) -> bytes:
     """What a token is known by once it was shown: by its input, which has one output under each `info`. 32 bytes."""
     return sha256(_NULLIFIER, wanted.info, token[:32])
-
-
-def paired(report: bytes, leader: bytes, helper: bytes) -> bytes:
-    """What both aggregators compute of a report, 32 bytes: its id, and the nullifiers of both tokens.
-
-    A share carries the token of the aggregator that it is sealed to and the other's nullifier. A report counts where
-    both have the same pair, so the shares of two reports cannot be mixed, nor a token moved to another report.
-    """
-    return sha256(_PAIR, len(report).to_bytes(2, "big"), report, leader, helper)
 
 
 def answers(blinded: list[bytes], evaluation: oprf.Evaluation) -> list[bytes]:

@@ -112,6 +112,10 @@ _READ = {
         "行は保管庫から出ません。独立した二つのサーバーが、どちらにも読めない断片を足し合わせます",
         "rows do not leave the vault: two independent servers add encrypted shares, and neither can read one",
     ),
+    "local": (
+        "行は保管庫から出ません。端末が雑音を加えた回答だけを送り、正しい値は誰にも読めません",
+        "rows do not leave the vault: the device sends its answer with noise, and nobody reads the true one",
+    ),
 }
 
 

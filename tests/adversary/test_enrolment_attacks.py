@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datasov.authority import credential
-from datasov.authority.credential import Wanted, accept, enrolment_key, paired, request
+from datasov.authority.credential import Wanted, accept, enrolment_key, request
 from datasov.authority.enrolment import Issuer, Roll
 from datasov.crypto import oprf, p256
 from datasov.errors import ConsentError, ProofError, VerificationError
@@ -113,17 +113,6 @@ def test_no_bit_of_a_token_can_be_changed_and_none_is_made_up():
     changed = [data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1 :] for i in range(64)]
     made_up = [b"", data[:-1], data + b"\0", bytes(64), b"\xff" * 64, data[:32] + bytes(32), data[32:] + data[:32]]
     assert issuer.redeem(TASK, 0, changed + made_up) == [None] * (64 + len(made_up))
-
-
-def test_two_reports_of_two_residents_cannot_be_mixed():
-    """Each swaps the helper's share: the pairs of leader and helper differ, and with them the report's fate."""
-    leader, helper = (issuer_of(MemoryStore(), "a", "b", private=private) for private in (KEY, OTHER_KEY))
-    tokens = {(i, n): token_of(issuer, n) for i, issuer in (("l", leader), ("h", helper)) for n in "ab"}
-    found = {
-        paired(report, tokens["l", one].nullifier, tokens["h", other].nullifier)
-        for report, one, other in itertools.product((b"report 1", b"report 2"), "ab", "ab")
-    }
-    assert len(found) == 8
 
 
 def test_an_issuer_that_marks_somebody_with_a_key_of_their_own_is_found_out():
