@@ -51,6 +51,7 @@ def test_release_is_the_same_as_in_python_and_found_by_id(ask: Client, city: ds.
     assert told["id"] == same.identifier.hex()
     assert told["digest"] == same.digest.hex()
     assert told["rows"] == same.frame().to_dicts()
+    assert told["energy"] == same.energy.document()
     assert made.headers["location"] == f"/v1/releases/{told['id']}"
     again = ask("GET", made.headers["location"], "auditor")
     assert again.json() == told
