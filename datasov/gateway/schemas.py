@@ -166,7 +166,8 @@ COMPONENTS |= {
         "confidence": {"type": "number"}, "columns": {"type": "array", "items": {"type": "string"}},
         "rows": _ROWS, "overall": _ROWS, "question": {"type": "object"},
         "digest": {"type": "string", "description": "SHA-256 that the log's leaf carries, in hexadecimal"},
-        "energy": ref("Energy"), "cohort": {"type": "integer"}, "steps": {"type": "integer"}, "released_steps": {"type": "integer"},
+        "energy": ref("Energy"), "cohort": {"type": "integer"},
+        "steps": {"type": "integer"}, "released_steps": {"type": "integer"},
     }, description="noised values with intervals; `rows` has a row a key, `overall` what was asked about the whole"),
     "ReleaseList": _object(["releases", "next"], {
         "releases": {"type": "array", "items": _object(
