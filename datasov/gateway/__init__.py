@@ -1,0 +1,1 @@
+"""HTTP: an ASGI application over one city. It needs the extra `gateway`."""
