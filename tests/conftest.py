@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 import datasov as ds
 from tests.helpers import Clock, few_lists, found_city
+from tests.postgres import Server, running
 
 settings.register_profile("datasov", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("datasov")
@@ -47,3 +48,9 @@ def people(tmp_path: Path, clock: Clock) -> Iterator[Callable[[str], ds.Resident
     yield resident
     for one in opened.values():
         one.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this test process, which every test finds running."""
+    yield from running()

@@ -18,6 +18,7 @@ from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
 from datasov.notices import Notice
 from datasov.resident import Resident
+from datasov.store import place
 from datasov.tlog import tiles
 from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
 from datasov.tlog.export import read_log
@@ -95,7 +96,7 @@ def _list(path: Path, options: argparse.Namespace) -> int:
 @contextmanager
 def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
     path: Path = options.log
-    if (path / "city.db").is_file():
+    if place.is_city(path):
         with operator.open_city(path, options.operator_key_file) as city:
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():

@@ -49,7 +49,7 @@ def follow(
         read: the bodies of a stream from an index on, at most so many.
 
     Returns:
-        (stream, number of bodies, the same number) of every stream that holds any; SHA-256 of each blob, in hexadecimal.
+        (stream, number of bodies, the same number) of every stream that holds any; hexadecimal SHA-256 of each blob.
 
     Raises:
         StoreError: what is there is not what was appended under this key. Or ValueError, TypeError, LookupError, where
