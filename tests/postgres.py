@@ -50,8 +50,10 @@ class Server:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}?schema={schema or f's{next(_names)}'}"
 
     def start(self, *options: str) -> None:
-        settings = ["listen_addresses=127.0.0.1", f"port={self.port}", f"unix_socket_directories={self.folder}",
-                    "max_connections=60", "shared_buffers=16MB", *options]  # fmt: skip
+        settings = [
+            "listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=''", "max_connections=60",
+            "shared_buffers=16MB", "recovery_init_sync_method=syncfs", *options,
+        ]  # fmt: skip
         given = " ".join(f"-c {s}" for s in settings)
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", str(self.data), "-o", given, "-l", log, "-w", "-t", "60", "start")
@@ -72,6 +74,9 @@ class Server:
         for process in (main, *map(int, children)):
             while Path(f"/proc/{process}").exists() and "Z" not in _state(process):
                 time.sleep(0.01)
+        (
+            self.data / "postmaster.pid"
+        ).unlink()  # where nobody waits for dead processes, they look alive to the next one
 
     def sql(self, text: str, database: str = "postgres") -> str:
         """What psql prints, unaligned, for a statement by the server's owner."""
@@ -140,8 +145,10 @@ class Wire:
                         time.sleep(0.2)
                     break
                 server.sendall(data)
-        client.close()
-        server.close()
+        for end in (client, server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
     def _back(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):

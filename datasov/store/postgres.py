@@ -19,6 +19,9 @@ from datasov.store.chain import Batch, Blobs
 from datasov.store.session import PATIENCE, Connection, Session
 from datasov.store.where import Where
 
+_IDLE = "20s"
+"""For so long may an append stand still before the server ends it: one whose client is gone holds up nobody longer."""
+
 
 class PostgresStore:
     """One schema, used by any number of threads, processes and machines.
@@ -116,7 +119,7 @@ class PostgresStore:
         """
         with db.pipeline():
             db.execute(tables.BEGIN)
-            db.execute(tables.SETTINGS, ("60s",))
+            db.execute(tables.SETTINGS, (_IDLE,))
             store = db.execute(self._q("SELECT id, generation FROM {at}.store FOR UPDATE"), binary=True)
             heads = db.execute(
                 self._q(

@@ -69,7 +69,7 @@ def parse(url: str, schema: str = "") -> Where:
         ) from None
     if len(schemas) > 1 or not _named(schemas[0]):
         raise StoreError(
-            f"a store needs a schema, a printable text of at most {_LONGEST} bytes: add ?schema=NAME to its URL, once"
+            f"a store needs a schema, a printable text of at most {_LONGEST} bytes without a %: add ?schema=NAME to its URL, once"
         )
     return Where(
         {n: v for n, v in found.items() if n not in _SECRET}, schemas[0],
@@ -107,4 +107,4 @@ def called_after(city: Path) -> str:
 
 
 def _named(schema: str) -> bool:
-    return 0 < len(schema.encode()) <= _LONGEST and schema.isprintable() and not schema.startswith("pg_")
+    return 0 < len(schema.encode()) <= _LONGEST and schema.isprintable() and "%" not in schema and schema[:3] != "pg_"
