@@ -69,7 +69,8 @@ def parse(url: str, schema: str = "") -> Where:
         ) from None
     if len(schemas) > 1 or not _named(schemas[0]):
         raise StoreError(
-            f"a store needs a schema, a printable text of at most {_LONGEST} bytes without a %: add ?schema=NAME to its URL, once"
+            f"a store needs a schema, a printable text of at most {_LONGEST} bytes without a %: add ?schema=NAME to "
+            "its URL, once"
         )
     return Where(
         {n: v for n, v in found.items() if n not in _SECRET}, schemas[0],
