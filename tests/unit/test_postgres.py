@@ -233,7 +233,8 @@ def test_a_server_that_lost_what_it_confirmed_is_refused(postgres, store, reconn
     )
     if reconnect:
         postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'datasov'")
-    for use in (store.head, lambda: store.append({"a": (2, [b"again"])})):
+    reading = [lambda: store.read("a")] if reconnect else []
+    for use in (*reading, store.head, lambda: store.append({"a": (2, [b"again"])})):
         with pytest.raises(StoreError, match="lost what it had confirmed"):
             use()
     with closing(again(store)) as other:
@@ -269,8 +270,25 @@ def test_defaults_for_transactions_change_nothing(postgres):
     postgres.sql("ALTER DATABASE postgres SET default_transaction_read_only = on")
     try:
         with closing(new(postgres)) as store, closing(again(store)) as other:
-            for i in range(20):
-                (store, other)[i % 2].append({"a": (i, [b"1"])})
+            faults = list[Exception]()
+
+            def write(one: PostgresStore) -> None:
+                done = 0
+                while done < 10 and not faults:
+                    try:
+                        one.append({"a": (one.length("a"), [b"1"])})
+                        done += 1
+                    except ConflictError:
+                        continue
+                    except StoreError as fault:
+                        faults.append(fault)
+
+            threads = [threading.Thread(target=write, args=(one,)) for one in (store, other)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert faults == []
             other.verify()
             store.wipe()
             assert store.length("a") == 20
@@ -410,7 +428,7 @@ def test_an_exchange_that_is_given_up_leaves_everything(store, tmp_path):
     store.append({"a": (3, [b"5"])})
 
 
-def test_who_has_an_exchanged_store_open_is_told_to_open_it_again(store, tmp_path):
+def test_who_has_an_exchanged_store_open_is_told_to_open_it_again(postgres, store, tmp_path):
     fill(store)
     waiting, results = again(store), list[object]()
 
@@ -434,6 +452,9 @@ def test_who_has_an_exchanged_store_open_is_told_to_open_it_again(store, tmp_pat
     for use in (store.head, lambda: store.append({"a": (4, [b"x"])})):
         with pytest.raises(StoreError, match="open it again"):
             use()
+    postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'datasov'")
+    with pytest.raises(StoreError, match="open it again"):
+        store.read("a")
     with closing(again(store)) as fresh:
         fresh.verify()
         assert fresh.read("a", 3) == [b"from the other"]
