@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import charter, city, key, log, programme, receipts, vault
+from datasov.commands import charter, city, consent, key, log, ngsi, programme, receipts, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError, MissingExtraError
 
@@ -58,12 +58,14 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.set_defaults(run=_demo)
     vault.add(commands)
+    consent.add(commands)
     key.add(commands)
     charter.add(commands)
     programme.add(commands)
     log.add(commands)
     city.add(commands)
     receipts.add(commands)
+    ngsi.add(commands)
     return main
 
 

@@ -1,14 +1,15 @@
 """A consent on paper: one text that a QR code holds in its alphanumeric mode. docs/spec/consent.md.
 
-The text is a prefix and the Base45 (RFC 9285) of the token with four bytes of a hash, so that a misread code is told
-from a forged token. Drawing the code is left to any QR library; error correction level M is meant.
+The text is a prefix and the Base45 (RFC 9285) of the token, or of the token with its chain of delegations, and four
+bytes of a hash, so that a misread code is told from a forged token. Drawing the code is left to any QR library; error
+correction level M is meant.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 
-from datasov.authority import token
+from datasov.authority.delegation import bundle, unbundle
 from datasov.crypto.kdf import sha256
 from datasov.errors import ConsentError, VerificationError
 from datasov.model.consent import Consent
@@ -31,14 +32,17 @@ def consent_to_text(consent: Consent) -> str:
     Raises:
         ConsentError: it is longer than one QR code holds.
     """
-    text = PREFIX + base45.encode(consent.token + _check(consent.token))
+    data = bundle(consent)
+    text = PREFIX + base45.encode(data + _check(data))
     if len(text) > MOST:
         raise ConsentError("the consent is longer than a QR code holds: cover fewer columns, or hand over its bytes")
     return text
 
 
 def consent_from_text(text: str) -> Consent:
-    """The consent of a text, read and verified as :func:`datasov.authority.token.read` does.
+    """The consent of a text, verified as :func:`datasov.authority.delegation.unbundle` does.
+
+    A chain is verified where the consent is admitted or accepted.
 
     Raises:
         VerificationError: the text was misread, or is none of a consent; or the token does not verify.
@@ -50,7 +54,7 @@ def consent_from_text(text: str) -> Consent:
     signed, check = data[:-_CHECK], data[-_CHECK:]
     if check != _check(signed):
         raise VerificationError("the code was misread: read it again")
-    return token.read(signed)
+    return unbundle(signed)
 
 
 def qr_version(text: str) -> int:

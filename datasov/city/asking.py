@@ -21,7 +21,7 @@ from datasov.model.release import Release
 from datasov.model.series import Series, SeriesRelease, series_from_document
 from datasov.model.suggest import Bounds, suggest
 from datasov.pool.asked import Asked
-from datasov.tlog.record import is_series, record_release, record_step, unpack_release, unpack_series
+from datasov.tlog.record import is_opening, is_series, record_release, record_step, unpack_release, unpack_series
 
 Answer = TypeVar("Answer", Release, SeriesRelease)
 
@@ -199,6 +199,24 @@ class Asking(State):
         found = [unpack_release(body) for body in bodies if not is_series(body)]
         now, state = int(self._clock()), self._governing.state()
         return [r for r in found if state.retained(r.programme, r.time, now)]
+
+    def standing(self) -> list[SeriesRelease]:
+        """The series that were opened and may be kept, in order, with the steps that were released; it counts none."""
+        keys, bodies, openings = dict[bytes, bytes](), list[bytes](), list[bytes]()
+        for stored in self._store.read("releases"):
+            key, body = stored[:KEY], stored[KEY:]
+            keys[key] = body
+            if is_opening(body):
+                openings.append(key)
+        now, state, found = int(self._clock()), self._governing.state(), list[SeriesRelease]()
+        for key in openings:
+            bodies = [keys[key]]
+            while (step := digest([key.hex(), len(bodies) - 1])) in keys:
+                bodies.append(keys[step])
+            series = unpack_series(bodies)
+            if state.retained(series.programme, series.times[-1] if series.times else series.time, now):
+                found.append(series)
+        return found
 
 
 def _check_made(question: Query | Series) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasov.city import City
-from datasov.commands import operator, show
+from datasov.commands import asking, operator, show
 from datasov.errors import StoreError
 from datasov.tlog.export import write_log
 from datasov.tlog.note import vkey
@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
         return parser
 
     operator.add_founding(command)
+    asking.add(command)
 
     shown = command("show", _show, "show the id, the budget and what is left, the purposes, the log and the charter")
     shown.add_argument("--json", action="store_true", help="one JSON object on standard output")

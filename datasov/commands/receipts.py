@@ -187,7 +187,7 @@ def _show(
         listed = [
             {"index": r.index, "time": r.time, "purpose": r.purpose, "loss": r.loss.document(), "tables": r.tables,
              "question": json.loads(r.question), "programme": r.release.programme.hex() or None,
-             "approval": r.approved, "log": r.origin}
+             "approval": r.approved, "log": r.origin, "status": r.release.status.hex() or None}
             for r in found
         ]  # fmt: skip
         sums = [{"log": o, "purpose": p, "loss": loss.document()} for (o, p, _), loss in totals.items()]

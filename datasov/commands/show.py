@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from datasov.errors import DatasovError, InvalidDataError, StoreError
 from datasov.model.schema import Schema
 from datasov.portability import texts
 from datasov.resident import Resident
@@ -54,3 +56,17 @@ def _plain(value: object) -> str:
         return "-"
     text = str(value)
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def schema(path: Path) -> Schema:
+    """The schema of a JSON file; InvalidDataError where it holds none, StoreError where it cannot be read."""
+    try:
+        return Schema.from_document(json.loads(path.read_bytes()))
+    except DatasovError as why:
+        raise InvalidDataError(f"the schema file does not fit: {why}") from None
+    except OSError as fault:
+        raise StoreError(f"the schema file cannot be read: {fault.strerror or fault}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        raise InvalidDataError(
+            "the schema file is none: it is JSON, as an export holds it, or json.dumps(schema.document()) gives it"
+        ) from None

@@ -13,9 +13,8 @@ from datasov import portability
 from datasov.commands import secret, show, vault_keys
 from datasov.commands.vault_options import add_commands
 from datasov.crypto import age
-from datasov.errors import DatasovError, InvalidDataError, StoreError
+from datasov.errors import InvalidDataError, StoreError
 from datasov.model.columns import Boolean
-from datasov.model.schema import Schema
 from datasov.resident import Resident
 from datasov.vault import Vault, erase
 
@@ -59,7 +58,7 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _put(options: argparse.Namespace) -> int:
-    schema = None if options.schema is None else _schema(options.schema)
+    schema = None if options.schema is None else show.schema(options.schema)
     if schema is not None and schema.name != options.table:
         raise InvalidDataError(f"the schema is of table {schema.name!r}, not of {options.table!r}")
     with _open(options) as resident:
@@ -69,19 +68,6 @@ def _put(options: argparse.Namespace) -> int:
         count = resident.put(schema, options.file)
     _say(f"{count} rows are in table {options.table}.")
     return 0
-
-
-def _schema(path: Path) -> Schema:
-    try:
-        return Schema.from_document(json.loads(path.read_bytes()))
-    except DatasovError as why:
-        raise InvalidDataError(f"the schema file does not fit: {why}") from None
-    except OSError as fault:
-        raise StoreError(f"the schema file cannot be read: {fault.strerror or fault}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
-        raise InvalidDataError(
-            "the schema file is none: it is JSON, as an export holds it, or json.dumps(schema.document()) gives it"
-        ) from None
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -169,7 +155,7 @@ def _identities(path: Path) -> tuple[str, ...]:
 
 
 def _evolve(options: argparse.Namespace) -> int:
-    schema = _schema(options.schema)
+    schema = show.schema(options.schema)
     fill: dict[str, object] = {}
     for item in options.fill:
         name, equals, value = item.partition("=")

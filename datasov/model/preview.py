@@ -11,6 +11,7 @@ import polars as pl
 
 from datasov.errors import InvalidQueryError
 from datasov.model.aggregate import Aggregate
+from datasov.model.energy import Energy, estimate
 from datasov.model.estimates import check_confidence, unit_of
 from datasov.model.noise import Noise, threshold
 from datasov.model.plan import Plan
@@ -30,6 +31,7 @@ class Preview:
             interval) in the column's unit. For a mean they are those of a cell that holds MEAN_ROWS rows; for a
             quantile those of its rank, in items; for the top, of the difference of the chosen score to the true one.
         notes: what to know before asking.
+        energy: what the question costs in energy, estimated; of a series, a step.
     """
 
     loss: Loss
@@ -37,6 +39,7 @@ class Preview:
     cells: int
     frame: pl.DataFrame
     notes: tuple[str, ...]
+    energy: Energy
 
     def __str__(self) -> str:
         lines = [f"{self.loss} over {self.cells} cells; {self.confidence:.0%} intervals are the value ± margin"]
@@ -107,7 +110,7 @@ def preview(
         found = next(i for i, s in enumerate(statistics) if s.kind == "distinct")
         least = threshold(scales[found], loss.delta / ATTO / statistics[found].touched) + 1
         notes = (*notes, f"an unknown key shows where its residents, with their noise, reach {least}")
-    return Preview(loss, confidence, cells, pl.DataFrame(rows), notes)
+    return Preview(loss, confidence, cells, pl.DataFrame(rows), notes, estimate(query, statistics))
 
 
 def least_loss(preview_of: Callable[[Loss], Preview], within: float | Mapping[str, float], like: Loss) -> Loss:
@@ -148,4 +151,11 @@ def preview_series(series: Series, plan: Plan, loss: Loss, confidence: float) ->
     notes = (
         f"{series.steps} steps in {series.levels} levels; a resident counts with at most {series.rows} rows in all",
     )
-    return Preview(loss, confidence, plan.cells, pl.DataFrame(rows), notes)
+    return Preview(
+        loss,
+        confidence,
+        plan.cells,
+        pl.DataFrame(rows),
+        notes,
+        estimate(series.query, plan.statistics, rows=series.rows),
+    )

@@ -16,6 +16,7 @@ from datasov.model import estimates
 from datasov.model.aggregate import Aggregate
 from datasov.model.columns import Category
 from datasov.model.document import Document, digest
+from datasov.model.energy import Energy, estimate
 from datasov.model.noise import Noise
 from datasov.model.partition import axes_of
 from datasov.model.privacy import Loss, Trust
@@ -101,6 +102,11 @@ class Release:
             found = self._columns(aggregate, part, confidence) if aggregate.whole else []
             columns += [c.scatter(0, None) for c in found] if self.withheld_whole else found
         return pl.DataFrame(columns)
+
+    @property
+    def energy(self) -> Energy:
+        """What the answer cost in energy, estimated from the question and public sizes alone, never measured."""
+        return estimate(self.query, self.statistics)
 
     def scale(self, name: str) -> float:
         """The scale of the noise of an aggregate by its column's name, in the column's unit.

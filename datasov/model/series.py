@@ -21,6 +21,7 @@ from datasov.model.aggregate import Aggregate
 from datasov.model.columns import Timestamp
 from datasov.model.derived import Duration, microseconds
 from datasov.model.document import Document, digest
+from datasov.model.energy import Energy, estimate
 from datasov.model.noise import Noise, sum_half_width
 from datasov.model.predicate import col
 from datasov.model.privacy import Loss, Trust
@@ -205,6 +206,11 @@ class SeriesRelease:
     scale: float
     outputs: tuple[tuple[npt.NDArray[np.int64], ...], ...] = ()
     times: tuple[int, ...] = ()
+
+    @property
+    def energy(self) -> Energy:
+        """What a step costs in energy, estimated from the question and public sizes alone, never measured."""
+        return estimate(self.series.query, [self.statistic], rows=self.series.rows)
 
     def total(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """The noisy totals of the steps first .. last - 1, a vector over the cells."""

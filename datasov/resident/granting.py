@@ -192,6 +192,11 @@ class Granting(State):
         return [r.consent for r in self._records() if not r.revoked]
 
     @property
+    def revoked(self) -> list[Consent]:
+        """The consents that were revoked, oldest first: :meth:`revoke` makes their revocations once more."""
+        return [r.consent for r in self._records() if r.revoked]
+
+    @property
     def granted(self) -> Loss:
         """The loss reserved over all controllers, for life: for each city, table and purpose its largest consent.
 

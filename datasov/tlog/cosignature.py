@@ -203,6 +203,8 @@ def read_policy(text: str) -> tuple[dict[str, bytes], Policy | None]:
                 origin, public = parse_vkey(key)
                 if public in logs.values():
                     raise ProofError("a log stands twice in the policy, by its key: name each once")
+                if origin in logs:
+                    raise ProofError("two keys for one log in the policy, by its name: leave the older one out")
                 logs[origin] = public
             case ["witness", name, key] | ["witness", name, key, _] if _fresh(name, named):
                 named[name] = Cosigner.parse(key)

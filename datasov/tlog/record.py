@@ -75,6 +75,11 @@ def is_series(body: bytes) -> bool:
     return isinstance(cbor.decode(body)[0], str)
 
 
+def is_opening(body: bytes) -> bool:
+    """Whether a stored output is the opening of a series."""
+    return bool(cbor.decode(body)[0] == "series")
+
+
 def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
     """What the log says of a series when it is opened: its question, and the loss of the whole horizon."""
     question = opening.series.document()

@@ -1,9 +1,10 @@
 """A resident's account of loss outlives everything that they, their devices and the city do.
 
-In any order: put, grant, renew, contribute, revoke, exhaust, erase the domain, replace every key, enrol a second
-device, merge, compact, restart the city, let its erasure run. After every step the city knows the resident at one
-place, has charged them no less than before and no more than the largest consent that they ever gave for the purpose;
-and no vault counts less than before as granted over all controllers.
+In any order: put, grant, renew, have a guardian grant, contribute, revoke, end what the guardian may do, exhaust, erase
+the domain, replace every key, enrol a second device, merge, compact, restart the city, let its erasure run. After every
+step the city knows the resident at one place, has charged them no less than before and no more than the largest consent
+that they or their guardian ever gave for the purpose; and no vault counts less than before as granted over all
+controllers.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from hypothesis.stateful import (
 )
 
 import datasov as ds
+from datasov.authority.columns import Places
 from datasov.authority.registry import partition_name
 from datasov.errors import ConsentError, StoreError
 from datasov.model.privacy import Loss
+from datasov.pool.draft import Draft
 from datasov.resident import granting as resident_module
 from datasov.vault import Vault
 from tests.helpers import NOW, TRIPS, Clock, few_lists
@@ -57,6 +60,8 @@ class Accounts(RuleBasedStateMachine):
         self.granted = [Loss(0)]
         self.largest = dict.fromkeys(PURPOSES, 0)
         self.charged = dict.fromkeys(PURPOSES, 0)
+        self.guardian = ds.Resident.create(self.folder / "guardian.vault", device_key=bytes(32), clock=self.clock)
+        self.delegated: bytes | None = None
 
     def opened_city(self, **given) -> ds.City:
         return ds.City.open(self.folder / "a.city", clock=self.clock, erase_within=20 * DAY, **given)
@@ -66,7 +71,7 @@ class Accounts(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "patch"):
-            for resident in self.devices:
+            for resident in (*self.devices, self.guardian):
                 resident.close()
             self.city.close()
             self.other.close()
@@ -129,6 +134,41 @@ class Accounts(RuleBasedStateMachine):
         if deliver:
             with contextlib.suppress(ConsentError):
                 self.city.revoke(revocation)
+
+    @precondition(lambda self: self.delegated is None)
+    @rule(at=DEVICES)
+    def delegate(self, at):
+        self.delegated = self.devices[at % len(self.devices)].delegate(
+            self.city.id, [TRIPS], to=self.guardian.delegate_key(self.city.id, "mobility"), kind="guardian",
+            purposes=PURPOSES, loss=Loss(4 * UNIT.nano), until="2040-01-01",
+        )  # fmt: skip
+
+    @precondition(lambda self: self.delegated is not None)
+    @rule(at=DEVICES, purpose=st.sampled_from(PURPOSES), units=st.integers(1, 4), send=st.booleans())
+    def have_granted(self, at, purpose, units, send):
+        """The guardian signs on the same account; the sum of what they signed is capped by their own delegation."""
+        at %= len(self.devices)
+        try:
+            consent = self.devices[at].accept(
+                self.guardian.grant_for(self.delegated, TRIPS, purpose=purpose, loss=Loss(units * UNIT.nano))
+            )
+        except ConsentError:
+            return
+        self.consents[at].append(consent)
+        if send:
+            self.send(at, consent)
+
+    @precondition(lambda self: self.delegated is not None)
+    @rule(at=DEVICES, deliver=st.booleans())
+    def end_the_delegation(self, at, deliver):
+        try:
+            ended = self.devices[at % len(self.devices)].revoke_delegation(self.delegated)
+        except ConsentError:
+            return
+        self.delegated = None
+        if deliver:
+            with contextlib.suppress(ConsentError):
+                self.city.revoke(ended)
 
     @rule(at=DEVICES)
     def compact(self, at):
@@ -252,6 +292,8 @@ def one_life() -> None:
         lambda: life.revoke(0, 0, True), lambda: life.rotate(0), lambda: life.erase_domain(0), lambda: life.later(12),
         lambda: life.later(12), lambda: life.put(0), lambda: life.grant(0, PURPOSES[0], 2, 400, None, True),
         lambda: life.ask(PURPOSES[0], 2), lambda: life.grant(0, PURPOSES[1], 1, 400, None, True),
+        lambda: life.delegate(0), lambda: life.later(1), lambda: life.have_granted(0, PURPOSES[0], 4, True),
+        lambda: life.ask(PURPOSES[0], 2), lambda: life.end_the_delegation(0, True), lambda: life.ask(PURPOSES[0], 2),
     )  # fmt: skip
     try:
         life.make()
@@ -260,6 +302,7 @@ def one_life() -> None:
             life.the_city_gives_no_fresh_account()
             life.the_vault_counts_no_less()
         assert life.charged[PURPOSES[0]] > 0
+        assert life.largest[PURPOSES[0]] == 4 * UNIT.nano, "what the guardian granted was admitted"
     finally:
         life.teardown()
 
@@ -290,9 +333,26 @@ def newest_consents_alone_count(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(resident_module, "granted", lambda records: real(records[-1:]))
 
 
+def delegates_have_accounts_of_their_own(patch: pytest.MonkeyPatch) -> None:
+    """The city gives the delegate's consent a place of its own, by who signed it."""
+    real = Draft._add
+
+    def add(draft, admission):
+        with pytest.MonkeyPatch.context() as inner:
+            if admission.chain:
+                inner.setattr(Places, "get", lambda places, account: None)
+            return real(draft, admission)
+
+    patch.setattr(Draft, "_add", add)
+
+
 @pytest.mark.parametrize(
-    "plant", [keys_that_change_with_an_erasure, revoked_consents_do_not_count, newest_consents_alone_count]
-)
+    "plant",
+    [
+        keys_that_change_with_an_erasure, revoked_consents_do_not_count, newest_consents_alone_count,
+        delegates_have_accounts_of_their_own,
+    ],
+)  # fmt: skip
 def test_an_account_that_begins_anew_is_noticed(monkeypatch, plant):
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=r"for another one|counts less"):

@@ -12,6 +12,7 @@ import pytest
 
 import datasov as ds
 from datasov.cli import main
+from datasov.commands import receipts as receipts_command
 from datasov.errors import ProofError
 from datasov.tlog.bundle import verify_bundle
 from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, decode_leaf, encode_leaf
@@ -184,7 +185,18 @@ def test_receipts_are_listed_with_losses_and_running_totals(logged):
     found = json.loads(logged("receipts", "ann", "--log", "log", "--json", *KEYED))
     assert [r["purpose"] for r in found["receipts"]] == [PURPOSE, PURPOSE]
     assert found["totals"][0]["loss"]["nano"] == 2 * 10**7
+    assert {r["status"] for r in found["receipts"]} == {None}, "no status list is due in a city's first tick"
     assert json.loads(logged("receipts", "ann", "--log", "lake.city", "--json", *KEYED)) == found
+
+
+def test_a_receipt_names_the_status_lists_that_were_applied(logged, capsys):
+    with ds.Resident.open("ann", device_key=KEY) as ann, ds.City.open("lake.city") as city:
+        found = ann.receipts(city.log)
+    named = [replace(r.release, status=bytes([n]) * 32) for n, r in enumerate(found)]
+    applied = [replace(r, leaf=encode_leaf(leaf)) for r, leaf in zip(found, named, strict=True)]
+    receipts_command._show(applied, None, True)
+    shown = json.loads(capsys.readouterr().out)["receipts"]
+    assert [r["status"] for r in shown] == ["00" * 32, "01" * 32]
 
 
 def test_an_exported_file_is_verified_offline(logged):

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasov.authority import qr, token
+from datasov.authority import delegation, qr, token
 from datasov.authority.qr import consent_from_text, consent_to_text, qr_version
 from datasov.errors import ConsentError, SignatureError, VerificationError
-from datasov.model.consent import Coverage
+from datasov.model.consent import Consent, Coverage
 from datasov.wire import base45
+from tests.delegations import claims_under, link, secret, signed
+from tests.helpers import NOW
 from tests.unit.test_token import CLAIMS, CONSENT, KEY
 
 TEXT = consent_to_text(CONSENT)
@@ -97,6 +99,32 @@ def test_what_one_qr_code_does_not_hold_is_refused():
     wide = tuple(Coverage(f"table_{i}", bytes(32), tuple(f"column_{j}" for j in range(20))) for i in range(10))
     with pytest.raises(ConsentError, match="QR"):
         consent_to_text(token.issue(replace(CLAIMS, coverage=wide), KEY))
+
+
+def delegated(length: int) -> Consent:
+    links = [link(depth=length - 1)]
+    while len(links) < length:
+        links.append(link(links[-1]))
+    chain = signed(links)
+    claims = claims_under(links[-1], parent=delegation.read(chain[-1]).digest)
+    return replace(token.issue(claims, secret(links[-1].delegate)), chain=chain)
+
+
+def test_a_delegated_consent_brings_its_chain():
+    consent = delegated(1)
+    text = consent_to_text(consent)
+    assert qr_version(text) <= 40
+    found = consent_from_text(text)
+    assert found == consent
+    assert found.chain == consent.chain
+    delegation.verify_chain(found.chain, found, NOW)
+    with pytest.raises(ConsentError):
+        delegation.verify_chain((), found, NOW)
+
+
+def test_a_chain_that_no_code_holds_is_refused():
+    with pytest.raises(ConsentError, match="QR"):
+        consent_to_text(delegated(4))
 
 
 def test_versions_of_a_qr_code():

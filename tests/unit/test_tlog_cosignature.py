@@ -244,6 +244,7 @@ def test_a_quorum_is_a_witness_or_none():
     f"witness a {WITNESSES[0]}\ngroup g any a a\nquorum g", f"group g any a\nwitness a {WITNESSES[0]}\nquorum g",
     f"witness a {WITNESSES[0]}\ngroup g any none\nquorum g", f"witness a {vkey(ORIGIN, KEY.public)}\nquorum a",
     f"log {WITNESSES[0]}\nquorum none", f"log {vkey('x', KEY.public)}\nlog {vkey('y', KEY.public)}\nquorum none",
+    f"log {vkey('x', KEY.public)}\nlog {vkey('x', KEYS[0].public)}\nquorum none",
     f"witness a {WITNESSES[0]}\r\nquorum a", f"witness a {WITNESSES[0]}\nfoo\nquorum a", "quorum none x",
     f"witness a {WITNESSES[0]}\ngroup g {'9' * 5000} a\nquorum g", "quorum none\nquorum none",
 ])  # fmt: skip
