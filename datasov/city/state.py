@@ -25,7 +25,7 @@ from datasov.pool.pool import Pool
 from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
 from datasov.store import anchor, place, settings
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 from datasov.tlog.log import Log
 from datasov.upkeep.identity import identity
 
@@ -41,7 +41,7 @@ class State:
     """The parts of an open city, shared by all that it does."""
 
     def __init__(
-        self, path: Path, store: SQLiteStore, key: bytes, clock: Callable[[], float], engine: monitor.Engine
+        self, path: Path, store: Store, key: bytes, clock: Callable[[], float], engine: monitor.Engine
     ) -> None:
         """Use :meth:`open`."""
         self._path, self._store, self._clock, self._engine = path, store, clock, engine
@@ -63,6 +63,7 @@ class State:
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()), lists=self._lists)
         self._guard = threading.RLock()
         self._given: bytes | None = None
+        self._at: str | None = None
         self._anchored: int | None = None
         self._post: Post = over_http
         self._tasks_read, self._tasks_known = 0, list[tuple[bytes, Task]]()

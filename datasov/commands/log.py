@@ -16,6 +16,7 @@ from datasov.commands import operator
 from datasov.commands.log_options import add_commands
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
+from datasov.store import place
 from datasov.tlog import tiles
 from datasov.tlog.cosignature import Policy, open_cosigned, read_policy, verify_cosigned
 from datasov.tlog.evidence import Evidence, compare
@@ -64,7 +65,7 @@ def _key(text: str) -> tuple[str, bytes]:
 @contextmanager
 def _log(path: Path, key: str | None, operator_key: Path | None = None) -> Iterator[Log | TileLog]:
     """The log at a path. A mirror's key is never taken from the mirror."""
-    if (path / "city.db").is_file():
+    if place.is_city(path):
         with operator.open_city(path, operator_key) as city:
             if key is not None and _key(key)[1] != city.log.public:
                 raise ProofError("the log of another city: check the path and --key")

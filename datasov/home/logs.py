@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from datasov.city import City
 from datasov.errors import InvalidDataError, MissingExtraError, PeerError, ProofError, StoreError
 from datasov.model.consent import CityId
+from datasov.store.place import is_city
 from datasov.tlog import tiles
 from datasov.tlog.export import read_log
 from datasov.tlog.log import LogReader
@@ -58,7 +59,7 @@ def source(where: str, *, city: CityId | None = None, operator_key: bytes | None
 
 @contextmanager
 def _path(path: Path, held: Sequence[CityId], operator_key: bytes | None) -> Iterator[LogReader]:
-    if (path / "city.db").is_file():
+    if is_city(path):
         with City.open(path, operator_key=operator_key) as city:
             yield city.log
     elif (path / tiles.CHECKPOINT).is_file():

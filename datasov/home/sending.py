@@ -10,6 +10,7 @@ from datasov.city import City
 from datasov.errors import PeerError
 from datasov.home.outbox import Message, Send
 from datasov.model.consent import CityId
+from datasov.store.place import is_city
 
 
 def hand(message: Message, city: City) -> None:
@@ -33,7 +34,7 @@ def open_city(city: City) -> Send:
 
 def folders(places: Sequence[Path], operator_key: bytes | None = None) -> Send | None:
     """A sender to the cities in these folders, each opened for the moment; None where none of them is a city's."""
-    found = [place for place in places if (place / "city.db").is_file()]
+    found = [place for place in places if is_city(place)]
 
     def send(message: Message) -> None:
         for place in found:
