@@ -173,14 +173,18 @@ class _Load:
             raise AssertionError(head)
         return next(line[10:] for line in head.split("\r\n") if line.startswith("location: "))
 
+    async def _connect(self, number: int) -> None:
+        await self.loop.create_connection(lambda: _Client(self, number), "127.0.0.1", self.port)
+
     async def figures(self) -> dict[str, object]:
         place = await self.first()
         self.get = [
             f"GET {place} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {t}\r\n\r\n".encode() for t in self.tokens
         ]
         began = time.perf_counter()
-        for number in range(self.clients):
-            await self.loop.create_connection(lambda n=number: _Client(self, n), "127.0.0.1", self.port)  # type: ignore[misc]
+        for first in range(0, self.clients, 50):
+            numbers = range(first, min(first + 50, self.clients))
+            await asyncio.gather(*(self._connect(number) for number in numbers))
         await asyncio.sleep(max(0.0, self.seconds - (time.perf_counter() - began)))
         self.over, spent = True, time.perf_counter() - began
         self.taken.sort()

@@ -1,4 +1,4 @@
-"""Two servers: what verifying and making a report of Prio3Histogram costs, in one process on one core.
+"""Two servers: what verifying and making a report of Prio3Histogram costs, end to end too, and the error.
 
 - `reports_per_s_16`, `reports_per_s_256`: reports that a helper verifies in a second of processor time, at 16 cells
   (chunks of 6) and at 256 (chunks of 18): `verify_init` of seeds, the leader's verifier shares combined with its own,
@@ -7,6 +7,11 @@
   and the sum.
 - `client_ms`: to make one report of 256 cells; `client_ms_16` of 16. Medians.
 - `report_bytes`, `report_bytes_16`: of the public share and both input shares, without sealing.
+- `end_to_end_s`, with `reports`: from the first report's upload to the release, 16 cells: a leader and a helper as
+  processes of their own over HTTP, with their stores, and this one, which uploads 256 reports a request. Reports are
+  made before (`devices_ms_each`). `end_to_end_cpu_s` is the processor time of all three, which a busy machine does not
+  change much; `leader_peak_bytes` and `helper_peak_bytes` the most memory that each held.
+- `error_vs_central`: the mean L1 error of 256 cells at pure epsilon 1, for 10^4, 10^5 and 10^6 residents.
 - `pycryptodome`: whether TurboSHAKE128 is PyCryptodome's where that is faster (extra `two-server`), or NumPy's alone.
 """
 
@@ -17,6 +22,7 @@ import secrets
 import statistics
 import time
 
+from benches import two_servers_part
 from datasov.crypto.turboshake import turboshake128
 from datasov.mpc.prio3 import Prio3, prio3_histogram
 
@@ -60,14 +66,19 @@ def _client(vdaf: Prio3, times: int) -> tuple[float, int]:
 
 
 def run(size: str, rows: int | None = None) -> dict[str, object]:
-    """The figures; `size` is "small" (2,048 reports of 16 cells, 512 of 256) or "full" (8 times as many), or `rows`."""
+    """The figures; `size` is "small" (2,048 reports of 16 cells, 512 of 256) or "full" (8 times as many), or `rows`.
+
+    End to end it is as many as `rows`, or 2,048, or at full size a million.
+    """
     reports = rows or (2048 if size == "small" else 16_384)
     narrow, wide = prio3_histogram(16, 6), prio3_histogram(256, 18)
     helper_16, leader_16 = _rates(narrow, reports)
     helper_256, leader_256 = _rates(wide, max(reports // 4, 1))
     (client_16, bytes_16), (client_256, bytes_256) = _client(narrow, 20), _client(wide, 20)
     return {
-        "reports": reports,
+        **two_servers_part.end_to_end(rows or (2048 if size == "small" else 1_000_000)),
+        "error_vs_central": two_servers_part.error_vs_central([10**4, 10**5, 10**6]),
+        "verified": reports,
         "reports_per_s_16": round(helper_16),
         "reports_per_s_256": round(helper_256),
         "leader_reports_per_s_16": round(leader_16),

@@ -30,9 +30,10 @@ from datasov.model.charter import Charter
 from datasov.model.columns import Boolean, Category, Decimal, Integer, Timestamp
 from datasov.model.consent import CityId, Consent
 from datasov.model.derived import Exists
+from datasov.model.parties import AggregatorId
 from datasov.model.predicate import Predicate, col
 from datasov.model.preview import Preview
-from datasov.model.privacy import Loss, Trust, central, pure, zcdp
+from datasov.model.privacy import Loss, Trust, central, local, pure, two_server, zcdp
 from datasov.model.programme import Programme
 from datasov.model.purposes import Purpose
 from datasov.model.query import Query, query
@@ -48,6 +49,7 @@ from datasov.tlog.receipt import Receipt
 __version__ = "0.1.0"
 
 __all__ = [
+    "AggregatorId",
     "Boolean",
     "Bounds",
     "BudgetExceededError",
@@ -99,11 +101,13 @@ __all__ = [
     "col",
     "day",
     "hour",
+    "local",
     "month",
     "pure",
     "query",
     "series",
     "sql",
+    "two_server",
     "unknown",
     "week",
     "zcdp",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from datasov.commands import charter, city, consent, key, log, ngsi, programme, receipts, serve, vault
+from datasov.commands import aggregator, charter, city, consent, home, key, log, ngsi, programme, receipts, serve, vault
 from datasov.commands.secret import NoTerminalError
 from datasov.errors import DatasovError, MissingExtraError
 
@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     log.add(commands)
     city.add(commands)
     receipts.add(commands)
+    home.add(commands)
+    aggregator.add(commands)
     serve.add(commands)
     ngsi.add(commands)
     return main

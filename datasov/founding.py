@@ -14,7 +14,7 @@ from datasov.model.privacy import Loss, Trust, check_loss
 from datasov.model.purposes import Purpose, declared
 from datasov.store import place
 from datasov.store.settings import VERSION
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 from datasov.tlog.note import origin_of
 
 DEFAULT_PLACE = "JP"
@@ -24,7 +24,7 @@ DEFAULT_PLACE = "JP"
 def found(
     path: Path, operator_key: bytes | None, budget: Loss | None, allowance: Loss | None, period: int,
     purposes: Sequence[str | Purpose] | None, trust: Trust, name: str, epoch: int, tick: int, erase_within: int,
-    now: int, processing: str = DEFAULT_PLACE,
+    now: int, processing: str = DEFAULT_PLACE, store: str | None = None,
 ) -> None:  # fmt: skip
     """Make the folder of a new city; the arguments are those of :meth:`datasov.City.open`.
 
@@ -41,6 +41,8 @@ def found(
             raise InvalidQueryError("an allowance is a part of the budget: give one that is not above it")
     if not purposes or isinstance(purposes, str):
         raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
+    if trust.name == "local":
+        raise InvalidQueryError("no city collects answers under local trust in this version: found it under another")
     check_place(processing)
     known = declared(purposes)
     if not name or not name.isprintable() or len(name) > 64 or ":" in name:
@@ -58,10 +60,11 @@ def found(
         "purposes": [p.name for p in known], "trust": trust.name, "epoch": epoch, "tick": tick,
         "period": period, "erase_within": erase_within, "founded": now, "processing": processing,
         "purpose_documents": [p.document() for p in known if p.document() != Purpose(p.name).document()],
+        **({"parties": {"aggregators": [a.document() for a in trust.aggregators]}} if trust.aggregators else {}),
     }  # fmt: skip
 
-    def fill(store: SQLiteStore) -> None:
-        store.append({"city": (0, [canonical(settings)])})
-        Ledger(store, budget, allowance)
+    def fill(new: Store) -> None:
+        new.append({"city": (0, [canonical(settings)])})
+        Ledger(new, budget, allowance)
 
-    place.found(path, operator, fill)
+    place.found(path, operator, fill, store)

@@ -160,7 +160,8 @@ def _covers(approved: Approved, leaf: ReleaseLeaf) -> bool:
     allowed = {t.table: (t.schema_digest, set(t.columns)) for t in programme.tables}
     tables = all(n in allowed and allowed[n][0] == s and set(columns) <= allowed[n][1] for n, s, columns in leaf.tables)
     return (
-        leaf.purpose == programme.purpose and leaf.trust in programme.trust and fits(leaf.loss, programme.largest)
+        leaf.purpose == programme.purpose and leaf.trust.partition("+")[0] in programme.trust
+        and fits(leaf.loss, programme.largest)
         and leaf.mechanism in programme.mechanisms and tables and leaf.tables[0][0] == programme.tables[0].table
         and (programme.question is None or canonical(programme.question) == leaf.question)
     )  # fmt: skip

@@ -130,4 +130,6 @@ class Remote:
                 later = answer.headers.get("retry-after", "")
                 return answer.status_code, b"".join(parts), float(later) if later.isdigit() else 0.0
         except (httpx.HTTPError, httpx.InvalidURL) as fault:
-            raise PeerError(f"{address} cannot be reached ({type(fault).__name__}): try again later") from None
+            raise PeerError(
+                f"{address} cannot be reached ({type(fault).__name__}): check the network, try again"
+            ) from None

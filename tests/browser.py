@@ -19,11 +19,11 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response
 
-_FLAGS = (
+FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--metrics-recording-only",
 )  # fmt: skip
-_SIZES = {False: {"width": 1280, "height": 900}, True: {"width": 390, "height": 844}}
+SIZES = {False: {"width": 1280, "height": 900}, True: {"width": 390, "height": 844}}
 
 
 @dataclass
@@ -91,7 +91,7 @@ def browser() -> Iterator[Browser]:
     if path is None or not Path(path).exists():
         pytest.skip("no Chromium: install Debian's chromium, or name one with DATASOV_CHROMIUM")
     with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        found = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield found
         found.close()
 
@@ -103,7 +103,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
     def new(origin: str, *, language: str = "en", phone: bool = False, javascript: bool = True, **more: Any) -> Window:
         context = browser.new_context(
-            locale={"en": "en-GB", "ja": "ja-JP"}[language], viewport=_SIZES[phone], has_touch=phone,
+            locale={"en": "en-GB", "ja": "ja-JP"}[language], viewport=SIZES[phone], has_touch=phone,
             java_script_enabled=javascript, accept_downloads=True, **more,
         )  # fmt: skip
         context.set_default_timeout(15_000)

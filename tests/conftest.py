@@ -12,6 +12,7 @@ import datasov as ds
 from tests.browser import browser as browser
 from tests.browser import visit as visit
 from tests.helpers import Clock, few_lists, found_city
+from tests.postgres import Server, running
 
 settings.register_profile("datasov", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("datasov")
@@ -49,3 +50,9 @@ def people(tmp_path: Path, clock: Clock) -> Iterator[Callable[[str], ds.Resident
     yield resident
     for one in opened.values():
         one.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this test process, which every test finds running."""
+    yield from running()

@@ -94,7 +94,7 @@ def check_consent(
         raise ConsentError("the consent is for another city: grant one to city.id")
     if claims.purpose not in purposes:
         raise ConsentError("the consent is for a purpose that this city does not declare: see city.purposes")
-    if claims.trust.name not in trusts:
+    if claims.trust.text not in trusts:
         raise ConsentError("the consent asks for another trust model than this city runs: grant one for city.trust")
     if not contains(claims.place, place):
         raise ConsentError(

@@ -135,6 +135,10 @@ class Places(Mapping[bytes, int]):
                 return place
         raise KeyError(key)
 
+    def maybe(self, keys: Array) -> npt.NDArray[np.bool_]:
+        """Of many keys, shape (n, 32), which share their first 8 bytes with one that has a place."""
+        return self._index.holds(heads(keys))
+
     def __iter__(self) -> Iterator[bytes]:
         return (key.tobytes() for key in self._columns["account"])
 

@@ -71,7 +71,7 @@ def covered_tables(claims: Claims) -> dict[str, bytes]:
 def terms_of(claims: Claims) -> Terms:
     """What a consent shares with others."""
     tables = frozenset(covered_tables(claims).items())
-    return Terms(covered_columns(claims), tables, claims.trust.name, claims.loss.measure)
+    return Terms(covered_columns(claims), tables, claims.trust.text, claims.loss.measure)
 
 
 def admission(consent: Consent, place: int, terms: int, sequence: int, admitted: int, erasure: bytes) -> bytes:

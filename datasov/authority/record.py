@@ -78,7 +78,7 @@ def make_record(claims: Claims, purpose: Purpose) -> ConsentRecord:
         ],
         "sensitive_pii": list(claims.special),
         "processing_method": {
-            "trust": claims.trust.name, "loss": {**claims.loss.document(), "delta": str(claims.loss.delta)},
+            "trust": claims.trust.text, "loss": {**claims.loss.document(), "delta": str(claims.loss.delta)},
         },
         "processing_locations": [claims.place], "storage_locations": [claims.place],
         "jurisdiction": claims.jurisdiction, "recipient_third_parties": [],
@@ -106,6 +106,19 @@ def check_record(record: ConsentRecord | bytes, claims: Claims) -> ConsentRecord
     return again
 
 
+_READ = {
+    "central": ("行を読むのは管理者のプロセスだけです", "rows are read by the controller's process and by nobody else"),
+    "two_server": (
+        "行は保管庫から出ません。独立した二つのサーバーが、どちらにも読めない断片を足し合わせます",
+        "rows do not leave the vault: two independent servers add encrypted shares, and neither can read one",
+    ),
+    "local": (
+        "行は保管庫から出ません。端末が雑音を加えた回答だけを送り、正しい値は誰にも読めません",
+        "rows do not leave the vault: the device sends its answer with noise, and nobody reads the true one",
+    ),
+}
+
+
 def _english(claims: Claims, purpose: Purpose, city: CityId) -> str:
     lines = [
         "Record of a consent",
@@ -116,9 +129,8 @@ def _english(claims: Claims, purpose: Purpose, city: CityId) -> str:
         "Which data:",
         *(f"  {c.table}: {', '.join(c.columns)}" for c in claims.coverage),
         "Of these, of the special class (sensitive data): " + (", ".join(claims.special) or "none"),
-        "How: aggregates only, with noise (differential privacy); "
-        "rows are read by the controller's process and by nobody else",
-        f"  trust model: {claims.trust.name}",
+        "How: aggregates only, with noise (differential privacy); " + _READ[claims.trust.name][1],
+        f"  trust model: {claims.trust.text}",
         f"At what cost to privacy, at most, over all answers for this purpose: {_loss(claims.loss)}",
         f"Where it may be processed and stored: {claims.place}",
         f"Under the law of: {claims.jurisdiction}",
@@ -139,8 +151,8 @@ def _japanese(claims: Claims, purpose: Purpose, city: CityId) -> str:
         "どのデータを:",
         *(f"  {c.table}: {', '.join(c.columns)}" for c in claims.coverage),
         "そのうち要配慮個人情報: " + (", ".join(claims.special) or "なし"),
-        "どのように: 雑音を加えた集計値としてのみ（差分プライバシー）。行を読むのは管理者のプロセスだけです",
-        f"  信頼モデル: {claims.trust.name}",
+        "どのように: 雑音を加えた集計値としてのみ（差分プライバシー）。" + _READ[claims.trust.name][0],
+        f"  信頼モデル: {claims.trust.text}",
         f"この目的のすべての回答を合わせたプライバシー損失の上限: {_loss(claims.loss)}",
         f"処理・保管の場所: {claims.place}",
         f"適用される法域: {claims.jurisdiction}",

@@ -9,12 +9,12 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any
 
 from datasov.crypto.sign import check_public
 from datasov.errors import ConsentError, InvalidQueryError, VerificationError
 from datasov.model.consent import PLACE, CityId, Claims, Coverage
-from datasov.model.privacy import MAX_NANO, Loss, Trust, TrustName
+from datasov.model.privacy import MAX_NANO, Loss, Trust
 from datasov.wire import cbor, fields
 
 MAX_TABLES, MAX_COLUMNS, MAX_PURPOSE, MAX_AUDIENCE, MAX_SPECIAL = 16, 1024, 128, 256, 1024
@@ -45,7 +45,7 @@ def encode(claims: Claims) -> bytes:
     """The terms of these claims in their one encoding; VerificationError where a claim is of a wrong type."""
     found: dict[int, Any] = {
         AUDIENCE: claims.audience, COVERAGE: [[c.table, c.schema_digest, list(c.columns)] for c in claims.coverage],
-        PURPOSE: claims.purpose, TRUST: claims.trust.name, LOSS: fields.loss_map(claims.loss),
+        PURPOSE: claims.purpose, TRUST: claims.trust.text, LOSS: fields.loss_map(claims.loss),
         JURISDICTION: claims.jurisdiction,
     }  # fmt: skip
     if claims.processing != "":
@@ -105,11 +105,10 @@ def _purpose(value: object) -> str:
 
 
 def _trust(value: object) -> Trust:
-    text = fields.text(value, 32)
-    for name in get_args(TrustName):
-        if text == name:
-            return Trust(name)
-    raise ConsentError("a trust model that this version does not know: grant the consent under another")
+    try:
+        return Trust.parse(fields.text(value, 64))
+    except InvalidQueryError as why:
+        raise ConsentError(str(why)) from None
 
 
 def _loss(value: object) -> Loss:

@@ -10,7 +10,7 @@ from datasov.authority.admission import Admission, admit
 from datasov.authority.ending import endings
 from datasov.city.state import State
 from datasov.crypto.certificate import certified
-from datasov.errors import ConflictError, DatasovError
+from datasov.errors import ConflictError, ConsentError, DatasovError
 from datasov.model.consent import Consent
 from datasov.pool.draft import Draft, admit_all
 from datasov.pool.mixing import mixed
@@ -67,11 +67,13 @@ class Admitting(State):
 
     def _verified(self, pair: tuple[Consent | bytes, bytes]) -> Admission | DatasovError:
         consent, contribution = pair
+        if self.trust.name != "central":
+            return ConsentError("this city takes no rows: residents answer its tasks on their devices")
         try:
             return self._who.take(
                 lambda city, key: admit(
                     consent, contribution,
-                    city=city, key=key, purposes=self.purposes, trusts=(self.trust.name,), now=int(self._clock()),
+                    city=city, key=key, purposes=self.purposes, trusts=(self.trust.text,), now=int(self._clock()),
                     place=self.processing, directory=self._signers.at(int(self._clock())),
                 ),
                 int(self._clock()),

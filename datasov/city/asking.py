@@ -44,7 +44,9 @@ class Asking(State):
                 f"no rank index for these keys in schema {query.schema.name!r}: each resident counts with at most "
                 f"{plan.rows} rows in all; declare the key set in the schema's `keys` to bound it by key",
             )
-        return preview(query, plan.statistics, plan.parts, plan.scales(loss), plan.cells, loss, confidence, notes)
+        return preview(
+            query, plan.statistics, plan.parts, plan.scales(loss), plan.cells, loss, confidence, notes, self.trust.draws
+        )
 
     def loss_for(
         self,
@@ -104,7 +106,7 @@ class Asking(State):
         """
         plan = compile(query)
         plan.losses(loss)
-        _check_made(query)
+        check_made(query)
         self.tick()
         present = self.epoch
         epoch = present if as_of is None else as_of
@@ -149,7 +151,7 @@ class Asking(State):
         """
         plan = compile_series(series)
         plan.losses(series.paid(loss))
-        _check_made(series)
+        check_made(series)
         self.tick()
         now = int(self._clock())
         request = Request(plan, loss, purpose, self.trust, 0, purses=(self._allowed,), series=series, time=now)
@@ -219,7 +221,7 @@ class Asking(State):
         return found
 
 
-def _check_made(question: Query | Series) -> None:
+def check_made(question: Query | Series) -> None:
     """Raise InvalidQueryError unless a stored answer to the question could be read again: before anything is spent."""
     query = question.query if isinstance(question, Series) else question
     schemas = {s.digest: s for s in (query.schema, *query.profiles)}

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from datasov.aggregator.client import over_http
+from datasov.aggregator.messages import Post
 from datasov.authority.approval import Signed
-from datasov.city.asking import Asking
+from datasov.city.collecting import Collecting
 from datasov.city.governed import Governed
 from datasov.city.public import Public
 from datasov.engine.local import threads
@@ -30,7 +32,7 @@ from datasov.upkeep.rotate import GRACE, rotate
 DAY, HOUR = 86_400, 3_600
 
 
-class City(Public, Asking, Governed):
+class City(Public, Collecting, Governed):
     """A city's side. Open it with :meth:`open`; it is a context manager, and any number of threads may use it."""
 
     @classmethod
@@ -52,8 +54,10 @@ class City(Public, Asking, Governed):
         operator_key: bytes | None = None,
         authorities: Sequence[bytes] = (),
         reanchor: bool = False,
+        store: str | None = None,
         clock: Callable[[], float] = time.time,
         engine: monitor.Engine | None = None,
+        post: Post | None = None,
     ) -> City:
         """Open the city at a path, or found it where there is nothing.
 
@@ -62,7 +66,7 @@ class City(Public, Asking, Governed):
             budget: the loss that all answers may ever cost together; fixed when the city is founded.
             purposes: what may be asked for; fixed then too. A name of your own, a term of the Data Privacy Vocabulary
                 like "dpv:ImproveTransportMobility", or a :class:`datasov.Purpose`.
-            trust: the trust model; :func:`datasov.central` is the only one so far.
+            trust: who adds: :func:`datasov.central`, or :func:`datasov.two_server`; fixed then too.
             processing: where the city processes, an ISO 3166 code like "JP-10"; fixed then too. None: "JP".
             epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
             allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
@@ -75,7 +79,12 @@ class City(Public, Asking, Governed):
             operator_key: 32 bytes, for instance from a key manager, instead of the key file.
             authorities: certificates (X.509, DER) of those who accredit signers: :meth:`enrol_certificate`.
             reanchor: accept this copy as the newest, where the anchor was lost for good.
+            store: for a new city, where its database is: `postgresql://USER@HOST/DATABASE?schema=NAME` (extra
+                `postgres`), or a file in the folder where None. The folder remembers it, but for a password, which is
+                better in PGPASSWORD or ~/.pgpass. For a city that is there: only for a password, or where the server
+                has another address.
             clock: Unix seconds. engine: how shards are mapped (threads of this process where None).
+            post: how the aggregators of a two-server city are reached (over HTTP where None; extra `two-server`).
 
         Raises:
             StoreError: no city, another budget or other purposes than it was founded with, the wrong key, or a copy
@@ -97,13 +106,14 @@ class City(Public, Asking, Governed):
             found(
                 path, operator_key, budget, allowance, period, purposes, trust or central(),
                 path.stem if name is None else name, epoch, tick, erase_within, int(clock()),
-                DEFAULT_PLACE if processing is None else processing,
+                DEFAULT_PLACE if processing is None else processing, store,
             )  # fmt: skip
-        exchange.settle(path, operator_key)
-        store, key = place.open_store(path, operator_key)
+        exchange.settle(path, operator_key, store)
+        held, key = place.open_store(path, operator_key, store)
         try:
-            city = cls(path, store, key, clock, engine or threads())
-            city._given, city._authorities = operator_key, tuple(authorities)
+            city = cls(path, held, key, clock, engine or threads())
+            city._given, city._at, city._authorities = operator_key, store, tuple(authorities)
+            city._post = over_http if post is None else post
             if not new:
                 city._check_same(budget, purposes, trust, allowance, processing)
             city._check_anchor(new, reanchor)
@@ -111,8 +121,9 @@ class City(Public, Asking, Governed):
                 city.adopt(charter)
             elif charter is not None:
                 city._governing.check_same(charter)
+            place.remember(path, held)
         except BaseException:
-            store.close()
+            held.close()
             raise
         return city
 
@@ -163,17 +174,21 @@ class City(Public, Asking, Governed):
         operator_key: bytes | None = None,
         log_head: bytes | None = None,
         reanchor: bool = False,
+        store: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> City:
         """Put a city back from a backup, and open it. It must be the newest: see :func:`datasov.upkeep.backup.restore`.
+
+        With `store` its database goes to a PostgreSQL server, as :meth:`open` takes it, and without into the folder.
 
         Raises:
             StoreError: as there: no budget is refilled by going back behind the anchor or a checkpoint.
         """
         restore(
-            Path(backup), Path(path), operator_key=operator_key, log_head=log_head, reanchor=reanchor, now=int(clock())
-        )
-        return cls.open(path, operator_key=operator_key, clock=clock)
+            Path(backup), Path(path), operator_key=operator_key, log_head=log_head, reanchor=reanchor,
+            now=int(clock()), at=store,
+        )  # fmt: skip
+        return cls.open(path, operator_key=operator_key, store=store, clock=clock)
 
     def rotate(self, new_key: bytes | None = None, *, grace: int = GRACE) -> CityId:
         """Close the city, which nobody else may have open, and give it another operator's key; its new id.
@@ -190,19 +205,20 @@ class City(Public, Asking, Governed):
         self.close()
         return rotate(
             self._path, operator_key=self._given, new_key=new_key, grace=grace, now=int(self._clock()),
-            operators=operators,
+            operators=operators, at=self._at,
         )  # fmt: skip
 
     @classmethod
     def migrate(
-        cls, path: str | Path, *, operator_key: bytes | None = None, clock: Callable[[], float] = time.time
-    ) -> Path | None:
+        cls, path: str | Path, *, operator_key: bytes | None = None, store: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Path | None:  # fmt: skip
         """Bring a city of an older version to this one, after a backup, whose path is returned; None where it is new.
 
         Raises:
             StoreError: it is newer than this version, open elsewhere or damaged, or the disk refuses.
         """
-        return migrate(Path(path), operator_key=operator_key, now=int(clock()))
+        return migrate(Path(path), operator_key=operator_key, now=int(clock()), at=store)
 
     def close(self) -> None:
         """Close the city's files."""

@@ -22,7 +22,7 @@ _FINAL = (DeniedError, VerificationError, InvalidDataError, InvalidQueryError)
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class TakenUp:
     """What became of the letters of the ticks that are over: for the operator, who sees it anyway.
 
     Attributes:
@@ -83,13 +83,13 @@ class Public(Admitting):
         self._inbox.put(letter, now)
         return (now + 1) * tick
 
-    def collect(self) -> Collected:
+    def take_up(self) -> TakenUp:
         """Take up the letters of the ticks that are over: revocations first, then all admissions together.
 
         A scheduler calls it when a tick begins; questions never do. One process does it at a time. A run that was cut
         short is taken up by the next: what was taken already is refused as sent again, and has its effect.
         """
-        found = Collected()
+        found = TakenUp()
         with self._inbox.collecting() as first:
             if first:
                 waiting = self._inbox.waiting(int(self._clock()) // self.periods.tick)
@@ -98,7 +98,7 @@ class Public(Admitting):
                         found = self._take(paths, kind, found)
         return found
 
-    def _take(self, paths: Sequence[Path], kind: Kind, found: Collected) -> Collected:
+    def _take(self, paths: Sequence[Path], kind: Kind, found: TakenUp) -> TakenUp:
         opened = [(path, self._opened(path)) for path in paths]
         of_kind = [(path, letter) for path, letter in opened if isinstance(letter, kind)]
         lost = [path for path, letter in opened if isinstance(letter, DatasovError)]
@@ -107,7 +107,7 @@ class Public(Admitting):
         self._inbox.remove([*final, *lost])
         refused = sum(isinstance(o, _FINAL) for o in outcomes) + len(lost)
         kept = len(outcomes) - len(final)
-        return Collected(found.taken + outcomes.count(None), found.refused + refused, found.kept + kept)
+        return TakenUp(found.taken + outcomes.count(None), found.refused + refused, found.kept + kept)
 
     def _opened(self, path: Path) -> letters.Admitting | letters.Ending | DatasovError | None:
         try:

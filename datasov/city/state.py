@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from datasov.aggregator.client import over_http
+from datasov.aggregator.messages import Post
 from datasov.authority import signers
 from datasov.authority.lists import StatusLists
 from datasov.authority.registry import Registry
@@ -18,11 +20,12 @@ from datasov.kernel.ledger import Ledger
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss, Trust
 from datasov.model.purposes import Purpose
+from datasov.mpc.task import Task
 from datasov.pool.pool import Pool
 from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
 from datasov.store import anchor, place, settings
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 from datasov.tlog.log import Log
 from datasov.upkeep.identity import identity
 
@@ -38,7 +41,7 @@ class State:
     """The parts of an open city, shared by all that it does."""
 
     def __init__(
-        self, path: Path, store: SQLiteStore, key: bytes, clock: Callable[[], float], engine: monitor.Engine
+        self, path: Path, store: Store, key: bytes, clock: Callable[[], float], engine: monitor.Engine
     ) -> None:
         """Use :meth:`open`."""
         self._path, self._store, self._clock, self._engine = path, store, clock, engine
@@ -48,7 +51,7 @@ class State:
         self.id: CityId = self._who.id
         self._key, self._opening = self._who.signing, self._who.opening
         store.verify()
-        self.trust = Trust(self._settings["trust"])
+        self.trust = Trust.from_document({"model": self._settings["trust"], **self._settings.get("parties", {})})
         self.log = Log(store, self._key, self._who.origin)
         self._registry = Registry(store)
         founded, tick = self._settings["founded"], self._settings["tick"]
@@ -60,7 +63,10 @@ class State:
         self._pool = Pool(path / "pool", store, self._registry, key, lambda: int(clock()), lists=self._lists)
         self._guard = threading.RLock()
         self._given: bytes | None = None
+        self._at: str | None = None
         self._anchored: int | None = None
+        self._post: Post = over_http
+        self._tasks_read, self._tasks_known = 0, list[tuple[bytes, Task]]()
         self._asking: weakref.WeakValueDictionary[bytes, OneAsker] = weakref.WeakValueDictionary()
 
     @property

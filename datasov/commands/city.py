@@ -67,6 +67,7 @@ def add(commands: Any) -> None:
         "backup: so no budget is refilled.",
     )  # fmt: skip
     restored.add_argument("backup", type=Path, metavar="FILE", help="what `backup` wrote")
+    operator.add_store(restored)
     restored.add_argument(
         "--log-head", type=Path, metavar="NOTE", help="a signed checkpoint of the log, the newest that anybody has"
     )
@@ -171,7 +172,7 @@ def _restore(options: argparse.Namespace) -> int:
         raise StoreError(f"the checkpoint cannot be read: {fault.strerror or fault}") from None
     with City.restore(
         options.backup, options.city, operator_key=operator.key_of(options.operator_key_file), log_head=head,
-        reanchor=options.reanchor,
+        reanchor=options.reanchor, store=operator.store_of(options),
     ) as city:  # fmt: skip
         _say(
             f"{options.city} is restored: {city.remaining} of {city.budget} is left, {city.log.size} leaves in the log."

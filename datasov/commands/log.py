@@ -17,6 +17,7 @@ from datasov.commands.log_options import Place, add_commands
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
 from datasov.remote import Remote
+from datasov.store import place
 from datasov.tlog import tiles
 from datasov.tlog.cosignature import Policy, open_cosigned, read_policy, verify_cosigned
 from datasov.tlog.evidence import Evidence, compare
@@ -70,7 +71,7 @@ def _log(path: Place, key: str | None, operator_key: Path | None = None) -> Iter
         with Remote(path) as remote:
             _same(remote.note(), origin)
             yield TileLog(remote.read, public, origin=origin)
-    elif (path / "city.db").is_file():
+    elif place.is_city(path):
         with operator.open_city(path, operator_key) as city:
             if key is not None and _key(key)[1] != city.log.public:
                 raise ProofError("the log of another city: check the path and --key")

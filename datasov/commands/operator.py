@@ -15,7 +15,7 @@ from datasov.errors import InvalidDataError, StoreError
 from datasov.founding import DEFAULT_PLACE
 from datasov.model.consent import CityId
 from datasov.model.privacy import central
-from datasov.store import place
+from datasov.store import place, where
 from datasov.vault import files
 
 DAY = 86_400
@@ -24,6 +24,21 @@ DAY = 86_400
 def add_option(parser: argparse.ArgumentParser, what: str = "where the key is (default: CITY.key)") -> None:
     """The option from which :func:`key_of` takes the key."""
     parser.add_argument("--operator-key-file", type=Path, metavar="FILE", help=what)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The option that names a server's database, which :func:`store_of` reads."""
+    parser.add_argument(
+        "--store", metavar="URL", help="keep the database on a PostgreSQL server, and not in the folder: "
+        "postgresql://USER@HOST/DATABASE?schema=NAME; the password is PGPASSWORD, or in ~/.pgpass",
+    )  # fmt: skip
+
+
+def store_of(options: argparse.Namespace) -> str | None:
+    """The URL that was given, or None; StoreError where a password is in it."""
+    if options.store is not None and where.parse(options.store, "any").secret:
+        raise StoreError("leave the password out of the command line: set PGPASSWORD, or put it into ~/.pgpass")
+    return None if options.store is None else str(options.store)
 
 
 def key_of(file: Path | None) -> bytes | None:
@@ -46,7 +61,7 @@ def key_of(file: Path | None) -> bytes | None:
 
 def open_city(path: Path, key_file: Path | None) -> City:
     """A city that is there already; StoreError where there is none."""
-    if not (path / "city.db").is_file():
+    if not place.is_city(path):
         raise StoreError(f"no city is at {path}: check the path")
     return City.open(path, operator_key=key_of(key_file))
 
@@ -73,6 +88,7 @@ def add_founding(command: Callable[..., Any]) -> None:
         "--purpose", action="append", required=True, metavar="NAME",
         help="what may be asked for (may be repeated): a name, or a term like dpv:ImproveTransportMobility",
     )  # fmt: skip
+    add_store(found)
     found.add_argument("--processing", metavar="PLACE", help=f"where: ISO 3166, like JP-25 (default: {DEFAULT_PLACE})")
     found.add_argument(
         "--allowance",
@@ -124,6 +140,7 @@ def _found(options: argparse.Namespace) -> int:
         options.city, budget=options.budget, purposes=options.purpose, trust=central(), processing=options.processing,
         name=_name(options), allowance=options.allowance, period=options.period_days * DAY,
         erase_within=options.erase_within_days * DAY, operator_key=key_of(options.operator_key_file),
+        store=store_of(options),
         charter=None if options.charter is None else approvals.read(options.charter),
     ) as city:  # fmt: skip
         print(city.id, flush=True)

@@ -5,28 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasov import receipts
 from datasov.admitted import Sent
 from datasov.commands import operator, secret, show
-from datasov.commands.log_options import Place, place
 from datasov.erased import Erasure
-from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
+from datasov.errors import InvalidDataError, InvalidQueryError, StoreError
+from datasov.home import logs
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss
 from datasov.notices import Notice
-from datasov.remote import Remote
 from datasov.resident import Resident
-from datasov.tlog import tiles
 from datasov.tlog.bundle import MAX_BUNDLE, verify_bundle
-from datasov.tlog.export import read_log
-from datasov.tlog.log import LogReader
-from datasov.tlog.mirror import Read, TileLog
-from datasov.tlog.note import peek_checkpoint
 from datasov.tlog.operators import Operators
 from datasov.tlog.receipt import Receipt
 
@@ -52,9 +45,7 @@ def add(commands: Any) -> None:
         description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("what", nargs="+", metavar="VAULT", help="the vault's folder; or: verify FILE")
-    parser.add_argument(
-        "--log", type=place, metavar="LOG", help="the city's log: a file, a mirror, its address or a city"
-    )
+    parser.add_argument("--log", metavar="LOG", help="the city's log: a file, a mirror, its address or a city")
     parser.add_argument("--city", metavar="ID", help="the city's present id, where a mirror's operator changed its key")
     parser.add_argument("--export", type=Path, metavar="FILE", help="also write them to a new file, to be shown around")
     parser.add_argument(
@@ -89,7 +80,9 @@ def _list(path: Path, options: argparse.Namespace) -> int:
         raise StoreError(f"{options.export} exists already: choose another path")
     with Resident.open(path, **secret.opening(options, f"Passphrase of {path}")) as resident:
         held = [CityId.parse(c.claims.audience) for c in resident.consents]
-        with _log(options, held) as log:
+        named = _city(options.city) if options.city else None
+        key = operator.key_of(options.operator_key_file)
+        with logs.source(str(options.log), city=named, operator_key=key).open(held) as log:
             found, bundle, governed = resident.receipts(log), None, None
             operators = resident.operators(log) if resident.checkpoints() else None
             if options.notices:
@@ -101,34 +94,6 @@ def _list(path: Path, options: argparse.Namespace) -> int:
         _write(options.export, bundle)
     _show(found, operators, options.json, governed, sent)
     return 0
-
-
-@contextmanager
-def _log(options: argparse.Namespace, held: Sequence[CityId]) -> Iterator[LogReader]:
-    path: Place = options.log
-    if isinstance(path, str):
-        with Remote(path) as remote:
-            yield _mirror(remote.read, remote.note(), [_city(options.city)] if options.city else held)
-    elif (path / "city.db").is_file():
-        with operator.open_city(path, options.operator_key_file) as city:
-            yield city.log
-    elif (path / tiles.CHECKPOINT).is_file():
-        note = (path / tiles.CHECKPOINT).read_bytes()
-        yield _mirror(path, note, [_city(options.city)] if options.city else held)
-    else:
-        yield read_log(path)
-
-
-def _mirror(place: Path | Read, note: bytes, cities: Sequence[CityId]) -> TileLog:
-    origin = peek_checkpoint(note).origin
-    for city in dict.fromkeys(cities):
-        log = TileLog(place, city.verify_key, origin=origin)
-        try:
-            log.checkpoint()
-        except ProofError:
-            continue
-        return log
-    raise ProofError("the mirror is not signed by a key that you hold: where its operator changed it, give --city ID")
 
 
 def _city(text: str) -> CityId:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -20,8 +14,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from datasov.demo.answers import Answer, Cell
 from datasov.demo.questions import Question, Statistic
+from datasov.sim.picture import ALL, EXACT, INK, LINE, PALE, VALUE, labelled, style, svg
 
-INK, LINE, VALUE, PALE, EXACT, ALL = "#1c2b33", "#d9e0e3", "#0f6f78", "#bfe0e2", "#c8501e", "#7d8b92"
 VARIABLES = {INK: "--ink", LINE: "--line", VALUE: "--value", PALE: "--pale", EXACT: "--exact", ALL: "--all"}
 """Colours of a plot and the style variables that take their place in the report, which has a dark form too."""
 
@@ -35,20 +29,20 @@ def plot(answer: Answer, statistic: Statistic) -> str:
     question = answer.question
     shown = cells(answer, statistic)
     height = 2.6 if question.upright else 0.62 + 0.25 * len(shown)
-    with _style(f"{question.name}-{statistic.name}"):
+    with style(f"{question.name}-{statistic.name}"):
         figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
         draw(figure.add_subplot(), question, statistic, shown)
-        svg = _svg(figure)
+        text = svg(figure)
     for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    return labelled(svg, description(question, statistic, shown))
+        text = text.replace(colour, f"var({variable})")
+    return labelled(text, description(question, statistic, shown))
 
 
 def picture(answers: Sequence[Answer]) -> str:
     """Two releases beside each other, as an SVG file that stands alone."""
     by_name = {a.question.name: a for a in answers}
     panels = [(by_name["ages"], "spent_mean"), (by_name["nutrition"], "residents")]
-    with _style("picture"):
+    with style("picture"):
         figure = Figure(figsize=(9.6, 4.1), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1), facecolor="white")
         words = []
         for axes, (answer, name) in zip(figure.subplots(1, 2), panels, strict=True):
@@ -67,8 +61,8 @@ def picture(answers: Sequence[Answer]) -> str:
             Line2D([], [], color=ALL, marker="o", markersize=5.5, markerfacecolor="none", linewidth=0),
         ]
         figure.legend(marks, KEYS, loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
-        svg = _svg(figure)
-    return labelled(svg, " ".join(words)) + "\n"
+        text = svg(figure)
+    return labelled(text, " ".join(words)) + "\n"
 
 
 def cells(answer: Answer, statistic: Statistic) -> list[Cell]:
@@ -130,34 +124,6 @@ def description(question: Question, statistic: Statistic, shown: Sequence[Cell])
     )
 
 
-def labelled(svg: str, words: str) -> str:
-    """An SVG element with a text alternative."""
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(words, quote=True)}" ', 1)
-
-
 def _drawn(value: float | None) -> float:
     """A place on the axis; NaN, which is not drawn, where there is none."""
     return math.nan if value is None else value
-
-
-@contextmanager
-def _style(name: str) -> Iterator[None]:
-    with mpl.rc_context({
-        "svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", "font.size": 10.5,
-        "font.sans-serif": ["DejaVu Sans"], "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": LINE,
-        "xtick.color": INK, "ytick.color": INK, "axes.facecolor": "none",
-    }):  # fmt: skip
-        yield
-
-
-def _svg(figure: Figure) -> str:
-    """The figure's SVG element alone: no prologue, no metadata, no names of groups, fonts of the reader's own."""
-    out = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    text = out.getvalue()
-    text = text[text.index("<svg ") :]
-    start, end = text.find("<metadata>"), text.find("</metadata>")
-    if start >= 0:
-        text = text[:start] + text[end + len("</metadata>") :]
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    return text.replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif").strip()

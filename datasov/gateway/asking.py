@@ -60,6 +60,7 @@ def _preview(call: Call) -> Response:
     return JSONResponse({
         "loss": formats.loss_shown(shown.loss), "confidence": shown.confidence, "cells": shown.cells,
         "statistics": formats.plain(shown.frame), "notes": list(shown.notes),
+        "energy": shown.energy.document(),
     })  # fmt: skip
 
 

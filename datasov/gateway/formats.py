@@ -81,7 +81,7 @@ def about(answer: Release | SeriesRelease, confidence: float) -> dict[str, Any]:
     }  # fmt: skip
     if isinstance(answer, SeriesRelease):
         return shown | {"steps": answer.series.steps, "released_steps": len(answer.outputs)}
-    return shown | {"cohort": answer.cohort}
+    return shown | {"cohort": answer.cohort, "energy": answer.energy.document()}
 
 
 def render(

@@ -19,7 +19,7 @@ _LONGEST = 60.0
 
 def turn(shared: Shared) -> None:
     """Do it now: for the ticks that are over."""
-    found = shared.city.collect()
+    found = shared.city.take_up()
     if found.kept:
         _LOG.warning("%d letters could not be taken up, and wait for the next tick", found.kept)
     shared.city.tick()

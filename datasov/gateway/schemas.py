@@ -144,7 +144,11 @@ COMPONENTS |= {
         "measure": {"enum": ["zcdp", "pure"]}, "rho": {"type": "string"}, "epsilon": {"type": "string"},
         "delta": {"type": "string"},
     }, description="exact decimals"),
-    "Preview": _object(["loss", "confidence", "cells", "statistics", "notes"], {
+    "Energy": _object(["model", "joules", "joules_per_1000_residents"], {
+        "model": {"type": "string"}, "joules": {"type": "number"}, "joules_per_1000_residents": {"type": "number"},
+    }, description="estimated from the question and public sizes alone, never measured"),
+    "Preview": _object(["loss", "confidence", "cells", "statistics", "notes", "energy"], {
+        "energy": ref("Energy"),
         "loss": ref("LossShown"), "confidence": {"type": "number"}, "cells": {"type": "integer"},
         "statistics": {"type": "array", "items": _object(["statistic", "sigma", "margin"], {
             "statistic": {"type": "string"}, "sigma": {"type": "number"}, "margin": {"type": "number"},
@@ -162,7 +166,8 @@ COMPONENTS |= {
         "confidence": {"type": "number"}, "columns": {"type": "array", "items": {"type": "string"}},
         "rows": _ROWS, "overall": _ROWS, "question": {"type": "object"},
         "digest": {"type": "string", "description": "SHA-256 that the log's leaf carries, in hexadecimal"},
-        "cohort": {"type": "integer"}, "steps": {"type": "integer"}, "released_steps": {"type": "integer"},
+        "energy": ref("Energy"), "cohort": {"type": "integer"},
+        "steps": {"type": "integer"}, "released_steps": {"type": "integer"},
     }, description="noised values with intervals; `rows` has a row a key, `overall` what was asked about the whole"),
     "ReleaseList": _object(["releases", "next"], {
         "releases": {"type": "array", "items": _object(

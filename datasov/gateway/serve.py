@@ -27,6 +27,7 @@ from datasov.gateway.operation import ANYBODY
 from datasov.gateway.protocol import GuardedProtocol
 from datasov.gateway.shared import Limits
 from datasov.model.schema import Schema
+from datasov.store import place
 from datasov.vault import files
 
 _VARIABLE = "DATASOV_GATEWAY"
@@ -162,7 +163,7 @@ def built() -> Starlette:
 def opened(settings: Settings) -> City:
     """The city; StoreError where there is none."""
     path, given = Path(settings.city), dict[str, Any]()
-    if not (path.is_dir() if settings.store else (path / "city.db").is_file()):
+    if not place.is_city(path):
         raise StoreError(f"no city is at {path}: check the path, or found one with `datasov city found`")
     if settings.operator_key_file:
         try:

@@ -35,14 +35,9 @@ class Pool(Protocol):
 
 
 def release(
-    request: Request,
-    *,
-    authorise: Callable[[Request], None],
-    ledger: Ledger,
-    pool: Pool,
-    engine: Engine,
+    request: Request, *, authorise: Callable[[Request], None], ledger: Ledger, pool: Pool, engine: Engine,
     record: Callable[[Request, Noised], tuple[bytes, bytes]],
-) -> bytes:
+) -> bytes:  # fmt: skip
     """The persisted, noised output of a question: the stored one where it was answered before, at no charge.
 
     Args:

@@ -65,6 +65,12 @@ def draw_nodes(nodes: Sequence[Integers], plan: Plan, reservation: Reservation) 
     return Noised(reservation.identifier, _parallel([(made, node) for node in nodes]))
 
 
+def respond(bits: bytes, chance: float, loss: Loss) -> bytes:
+    """A device's own bits, each flipped with this chance; checked is the loss of one bit (docs/proofs/local.md)."""
+    made = dp.m.make_randomized_response_bitvec(dp.bitvector_domain(max_weight=1), dp.discrete_distance(), 2 * chance)
+    return _checked(made, 1, Loss(2 * loss.nano, loss.measure))(bits)  # type: ignore[no-any-return]
+
+
 def _checked(mechanism: Any, distance: Any, loss: Loss, delta: float = 0.0) -> Any:
     claimed = mechanism.map(distance)
     epsilon_or_rho, failure = claimed if isinstance(claimed, tuple) else (claimed, 0.0)
@@ -78,8 +84,7 @@ def _additive(statistic: Statistic, loss: Loss, scale: float) -> Callable[[list[
         made = dp.m.make_laplace(_VECTOR, dp.l1_distance(T="i64"), scale=scale)
         return _checked(made, statistic.l1_sensitivity, loss)  # type: ignore[no-any-return]
     made = dp.m.make_gaussian(_VECTOR, dp.l2_distance(T="f64"), scale=scale)
-    distance = math.nextafter(math.sqrt(statistic.squared_sensitivity), math.inf)
-    return _checked(made, distance, loss)  # type: ignore[no-any-return]
+    return _checked(made, math.nextafter(math.sqrt(statistic.squared_sensitivity), math.inf), loss)  # type: ignore[no-any-return]
 
 
 def _parallel(vectors: Sequence[tuple[Callable[[list[int]], list[int]], Integers]]) -> tuple[Integers, ...]:

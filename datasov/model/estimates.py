@@ -60,7 +60,9 @@ def _mean(aggregate: Aggregate, pieces: Sequence[Piece], confidence: float) -> C
     value = np.clip(totals / np.maximum(counts, 1), low, high)
     pairs = zip(totals.tolist(), counts.tolist(), strict=True)
     if total_noise.measure == "zcdp":
-        ends = [ratio_interval(t, c, total_noise.scale, count_noise.scale, confidence, low, high) for t, c in pairs]
+        ends = [
+            ratio_interval(t, c, total_noise.deviation, count_noise.deviation, confidence, low, high) for t, c in pairs
+        ]
     else:
         t_width, c_width = (n.half_width(1 - (1 - confidence) / 2) for n in (total_noise, count_noise))
         ends = [ratio_box((t - t_width, t + t_width), (c - c_width, c + c_width), low, high) for t, c in pairs]

@@ -87,13 +87,16 @@ MEAN_ROWS = 1000
 
 def preview(
     query: Query, statistics: Sequence[Statistic], parts: tuple[tuple[int, ...], ...], scales: tuple[float, ...],
-    cells: int, loss: Loss, confidence: float, notes: tuple[str, ...],
+    cells: int, loss: Loss, confidence: float, notes: tuple[str, ...], draws: int = 1,
 ) -> Preview:  # fmt: skip
-    """The preview of a compiled question; InvalidQueryError where the confidence is none."""
+    """The preview of a compiled question; InvalidQueryError where the confidence is none.
+
+    `draws`: how many independent draws of noise are in each value (:attr:`datasov.model.privacy.Trust.draws`).
+    """
     check_confidence(confidence)
     rows = []
     for aggregate, part in zip(query.aggregates, parts, strict=True):
-        pieces = [(statistics[i], Noise(scales[i], loss.measure)) for i in part]
+        pieces = [(statistics[i], Noise(scales[i], loss.measure, draws)) for i in part]
         sigma, margin = _expected(aggregate, pieces, cells, query.highest, confidence)
         unit = 1 if aggregate.cuts else unit_of(query, aggregate)
         unit = unit * unit if aggregate.kind == "variance" else unit

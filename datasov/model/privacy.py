@@ -5,21 +5,25 @@ The unit of privacy is one resident with everything they have; neighbours differ
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 from datasov.errors import InvalidQueryError
 from datasov.model.columns import exact
+from datasov.model.document import digest
+from datasov.model.parties import AggregatorId
 
 NANO, ATTO = 10**9, 10**18
 MAX_NANO, MAX_DELTA = 10**15, 10**16
 
 Measure: TypeAlias = Literal["zcdp", "pure"]
 Number: TypeAlias = float | int | str | Fraction
-TrustName: TypeAlias = Literal["central"]
+TrustName: TypeAlias = Literal["central", "two_server", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +153,60 @@ def check_loss(loss: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who adds and who noises, and so who must be trusted for what."""
+    """Who adds and who noises, and so who must be trusted for what.
+
+    Attributes:
+        commitment: SHA-256 of the aggregators' documents, 32 bytes: what a token commits to beside the model's name.
+            Empty where nobody but the city adds.
+        aggregators: the leader and the helper; empty also where a token told the commitment alone.
+    """
 
     name: TrustName
+    commitment: bytes = b""
+    aggregators: tuple[AggregatorId, ...] = field(default=(), compare=False)
+
+    @property
+    def text(self) -> str:
+        """How tokens, registries and the log write it: the model's name, and what it commits to, where it does."""
+        if not self.commitment:
+            return self.name
+        return f"{self.name}+{base64.urlsafe_b64encode(self.commitment).rstrip(b'=').decode()}"
+
+    @property
+    def draws(self) -> int:
+        """How many independent draws of noise are in an answer: one of each party that adds."""
+        return 2 if self.name == "two_server" else 1
 
     def document(self) -> dict[str, Any]:
-        return {"model": self.name}
+        """The model, and the parties where there are any."""
+        parties = {"aggregators": [a.document() for a in self.aggregators]} if self.aggregators else {}
+        return {"model": self.name, **parties}
 
     def __str__(self) -> str:
-        return self.name
+        return self.text
+
+    @staticmethod
+    def parse(text: str) -> Trust:
+        """The trust of :attr:`text`, without its parties; InvalidQueryError where it is none."""
+        name, _, digest_ = text.partition("+")
+        with contextlib.suppress(ValueError):
+            found = base64.urlsafe_b64decode(digest_ + "=" * (-len(digest_) % 4))
+            for known, length in (("central", 0), ("local", 0), ("two_server", 32)):
+                if name == known and len(found) == length:
+                    trust = Trust(known, found)  # type: ignore[arg-type]
+                    if trust.text == text:
+                        return trust
+        raise InvalidQueryError("a trust model that this version does not know: grant the consent under another")
+
+    @staticmethod
+    def from_document(doc: Mapping[str, Any]) -> Trust:
+        """The trust of :meth:`document`; InvalidQueryError where it is none."""
+        parties = [AggregatorId.from_document(d) for d in doc.get("aggregators", [])]
+        if doc["model"] in ("central", "local") and not parties:
+            return Trust(doc["model"])
+        if doc["model"] != "two_server" or len(parties) != 2:
+            raise InvalidQueryError("a trust model that this version does not know: update datasov")
+        return two_server(city=parties[0], council=parties[1])
 
 
 def central() -> Trust:
@@ -167,3 +216,31 @@ def central() -> Trust:
     rows: this is trust in that operator, not in hardware.
     """
     return Trust("central")
+
+
+def local() -> Trust:
+    """Each device noises its own answer before it leaves: nobody else has to be trusted with it.
+
+    The loss holds between any two answers, none included, of one report, whoever sees it. It errs by the root of the
+    number of residents, where the other models' error does not grow with it: docs/proofs/local.md.
+    """
+    return Trust("local")
+
+
+def two_server(*, city: AggregatorId, council: AggregatorId) -> Trust:
+    """Two aggregators hold a share each of every answer, and each adds its own full noise: docs/spec/two-server.md.
+
+    Neither alone learns anything of a resident beyond the loss, whatever it does; both together see all. So the two
+    must be run by parties that do not answer to each other: two servers under one owner are one.
+
+    Args:
+        city: the leader, to which devices send. council: the helper.
+
+    Raises:
+        InvalidQueryError: both have one key, one address or one name.
+    """
+    for name in ("name", "url", "verify_key", "seal_key"):
+        if getattr(city, name) == getattr(council, name):
+            raise InvalidQueryError(f"both aggregators have one {name}: two servers that are one protect nobody")
+    pair = (city, council)
+    return Trust("two_server", digest([a.document() for a in pair]), pair)

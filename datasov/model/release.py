@@ -111,8 +111,9 @@ class Release:
     def scale(self, name: str) -> float:
         """The scale of the noise of an aggregate by its column's name, in the column's unit.
 
-        It is sigma of discrete Gaussian noise under zCDP, b of discrete Laplace noise under pure epsilon. Of a mean it
-        is that of its sum; of a variance or a standard deviation that of its sum of squares, unit squared.
+        It is sigma of discrete Gaussian noise under zCDP, b of discrete Laplace noise under pure epsilon; under two
+        servers each adds noise of this scale. Of a mean it is that of its sum; of a variance or a standard deviation
+        that of its sum of squares, unit squared.
         """
         for aggregate, part in zip(self.query.aggregates, self.parts, strict=True):
             if aggregate.name == name:
@@ -121,7 +122,7 @@ class Release:
         raise InvalidQueryError(f"the release has no statistic {name!r}")
 
     def _columns(self, aggregate: Aggregate, part: tuple[int, ...], confidence: float) -> list[pl.Series]:
-        noises = [Noise(self.scales[i], self.loss.measure) for i in part]
+        noises = [Noise(self.scales[i], self.loss.measure, self.trust.draws) for i in part]
         pieces = [(self.statistics[i], self.values[i], n) for i, n in zip(part, noises, strict=True)]
         return estimates.columns(self.query, aggregate, pieces, confidence)
 
@@ -152,7 +153,7 @@ class Release:
             identifier=bytes.fromhex(doc["id"]), city=doc["city"],
             query=query_from_document(doc["query"], {s.digest: s for s in schemas}),
             purpose=doc["purpose"], programme=doc["programme"], loss=Loss.from_document(doc["loss"]),
-            trust=Trust(doc["trust"]["model"]), mechanism=doc["mechanism"], epoch=doc["epoch"], time=doc["time"],
+            trust=Trust.from_document(doc["trust"]), mechanism=doc["mechanism"], epoch=doc["epoch"], time=doc["time"],
             statistics=tuple(Statistic.from_document(s) for s in doc["statistics"]),
             parts=tuple(tuple(p) for p in doc["parts"]),
             values=tuple(np.frombuffer(values[i], dtype="<i8") for i in range(len(doc["statistics"]))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,10 @@ def check_keys(keys: Sequence[Key], labels: Sequence[Sequence[object]]) -> None:
 
 def periods(column: Timestamp, kind: KeyKind) -> tuple[dt.date, ...]:
     """The first days of the local days, weeks or months that a Timestamp's bounds touch, ascending."""
+    return (_known if (column.high - column.low).days <= _KNOWN_DAYS else _listed)(column, kind)
+
+
+def _listed(column: Timestamp, kind: KeyKind) -> tuple[dt.date, ...]:
     zone = ZoneInfo(column.zone)
     first, last = column.low.astimezone(zone).date(), column.high.astimezone(zone).date()
     days = (first + dt.timedelta(days=i) for i in range((last - first).days + 1))
@@ -172,6 +177,11 @@ def periods(column: Timestamp, kind: KeyKind) -> tuple[dt.date, ...]:
     elif kind == "month":
         days = (d.replace(day=1) for d in days)
     return tuple(dict.fromkeys(days))
+
+
+_KNOWN_DAYS = 1 << 14
+"""Lists of so many days are remembered: a schema is read anew wherever it comes from, and ten years take 10 ms."""
+_known = functools.lru_cache(maxsize=16)(_listed)
 
 
 def bin_cuts(key: Key, column: Column) -> tuple[int, ...]:

@@ -276,7 +276,7 @@ class SeriesRelease:
             identifier=bytes.fromhex(doc["id"]), city=doc["city"],
             series=series_from_document(doc["query"], {s.digest: s for s in schemas}),
             purpose=doc["purpose"], programme=doc["programme"], loss=Loss.from_document(doc["loss"]),
-            trust=Trust(doc["trust"]["model"]), mechanism=doc["mechanism"], time=doc["time"],
+            trust=Trust.from_document(doc["trust"]), mechanism=doc["mechanism"], time=doc["time"],
             statistic=Statistic.from_document(doc["statistic"]), scale=float.fromhex(doc["scale"]),
         )  # fmt: skip
 

@@ -13,14 +13,14 @@ from datasov.crypto.kdf import random
 from datasov.errors import ConflictError, ConsentError, DatasovError, IndexTakenError, StoreError
 from datasov.kernel.plan import MAX_RESIDENTS
 from datasov.pool.pool import Contributed, Pool
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 from datasov.tlog.ticks import ADMISSION, waiting
 
 
 class Draft:
     """What one transaction will admit. Make a new one when `write` loses a compare-and-append."""
 
-    def __init__(self, registry: Registry, store: SQLiteStore, pool: Pool, now: int) -> None:
+    def __init__(self, registry: Registry, store: Store, pool: Pool, now: int) -> None:
         self._registry, self._store, self._pool, self._now = registry, store, pool, now
         with registry.lock:
             self._committed = store.length("commitments")

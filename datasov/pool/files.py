@@ -16,10 +16,10 @@ from datasov.pool.sealed import (
     shard_file,
     write_durably,
 )  # fmt: skip
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 
 
-def named(store: SQLiteStore) -> list[tuple[str, int, int, bytes]]:
+def named(store: Store) -> list[tuple[str, int, int, bytes]]:
     """Partition, number, generation and fingerprint of every shard that the registry in this store names."""
     return [
         (partition.name, number, generation, name)
@@ -28,12 +28,12 @@ def named(store: SQLiteStore) -> list[tuple[str, int, int, bytes]]:
     ]
 
 
-def missing(store: SQLiteStore, folder: Path) -> list[str]:
+def missing(store: Store, folder: Path) -> list[str]:
     """The files that the registry names and that are not in the folder."""
     return [file for file in (shard_file(*shard) for shard in named(store)) if not (folder / file).is_file()]
 
 
-def faults(store: SQLiteStore, folder: Path, key: bytes) -> Iterator[tuple[str, str]]:
+def faults(store: Store, folder: Path, key: bytes) -> Iterator[tuple[str, str]]:
     """The name of every shard's file, and what is wrong with it, or nothing."""
     for partition, number, generation, name in named(store):
         file = shard_file(partition, number, generation, name)
@@ -50,7 +50,7 @@ def faults(store: SQLiteStore, folder: Path, key: bytes) -> Iterator[tuple[str, 
             yield file, ""
 
 
-def reseal(store: SQLiteStore, folder: Path, old: bytes, new: bytes) -> dict[bytes, bytes]:
+def reseal(store: Store, folder: Path, old: bytes, new: bytes) -> dict[bytes, bytes]:
     """Write every named shard once more, under another key, beside the old one; old fingerprint to new one.
 
     Raises:

@@ -104,7 +104,7 @@ class Pool:
                 account=partition.name if request.loss.measure == "zcdp" else partition.name + "/pure",
                 fence={partition.stream: partition.version},
                 eligible=partition.eligible(
-                    columns, tables, request.trust.name, request.loss.measure, now, usable, since
+                    columns, tables, request.trust.text, request.loss.measure, now, usable, since
                 ),
                 caps=partition.caps(),
                 shards=[self._shard(query.schema, partition, n) for n in sorted(partition.shards)],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from datasov.authority.lists import StatusLists
 from datasov.pool.pool import Pool
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 from datasov.tlog import erasures, ticks
 
 
@@ -19,7 +19,7 @@ class Public:
     round: int
 
 
-def keep(store: SQLiteStore, pool: Pool, lists: StatusLists, times: Public, now: int) -> bool:
+def keep(store: Store, pool: Pool, lists: StatusLists, times: Public, now: int) -> bool:
     """Do what is due, and say whether anything was. All of it depends on the clock, and none on who revoked.
 
     Raises:

@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import polars as pl
+
 from datasov.authority import held, letters, messages, token
 from datasov.authority.admission import pack_table
 from datasov.authority.coverage import agreed, check_class, to_send
@@ -99,6 +101,31 @@ class Granting(State):
         self._vault.set_state({held.CONSENTS: held.pack(kept), **held.called(told.digest, named)})
         return consent
 
+    def renew(self, consent: Consent, *, until: str | dt.date | dt.datetime, zone: str = "Asia/Tokyo") -> Consent:
+        """Sign a consent of your own once more, word for word, until another day. It reserves nothing more.
+
+        Raises:
+            ConsentError: it was revoked, was signed for you by somebody else, or names a schema that the vault no
+                longer holds; or as :meth:`grant`.
+        """
+        mine, claims = self._record(consent), consent.claims
+        if mine.revoked:
+            raise ConsentError("you revoked this consent: grant a new one")
+        if mine.consent.chain:
+            raise ConsentError("somebody signed this consent for you: have it signed again, or grant one of your own")
+        tables = self._versions(claims.coverage)
+        base, *others = claims.coverage
+        if any(c.table not in tables for c in claims.coverage):
+            raise ConsentError("the vault has no table as the consent names it: grant a new one")
+        joined = to_send(claims.coverage, tables)
+        named = held.purpose(self._vault.state(held.PURPOSE + claims.record.hex()), claims.purpose)
+        return self.grant(
+            claims.audience, tables[base.table], purpose=named, loss=claims.loss, until=until, zone=zone,
+            columns=base.columns, join={tables[c.table]: c.columns for c in joined},
+            reads=[tables[c.table] for c in others if c not in joined], special=claims.special, trust=claims.trust,
+            jurisdiction=claims.jurisdiction, processing=claims.processing,
+        )  # fmt: skip
+
     def record(self, consent: Consent) -> ConsentRecord:
         """The human-readable record that a consent was signed with: `print(record.text("ja"))`, or "en".
 
@@ -117,6 +144,8 @@ class Granting(State):
             InvalidDataError: a table that a derived column reads is kept under another schema.
         """
         mine = self._record(consent)
+        if consent.claims.trust.name != "central":
+            raise ConsentError("under this consent no row leaves the vault: answer the city's tasks")
         if mine.revoked:
             raise ConsentError("you revoked this consent: grant a new one")
         city = CityId.parse(consent.claims.audience)
@@ -141,8 +170,13 @@ class Granting(State):
 
         One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
+        Under two servers there is nothing to send, and the bytes are empty: the city never had the consent, and from
+        now on the vault gives null reports.
         """
         record, key = ending(self._vault, consent)
+        if consent.claims.trust.name != "central":
+            end(self._vault, [consent.digest])
+            return b""
         today = day(self._clock())
         city = CityId.parse(consent.claims.audience)
         revocation = messages.Revocation(
@@ -168,14 +202,18 @@ class Granting(State):
         return letters.seal_ending(self.revoke(consent), CityId.parse(consent.claims.audience))
 
     def _table(self, coverage: Coverage) -> bytes:
+        return pack_table(*self._covered(coverage))
+
+    def _covered(self, coverage: Coverage) -> tuple[Schema, pl.DataFrame]:
+        """The schema that a consent names, and the covered columns' codes under it."""
         schema = self._versions([coverage]).get(coverage.table)
         if schema is None:
             raise ConsentError(f"put rows of table {coverage.table!r} first, under the schema that the consent names")
         if self._vault.tables()[schema.name] == schema:
-            return pack_table(schema, self._vault.scan(schema.name, list(coverage.columns)))
+            return schema, self._vault.scan(schema.name, list(coverage.columns))
         check_class([(schema, coverage)], self._vault.tables())
         try:
-            return pack_table(schema, self._codes(schema, list(coverage.columns)))
+            return schema, self._codes(schema, list(coverage.columns))
         except InvalidDataError as why:
             raise ConsentError(
                 f"the consent names an earlier schema of table {coverage.table!r}, under which it can no longer be "

@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from datasov.delegating import Delegating
-from datasov.resident.granting import Granting
+from datasov.resident.answering import Answering
 from datasov.resident.keeping import Keeping
 from datasov.resident.watching import Watching
 from datasov.vault import Vault
 from datasov.vault.opening import New, Ways
 
 
-class Resident(Keeping, Granting, Watching, Delegating):
+class Resident(Keeping, Answering, Watching, Delegating):
     """A resident with their vault. Make one with :meth:`create` or :meth:`open`; it is a context manager."""
 
     @classmethod

@@ -6,13 +6,13 @@ entries: who can write to the file and leaves the chain as it is, is not noticed
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from datasov.crypto.sign import SigningKey
 from datasov.errors import SignatureError, StoreError, VerificationError
+from datasov.store import durable
 from datasov.wire import cbor, cose, fields
 
 KIND = "datasov anchor v1"
@@ -26,9 +26,7 @@ def write(path: Path, head: Callable[[], tuple[int, bytes]], key: SigningKey) ->
     """
     part = path.with_name(path.name + ".part")
     try:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with durable.locked(path.parent) as folder:
             position, digest = head()
             with open(part, "wb") as file:
                 file.write(cose.sign1(cbor.encode([position, digest]), key, KIND))
@@ -37,8 +35,6 @@ def write(path: Path, head: Callable[[], tuple[int, bytes]], key: SigningKey) ->
             os.replace(part, path)
             os.fsync(folder)
             return position
-        finally:
-            os.close(folder)
     except OSError as fault:
         raise StoreError("the anchor cannot be written: check the disk and its free space") from fault
 

@@ -1,5 +1,7 @@
 """A city's place on disk: a folder with the database and the pool, and beside it the operator's key and the anchor.
 
+Where the database is on a PostgreSQL server, `store.json` in the folder says where, without a password.
+
 The key and the anchor lie outside of the folder, so that a copy of the folder opens nothing, and bringing an old copy
 back is noticed.
 """
@@ -10,12 +12,19 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from datasov.crypto.kdf import hkdf, random
 from datasov.crypto.seal import OpeningKey
 from datasov.crypto.sign import SigningKey
 from datasov.errors import StoreError
+from datasov.store import durable, where
 from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
+
+if TYPE_CHECKING:
+    from datasov.store.postgres import PostgresStore
 
 KEY = 32
 
@@ -77,32 +86,108 @@ def chain_key(operator: bytes) -> bytes:
     return hkdf(operator, salt=b"", info=b"datasov store chain key v1")
 
 
-def found(path: Path, operator: bytes, fill: Callable[[SQLiteStore], None]) -> None:
-    """Make the folder of a new city: whole, or not at all."""
+def is_city(path: Path) -> bool:
+    """Whether a city's folder is at the path."""
+    return (path / "city.db").is_file() or (path / "store.json").is_file()
+
+
+def found(path: Path, operator: bytes, fill: Callable[[Store], None], at: str | None = None) -> None:
+    """Make the folder of a new city: whole, or not at all.
+
+    Args:
+        at: the URL of its store, where that is not a file in the folder.
+    """
     part = path.with_name(f".{path.name}.{random(4).hex()}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir(mode=0o700)
         (part / "pool").mkdir()
-        store = SQLiteStore(part / "city.db", create=True, key=chain_key(operator))
-        try:
-            fill(store)
-        finally:
-            store.close()
-        os.rename(part, path)
+        with durable.locked(path.parent):
+            if at is not None and path.exists():
+                raise FileExistsError
+            store: Store = (
+                SQLiteStore(part / "city.db", create=True, key=chain_key(operator))
+                if at is None
+                else _on_server(part, where.parse(at, where.called_after(path)), operator)
+            )
+            try:
+                fill(store)
+            finally:
+                store.close()
+            os.rename(part, path)
     except OSError as fault:
         raise StoreError(f"{path.name} cannot be made: check the folder and its free space") from fault
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def open_store(path: Path, given: bytes | None) -> tuple[SQLiteStore, bytes]:
+def move(folder: Path, path: Path, operator: bytes, at: str) -> None:
+    """Take the database out of a folder that is to become the city's at `path`, into a new store on a server."""
+    store = _on_server(folder, where.parse(at, where.called_after(path)), operator)
+    try:
+        store.load(folder / "city.db")
+    finally:
+        store.close()
+    for end in ("", "-wal", "-shm"):
+        (folder / f"city.db{end}").unlink(missing_ok=True)
+
+
+def remember(path: Path, store: Store) -> None:
+    """Let the folder name the place where the store was opened, where that is another than it named."""
+    if isinstance(store, SQLiteStore):
+        return
+    said = where.write(store.where, store.identity)
+    if (path / "store.json").read_bytes() != said:
+        durable.replace(path / "store.json.part", path / "store.json", said, 0o600)
+
+
+def attach(path: Path, operator: bytes, at: str | None = None) -> Store:
+    """The database of a city's folder, not verified yet.
+
+    Args:
+        at: the URL of its store, for a password, or for a server that has another address than the folder names.
+
+    Raises:
+        StoreError: the path holds no city, or its store is not there.
+    """
+    if not is_city(path):
+        raise StoreError(f"{path.name} is no city: name the folder that City.open made")
+    if not (path / "store.json").is_file():
+        if at is not None:
+            raise StoreError(
+                f"{path.name} keeps its database in its folder: open it without naming a store; to move it to a "
+                "server, make a backup, and restore that with store="
+            )
+        return SQLiteStore(path / "city.db", key=chain_key(operator))
+    server = _server()
+    found, identity = where.read(path / "store.json")
+    if at is not None:
+        found = where.parse(at, found.schema)
+    store: PostgresStore = server.PostgresStore(found, key=chain_key(operator), identity=identity)
+    return store
+
+
+def open_store(path: Path, given: bytes | None, at: str | None = None) -> tuple[Store, bytes]:
     """The database of a city's folder, not verified yet, and the operator's key.
 
     Raises:
-        StoreError: the path holds no city, or the key is missing.
+        StoreError: the path holds no city, the key is missing, or the store is not there.
     """
-    if not path.is_dir() or not (path / "city.db").is_file():
+    if not is_city(path):
         raise StoreError(f"{path.name} is no city: name the folder that City.open made")
     operator = operator_key(path, given, create=False)
-    return SQLiteStore(path / "city.db", key=chain_key(operator)), operator
+    return attach(path, operator, at), operator
+
+
+def _server() -> ModuleType:
+    try:
+        from datasov.store import postgres
+    except ImportError:
+        raise where.missing() from None
+    return postgres
+
+
+def _on_server(folder: Path, place: where.Where, operator: bytes) -> PostgresStore:
+    store: PostgresStore = _server().PostgresStore(place, create=True, key=chain_key(operator))
+    durable.replace(folder / "store.json.part", folder / "store.json", where.write(place, store.identity), 0o600)
+    return store

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from datasov.errors import StoreError
-from datasov.store.sqlite import SQLiteStore, link
+from datasov.store.chain import link
+from datasov.store.sqlite import SQLiteStore
 
 Change = Callable[[str, int, bytes], bytes]
 """Stream, index and body of an entry to the body that it gets."""

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 from datasov.errors import StoreError
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 
 VERSION = 2
 """Of a city's formats. :mod:`datasov.upkeep.migrate` brings an older city to it."""
 
 
-def read(store: SQLiteStore) -> dict[str, Any]:
+def read(store: Store) -> dict[str, Any]:
     """The settings, of whatever version; StoreError where the store is no city's."""
     founding = store.read("city", 0, 1)
     try:

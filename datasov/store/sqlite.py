@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
-import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from datasov.errors import ConflictError, StoreError
+from datasov.store import chain
+from datasov.store.chain import Batch, Blobs
 
 _SCHEMA = """
 CREATE TABLE entries (stream TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (stream, seq))
@@ -29,9 +29,6 @@ CREATE TABLE heads (position INTEGER NOT NULL PRIMARY KEY, hash BLOB NOT NULL, a
 """
 _APPLICATION_ID = 0x64736F76  # "dsov"
 _VERSION = 1
-
-Batch = Mapping[str, tuple[int, Sequence[bytes]]]
-"""Stream to (the length it must have, bodies to append); no bodies means only that the length is compared."""
 
 
 class SQLiteStore:
@@ -95,7 +92,7 @@ class SQLiteStore:
             )
             return [body for (body,) in rows]
 
-    def append(self, batch: Batch, blobs: Mapping[str, bytes | None] | None = None) -> None:
+    def append(self, batch: Batch, blobs: Blobs | None = None) -> None:
         """Append to several streams and write (or with None delete) blobs, all or nothing, durably.
 
         Raises:
@@ -111,15 +108,9 @@ class SQLiteStore:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def _append(self, batch: Batch, blobs: Mapping[str, bytes | None]) -> None:
-        appended = json.dumps(
-            [
-                [[stream, at, len(bodies)] for stream, (at, bodies) in sorted(batch.items())],
-                [[n, None if b is None else hashlib.sha256(b).hexdigest()] for n, b in sorted(blobs.items())],
-            ]
-        )
-        position, chain = self._head()
-        link = self._link(chain, appended, [body for _, (_, bodies) in sorted(batch.items()) for body in bodies])
+    def _append(self, batch: Batch, blobs: Blobs) -> None:
+        position, last = self._head()
+        appended, value = chain.extended(self._key, last, batch, blobs)
         for stream, (expected, bodies) in batch.items():
             if self._length(stream) != expected:
                 raise ConflictError(f"stream {stream} moved on: read it again")
@@ -130,10 +121,7 @@ class SQLiteStore:
             self._db.execute("DELETE FROM blobs WHERE name = ?", (name,))
             if blob is not None:
                 self._db.execute("INSERT INTO blobs VALUES (?, ?)", (name, blob))
-        self._db.execute("INSERT INTO heads VALUES (?, ?, ?)", (position + 1, link, appended))
-
-    def _link(self, chain: bytes, appended: str, bodies: Sequence[bytes]) -> bytes:
-        return link(self._key, chain, appended, bodies)
+        self._db.execute("INSERT INTO heads VALUES (?, ?, ?)", (position + 1, value, appended))
 
     def verify(self) -> None:
         """Read everything and follow the chain from its start.
@@ -146,39 +134,24 @@ class SQLiteStore:
             try:
                 self._verify()
             except (ValueError, TypeError, LookupError):
-                raise _changed() from None
+                raise chain.changed() from None
             finally:
                 self._db.execute("COMMIT")
 
     def _verify(self) -> None:
-        chain, lengths, blobs = bytes(32), dict[str, int](), dict[str, str]()
         heads = self._db.execute("SELECT position, hash, appended FROM heads ORDER BY position")
-        for count, (position, link, appended) in enumerate(heads, 1):
-            streams, named = json.loads(appended)
-            bodies: list[bytes] = []
-            for stream, at, many in streams:
-                found = self.read(stream, at, many)
-                if lengths.get(stream, 0) != at or len(found) != many:
-                    raise _changed()
-                lengths[stream] = at + many
-                bodies += found
-            chain = self._link(chain, appended, bodies)
-            if position != count or not hmac.compare_digest(chain, link):
-                raise _changed()
-            blobs.update(named)
+        streams, blobs = chain.follow(self._key, heads, self.read)
         held = set(self._db.execute("SELECT stream, count(*), max(seq) + 1 FROM entries GROUP BY stream"))
-        if held != {(stream, many, many) for stream, many in lengths.items() if many}:
-            raise _changed()
         stored = {name: hashlib.sha256(body).hexdigest() for name, body in self._db.execute("SELECT * FROM blobs")}
-        if stored != {name: print_ for name, print_ in blobs.items() if print_}:
-            raise _changed()
+        if held != streams or stored != blobs:
+            raise chain.changed()
 
     def blob(self, name: str) -> bytes:
         """A blob's bytes; StoreError where there is none."""
         with self._lock, _store_errors():
             row = self._db.execute("SELECT body FROM blobs WHERE name = ?", (name,)).fetchone()
         if row is None:
-            raise StoreError("a blob that the registry names is missing: restore the city from a backup")
+            raise chain.no_blob()
         return bytes(row[0])
 
     def streams(self, prefix: str) -> list[str]:
@@ -231,7 +204,7 @@ class SQLiteStore:
             return 0, bytes(32)
         row = self._db.execute("SELECT position, hash FROM heads WHERE position = ?", (position,)).fetchone()
         if row is None:
-            raise StoreError("the store lies behind its anchor: bring back the newest copy")
+            raise chain.behind()
         return int(row[0]), bytes(row[1])
 
     def copy(self, path: Path) -> None:
@@ -256,18 +229,6 @@ def ahead(db: sqlite3.Connection) -> None:
             db.execute("PRAGMA busy_timeout=100")
             db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA busy_timeout=60000")
-
-
-def link(key: bytes, chain: bytes, appended: str, bodies: Sequence[bytes]) -> bytes:
-    """The chain's next value (32 bytes), from the last one, what an append says of itself, and its bodies."""
-    mac = hmac.new(key, chain + hashlib.sha256(appended.encode()).digest(), "sha256")
-    for body in bodies:
-        mac.update(hashlib.sha256(body).digest())
-    return mac.digest()
-
-
-def _changed() -> StoreError:
-    return StoreError("the city's database was changed without its key: bring back an unchanged copy")
 
 
 class _store_errors:  # noqa: N801

@@ -233,7 +233,7 @@ def _release(value: object) -> ReleaseLeaf:
     fields.distinct([table for table, _, _ in tables])
     return ReleaseLeaf(
         purpose=fields.text(found[2], 128), tables=tables, question=question, query_digest=query_digest,
-        mechanism=fields.text(found[6], 64), loss=fields.read_loss(found[7]), trust=fields.text(found[8], 32),
+        mechanism=fields.text(found[6], 64), loss=fields.read_loss(found[7]), trust=fields.text(found[8], 64),
         epoch=fields.integer(found[9], 0, 2**32 - 1), time=fields.integer(found[10], 0, fields.MAX_TIME),
         result_digest=fields.octets(found[11], 32), release_id=fields.octets(found[12], 16),
         programme=fields.octets(found[13], 32) if 13 in found else b"",

@@ -37,7 +37,7 @@ def leaf_of(release: Release) -> ReleaseLeaf:
     query = release.query
     return ReleaseLeaf(
         purpose=release.purpose, tables=query.tables(), question=canonical(query.document()),
-        query_digest=query.digest, mechanism=release.mechanism, loss=release.loss, trust=release.trust.name,
+        query_digest=query.digest, mechanism=release.mechanism, loss=release.loss, trust=release.trust.text,
         epoch=release.epoch, time=release.time, result_digest=release.digest, release_id=release.identifier,
         programme=bytes.fromhex(release.programme),
     )  # fmt: skip
@@ -85,7 +85,7 @@ def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
     question = opening.series.document()
     return ReleaseLeaf(
         purpose=opening.purpose, tables=opening.series.tables(), question=canonical(question),
-        query_digest=digest(question), mechanism=opening.mechanism, loss=opening.loss, trust=opening.trust.name,
+        query_digest=digest(question), mechanism=opening.mechanism, loss=opening.loss, trust=opening.trust.text,
         epoch=0, time=opening.time, result_digest=opening.digest, release_id=opening.identifier,
         programme=bytes.fromhex(opening.programme),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from datasov.pool import files
 from datasov.pool.sealed import shard_file
 from datasov.store import anchor, place, settings
 from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 from datasov.tlog.export import HeldLog
 from datasov.tlog.leaves import encode_leaf
 from datasov.tlog.note import open_checkpoint, peek_checkpoint, sign_checkpoint
@@ -25,7 +26,7 @@ from datasov.upkeep.identity import Identity, identity
 _TRIES = 100
 
 
-def backup(store: SQLiteStore, pool: Path, operator: bytes, path: Path, now: int) -> archive.Header:
+def backup(store: Store, pool: Path, operator: bytes, path: Path, now: int) -> archive.Header:
     """Write a backup of a city whose other users go on: the database at one moment, and the shards that it names.
 
     Args:
@@ -54,7 +55,7 @@ def backup(store: SQLiteStore, pool: Path, operator: bytes, path: Path, now: int
     return header
 
 
-def _snapshot(store: SQLiteStore, pool: Path, held: Path, operator: bytes) -> SQLiteStore:
+def _snapshot(store: Store, pool: Path, held: Path, operator: bytes) -> SQLiteStore:
     """Copies of the database, verified, and of the shards, taken again where a shard was folded in between."""
     (held / "pool").mkdir()
     seen = None
@@ -103,7 +104,7 @@ def _header(store: SQLiteStore, operator: bytes, now: int) -> archive.Header:
     return archive.Header(str(who.id), now, held_log(store, who).checkpoint().note)
 
 
-def held_log(store: SQLiteStore, who: Identity) -> HeldLog:
+def held_log(store: Store, who: Identity) -> HeldLog:
     """The log as the store has it, signed. Nothing is written, as a :class:`datasov.tlog.log.Log` would its hashes."""
     leaves = store.read("log")
     root = Tree(map(leaf_hash, leaves)).root()
@@ -112,7 +113,7 @@ def held_log(store: SQLiteStore, who: Identity) -> HeldLog:
 
 def restore(
     path: Path, to: Path, *, operator_key: bytes | None = None, log_head: bytes | None = None, reanchor: bool = False,
-    now: int,
+    now: int, at: str | None = None,
 ) -> bool:  # fmt: skip
     """Put a city back from a backup. It is whole at its path afterwards, or nothing is there.
 
@@ -124,6 +125,8 @@ def restore(
         to: where nothing is yet; the key file and the anchor, where there are any, lie beside it.
         log_head: a signed checkpoint. One that is not a prefix of the restored log is refused, whatever else is given.
         reanchor: go on from this copy although the anchor is lost, or ahead of it.
+        at: the URL of a new store on a server, which takes the database; None: it is a file in the folder. Whatever the
+            city that was backed up had.
 
     Returns:
         Whether the log has a new notice.
@@ -145,12 +148,14 @@ def restore(
             anchor.write(new_anchor(to), store.head, place.keys(operator)[0])
         finally:
             store.close()
+        if at is not None:
+            place.move(part, to, operator, at)
         os.rename(part, to)
     except OSError as fault:
         raise StoreError(f"{to.name} cannot be restored: {fault.strerror or fault}") from fault
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    settle(to, operator_key)
+    settle(to, operator_key, at)
     return noticed
 
 
@@ -198,7 +203,7 @@ def check_head(store: SQLiteStore, who: Identity, note: bytes) -> None:
         raise StoreError(f"the checkpoint cannot be compared: {why}") from None
 
 
-def note_restoration(store: SQLiteStore, who: Identity, now: int) -> None:
+def note_restoration(store: Store, who: Identity, now: int) -> None:
     """Say in the log, for everybody, that the city goes on from this copy."""
     leaves = [leaf_hash(leaf) for leaf in store.read("log")]
     found = Restoration(who.origin, str(who.id), now, len(leaves), Tree(leaves).root())

@@ -11,7 +11,7 @@ from datasov.model.consent import CityId
 from datasov.pool import files
 from datasov.pool.sealed import accounts_key, open_blob, pool_key, sealed_blob
 from datasov.store import place, settings
-from datasov.store.sqlite import SQLiteStore
+from datasov.store.stores import Store
 from datasov.tlog.export import HeldLog
 from datasov.tlog.leaves import decode_leaf
 from datasov.tlog.whole import read_whole
@@ -29,13 +29,16 @@ class Found:
     fault: str | None
 
 
-def check(path: Path, operator_key: bytes | None = None) -> list[Found]:
+def check(path: Path, operator_key: bytes | None = None, at: str | None = None) -> list[Found]:
     """Read all of a city and compare it with its keys. Nothing is changed, and other processes may go on.
+
+    Args:
+        at: the URL of a store on a server, where its password or address is not known otherwise.
 
     Raises:
         StoreError: no city, or its key is missing or another city's.
     """
-    store, operator = place.open_store(path, operator_key)
+    store, operator = place.open_store(path, operator_key, at)
     try:
         found = settings.read(store)
         settings.check_version(found)
@@ -59,13 +62,13 @@ def _looked(part: str, look: Callable[[], int]) -> Found:
         return Found(part, 0, str(why))
 
 
-def _database(store: SQLiteStore) -> int:
+def _database(store: Store) -> int:
     """Appends, every one linked under the operator's key."""
     store.verify()
     return store.head()[0]
 
 
-def _accounts(store: SQLiteStore, operator: bytes) -> int:
+def _accounts(store: Store, operator: bytes) -> int:
     """Charges that open under their names."""
     key, count = accounts_key(operator), 0
     for stream in store.streams("accounts/"):
@@ -75,7 +78,7 @@ def _accounts(store: SQLiteStore, operator: bytes) -> int:
     return count
 
 
-def _pool(store: SQLiteStore, folder: Path, operator: bytes) -> int:
+def _pool(store: Store, folder: Path, operator: bytes) -> int:
     """Shards and pending contributions that open."""
     count = 0
     for file, fault in files.faults(store, folder, pool_key(operator)):
@@ -96,7 +99,7 @@ def _log(log: HeldLog, city: CityId) -> int:
     return len(whole.leaves)
 
 
-def _anchor(store: SQLiteStore, path: Path, public: bytes) -> int:
+def _anchor(store: Store, path: Path, public: bytes) -> int:
     """The anchor's position, which the database contains."""
     check_anchor(store, path, public)
     return 1

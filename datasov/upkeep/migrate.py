@@ -68,22 +68,21 @@ STEPS: Mapping[int, Step] = {2: to_2}
 """By the version that they lead to."""
 
 
-def migrate(path: Path, *, operator_key: bytes | None = None, to: Path | None = None, now: int) -> Path | None:
+def migrate(
+    path: Path, *, operator_key: bytes | None = None, to: Path | None = None, now: int, at: str | None = None
+) -> Path | None:
     """Bring a city to the present version, after a backup of it; the backup, or None where there was nothing to do.
 
     While it lasts no process may have the city open. A crash leaves the city as it was, or migrated.
 
     Args:
-        to: where the backup goes; beside the city where None.
+        to: where the backup goes; beside the city where None. at: the URL of a store on a server, for its password.
 
     Raises:
         StoreError: the city is newer than this version, open elsewhere or damaged, or the disk refuses.
     """
-    if not (path / "city.db").is_file():
-        raise StoreError(f"{path.name} is no city: name the folder that City.open made")
-    settle(path, operator_key)
-    operator = place.operator_key(path, operator_key, create=False)
-    store = SQLiteStore(path / "city.db", key=place.chain_key(operator))
+    settle(path, operator_key, at)
+    store, operator = place.open_store(path, operator_key, at)
     try:
         version = settings.read(store)["version"]
         if version == settings.VERSION:
@@ -94,7 +93,7 @@ def migrate(path: Path, *, operator_key: bytes | None = None, to: Path | None = 
         to = path.with_name(f"{path.name}.v{version}.backup") if to is None else to
     finally:
         store.close()
-    with exchanged(path, operator, operator, key_file=False) as (source, target):
+    with exchanged(path, operator, operator, key_file=False, at=at) as (source, target):
         backup(source, path / "pool", operator, to, now)
         steps = [STEPS[number](Older(source, operator)) for number in range(version + 1, settings.VERSION + 1)]
 

@@ -28,7 +28,7 @@ GRACE = 90 * 86_400
 
 def rotate(
     path: Path, *, operator_key: bytes | None = None, new_key: bytes | None = None, grace: int = GRACE, now: int,
-    operators: Collection[bytes] | None = None,
+    operators: Collection[bytes] | None = None, at: str | None = None,
 ) -> CityId:  # fmt: skip
     """Change a city's key, while no process has it open, and return its new id.
 
@@ -37,6 +37,7 @@ def rotate(
         new_key: 32 bytes; drawn where None, and the key lies in the key file.
         grace: seconds for which contributions sealed to the old id are still taken; 0 after a theft.
         now: Unix seconds. operators: the public keys that the city's charter allows; None: it has no charter.
+        at: the URL of a store on a server, where its password or address is not known otherwise.
 
     Raises:
         StoreError: the charter does not name the new key, or the city had it before; the city is open elsewhere, its
@@ -44,9 +45,9 @@ def rotate(
     """
     if isinstance(grace, bool) or not isinstance(grace, int) or grace < 0:
         raise InvalidQueryError("grace is a number of seconds, zero or more")
-    if not (path / "city.db").is_file():
+    if not place.is_city(path):
         raise StoreError(f"{path.name} is no city: name the folder that City.open made")
-    settle(path, operator_key)
+    settle(path, operator_key, at)
     operator = place.operator_key(path, operator_key, create=False)
     if operator_key is not None and new_key is None:
         raise StoreError("the key does not lie in a key file: give the new one, and keep both until this has returned")
@@ -58,7 +59,7 @@ def rotate(
             "the city's charter does not name the new key among its operators: adopt one that names both keys, then "
             "give the new one"
         )
-    with exchanged(path, operator, renewed, key_file=operator_key is None) as (source, target):
+    with exchanged(path, operator, renewed, key_file=operator_key is None, at=at) as (source, target):
         before = settings.read(source)
         settings.check_version(before)
         who = identity(before, operator)

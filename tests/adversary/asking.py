@@ -3,6 +3,8 @@
 loop     ask one new question after another, and print each answer's identifier.
 threads  the same from eight threads at once.
 crash    ask one question, and end at once at the point "WHAT:N:before" or "WHAT:N:after".
+each     ask the questions below ARGUMENT, in an order of this process's own, and print "NUMBER ANSWER" for each; go on
+         where the city's database cannot be used for a while, and print "down".
 once     wait for the file PATH.go, then ask the question numbered ARGUMENT, and print the answer or "refused".
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import sys
 import threading
 import time
@@ -78,6 +81,20 @@ def main(mode: str, path: str, argument: str) -> None:
             thread.start()
         for thread in threads:
             thread.join()
+    if mode == "each":
+        print("ready", flush=True)
+        for number in random.sample(range(int(argument)), int(argument)):
+            while True:
+                try:
+                    print(number, ask(city, number), flush=True)
+                    break
+                except ds.BudgetExceededError:
+                    print(number, "refused", flush=True)
+                    break
+                except ds.StoreError:
+                    print("down", flush=True)
+                    time.sleep(0.2)
+        return
     if mode == "crash":
         die_at(argument)
         print(ask(city, 1), flush=True)

@@ -52,7 +52,7 @@ def die(path: Path, point: str) -> None:
     try:
         city = ds.City.open(path, clock=At(NOW + HOUR))
         die_at(point)
-        city.collect()
+        city.take_up()
         os._exit(0)
     finally:
         os._exit(1)

@@ -97,7 +97,7 @@ def test_every_letter_gets_the_same_answer_and_none_is_opened(tmp_path: Path, mo
         assert b'"taken_up"' in body
         assert not [value for name, value in headers if name in ("set-cookie", "etag", "location")]
         clock.now += HOUR
-        found = city.collect()
+        found = city.take_up()
         assert (found.taken, found.kept) == (4, 0), "a newcomer, a renewal, two revocations"
 
 
@@ -121,7 +121,7 @@ def test_worlds_that_differ_in_one_letter_look_the_same_until_the_log_tells(tmp_
                 assert post(httpx.Client(base_url=at), sent[name]).status_code == 202
             looks[name] = [all_seen(at)]
             at_first.now += HOUR
-            city.collect()
+            city.take_up()
             looks[name].append(all_seen(at))
             size = city.log.size
             city.tick()
@@ -177,5 +177,5 @@ def test_a_full_inbox_refuses_everybody_alike(tmp_path: Path, monkeypatch: pytes
         assert status == 503
         assert b"letter" not in body
         clock.now += HOUR
-        assert city.collect().refused == 3
+        assert city.take_up().refused == 3
         assert post(client, sent["a newcomer"]).status_code == 202

@@ -38,7 +38,7 @@ def test_a_letter_that_was_received_is_there_after_a_kill(tmp_path: Path) -> Non
     received = len(seen)
     assert 20 <= received < 60, "killed too early or too late"
     with ds.City.open(tmp_path / "lake.city", clock=Clock(NOW + HOUR)) as city:
-        taken = city.collect()
+        taken = city.take_up()
         assert received <= taken.taken <= received + 1
         assert (taken.refused, live(city)) == (0, taken.taken)
 
@@ -72,7 +72,7 @@ def dies_at_every(tmp_path: Path, *kinds: str) -> None:
     assert sum(ended == "9" for _, ended in tried) > 6
     for folder, _ in tried:
         with ds.City.open(tmp_path / folder / "lake.city", clock=Clock(NOW + HOUR)) as city:
-            assert city.collect().kept == 0
+            assert city.take_up().kept == 0
             assert live(city) == 4, folder
-            assert city.collect().taken == city.collect().refused == 0
+            assert city.take_up().taken == city.take_up().refused == 0
             audit(city)

@@ -8,17 +8,25 @@ import pytest
 
 from datasov.errors import ConflictError, StoreError
 from datasov.store.sqlite import SQLiteStore
+from datasov.store.where import parse
 from tests.helpers import MemoryStore
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "postgres", "memory"])
 def store(request, tmp_path):
     if request.param == "memory":
         yield MemoryStore()
         return
-    made = SQLiteStore(tmp_path / "s.db", create=True)
+    made = SQLiteStore(tmp_path / "s.db", create=True) if request.param == "sqlite" else on_postgres(request)
     yield made
     made.close()
+
+
+def on_postgres(request):
+    server = request.getfixturevalue("postgres")
+    from datasov.store.postgres import PostgresStore
+
+    return PostgresStore(parse(server.url()), create=True)
 
 
 def test_a_new_store_is_empty(store):

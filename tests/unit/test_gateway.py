@@ -10,8 +10,8 @@ import pytest
 from openapi_spec_validator import validate
 
 import datasov as ds
-from datasov.gateway import formats, schemas
-from datasov.gateway.problems import KINDS
+from datasov.gateway import formats, reading, schemas
+from datasov.gateway.problems import KINDS, ProblemError
 from datasov.gateway.question import question_of
 from tests.gateways import EASY, QUESTION, TABLES, Client, bearer, city_of, client_of, short
 from tests.helpers import COUNT, PEOPLE, PURPOSE, TRIPS, Clock
@@ -51,6 +51,7 @@ def test_release_is_the_same_as_in_python_and_found_by_id(ask: Client, city: ds.
     assert told["id"] == same.identifier.hex()
     assert told["digest"] == same.digest.hex()
     assert told["rows"] == same.frame().to_dicts()
+    assert told["energy"] == same.energy.document()
     assert made.headers["location"] == f"/v1/releases/{told['id']}"
     again = ask("GET", made.headers["location"], "auditor")
     assert again.json() == told
@@ -300,3 +301,10 @@ def test_access_log_has_no_token_and_no_body(city: ds.City, clock: Clock, caplog
 def test_kinds_of_problems_have_statuses_of_errors() -> None:
     assert all(400 <= kind.status < 600 for kind in KINDS.values())
     assert EASY.tick_ms == 0
+
+
+def test_bodies_are_at_most_so_deep() -> None:
+    depth = reading.DEPTH
+    assert reading.document_of(b"[" * depth + b"]" * depth)
+    with pytest.raises(ProblemError, match="nested too deeply"):
+        reading.document_of(b"[" * (depth + 1) + b"]" * (depth + 1))

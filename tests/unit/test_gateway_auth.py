@@ -81,6 +81,8 @@ FORGED = {
     "kid of SQL": token("analyst", header={"kid": "one' OR '1'='1"}),
     "jku": token("analyst", key=OTHER, header={"jku": "https://evil.example/keys"}),
     "jwk": token("analyst", key=OTHER, header={"jwk": OTHER.as_dict(private=False)}),
+    "jku beside a good signature": token("analyst", header={"jku": "https://evil.example/keys"}),
+    "x5u beside a good signature": token("analyst", header={"x5u": "https://evil.example/keys"}),
     "another issuer": token("analyst", iss=URL + "/"), "no issuer": token("analyst", iss=None),
     "another audience": token("analyst", aud="https://other.example"),
     "no audience": token("analyst", aud=None), "audiences without it": token("analyst", aud=["a", "b"]),

@@ -227,13 +227,13 @@ def test_a_resident_sends_and_finds_out_by_commands(
         assert "Contribution 1 for bus-planning is not in the log" in capsys.readouterr().out
         for _ in range(2):
             clock.now += 3_600
-            city.collect()
+            city.take_up()
             city.tick()
         assert main(["receipts", "ann.vault", "--log", f"{at}/log", "--sent", "--json", *opening]) == 0
         (told,) = json.loads(capsys.readouterr().out)["sent"]
         assert told == {"consent": consent.digest.hex(), "purpose": PURPOSE, "number": 1, "admitted": True}
         assert main(["consent", "revoke", "ann.vault", identity, at, *opening]) == 0
         clock.now += 3_600
-        assert city.collect().taken == 1
+        assert city.take_up().taken == 1
         assert main(["consent", "revoke", "ann.vault", identity, "https://127.0.0.1:1", *opening]) == 1
         assert "cannot be reached" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import datasov as ds
 from datasov.authority import delegation, letters
 from datasov.authority.letters import LEAST, MAX_LETTER, OVERHEAD, padded_size
 from datasov.authority.registry import partition_name
-from datasov.city.public import Collected
+from datasov.city.public import TakenUp
 from datasov.crypto.kdf import sha256
 from datasov.crypto.seal import OpeningKey, seal
 from datasov.errors import ConflictError, DecryptionError, InvalidDataError, StoreError, VerificationError
@@ -126,12 +126,12 @@ def test_letters_wait_for_the_end_of_their_tick_and_are_told_of_in_the_log(
         consent = ann.grant(city.id, TRIPS, purpose=PURPOSE, loss=RHO, until="2999-01-01")
         taken_up = city.receive(ann.letter(consent))
         assert taken_up == clock.now // HOUR * HOUR + HOUR
-        assert city.collect() == Collected()
+        assert city.take_up() == TakenUp()
         clock.now = taken_up - 1
-        assert city.collect() == Collected()
+        assert city.take_up() == TakenUp()
         clock.now = taken_up
-        assert city.collect() == Collected(taken=1)
-        assert (live(city), city.collect()) == (1, Collected())
+        assert city.take_up() == TakenUp(taken=1)
+        assert (live(city), city.take_up()) == (1, TakenUp())
         city.tick()
         assert [(s.number, s.admitted) for s in ann.sent(city.log)] == [(1, False)]
         clock.now += HOUR
@@ -141,7 +141,7 @@ def test_letters_wait_for_the_end_of_their_tick_and_are_told_of_in_the_log(
         assert [s.admitted for s in ann.sent(city.log)] == [True, False], "one that was never sent"
         city.receive(ann.revocation_letter(consent))
         clock.now += HOUR
-        assert city.collect() == Collected(taken=1)
+        assert city.take_up() == TakenUp(taken=1)
         assert live(city) == 0
 
 
@@ -151,7 +151,7 @@ def test_a_revocation_goes_before_what_it_ends(city: ds.City, clock: Clock) -> N
         city.receive(letter)
         city.receive(letters.seal_ending(revocation(consent, name), city.id))
     clock.now += HOUR
-    assert city.collect() == Collected(taken=6, refused=6)
+    assert city.take_up() == TakenUp(taken=6, refused=6)
     assert live(city) == 0
 
 
@@ -160,10 +160,10 @@ def test_a_letter_that_is_sent_again_does_no_harm(city: ds.City, clock: Clock) -
     city.receive(letter)
     city.receive(letter)
     clock.now += HOUR
-    assert city.collect() == Collected(taken=1)
+    assert city.take_up() == TakenUp(taken=1)
     city.receive(letter)
     clock.now += HOUR
-    assert city.collect() == Collected(refused=1)
+    assert city.take_up() == TakenUp(refused=1)
     assert live(city) == 1
 
 
@@ -186,8 +186,8 @@ def test_what_is_no_letter_goes_and_the_others_stay(
 
     monkeypatch.setattr(type(city), "admit_many", failing)
     clock.now += HOUR
-    assert city.collect() == Collected(taken=3, refused=3)
-    assert (live(city), city.collect()) == (3, Collected())
+    assert city.take_up() == TakenUp(taken=3, refused=3)
+    assert (live(city), city.take_up()) == (3, TakenUp())
 
 
 def test_a_fault_of_the_disk_keeps_them(city: ds.City, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +196,8 @@ def test_a_fault_of_the_disk_keeps_them(city: ds.City, clock: Clock, monkeypatch
     clock.now += HOUR
     with monkeypatch.context() as patch:
         patch.setattr(city._store, "append", lambda *_: (_ for _ in ()).throw(StoreError("full")))
-        assert city.collect() == Collected(kept=2)
-    assert city.collect() == Collected(taken=2)
+        assert city.take_up() == TakenUp(kept=2)
+    assert city.take_up() == TakenUp(taken=2)
 
 
 def test_sizes_that_no_letter_has_are_refused(city: ds.City) -> None:
@@ -239,7 +239,7 @@ def test_many_threads_send_at_once(city: ds.City, clock: Clock) -> None:
     for thread in threads:
         thread.join()
     clock.now += HOUR
-    assert city.collect() == Collected(taken=16)
+    assert city.take_up() == TakenUp(taken=16)
 
 
 def test_an_order_of_arrival_is_not_kept(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_letter_to_the_id_before_is_taken(tmp_path: Path, clock: Clock, monkey
         city.rotate()
     clock.now += HOUR
     with ds.City.open(tmp_path / "lake.city", clock=clock) as city:
-        assert city.collect() == Collected(taken=1)
+        assert city.take_up() == TakenUp(taken=1)
 
 
 def test_a_race_for_the_registry_is_retried(city: ds.City, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,4 +271,4 @@ def test_a_race_for_the_registry_is_retried(city: ds.City, clock: Clock, monkeyp
         real(*given)
 
     monkeypatch.setattr(city._store, "append", racing)
-    assert city.collect() == Collected(taken=1)
+    assert city.take_up() == TakenUp(taken=1)

@@ -1,0 +1,91 @@
+"""An aggregator over HTTP: POST to a path, bytes in and bytes out; refusals as JSON. It decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from datasov.aggregator.client import KINDS
+from datasov.aggregator.messages import MOST_BODY
+from datasov.errors import ConflictError, DatasovError, MissingExtraError
+
+PAUSE = 0.5
+"""Seconds between two looks for whole batches."""
+_LOG = logging.getLogger("datasov.aggregator")
+
+
+def app(handle: Callable[[str, bytes], bytes], work: Callable[[], int]) -> Any:
+    """An ASGI application.
+
+    Args:
+        handle: answers a request. work: aggregates what is there; called again and again beside it.
+
+    Raises:
+        MissingExtraError: Starlette is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.concurrency import run_in_threadpool
+        from starlette.requests import ClientDisconnect, Request
+        from starlette.responses import Response
+        from starlette.routing import Route
+    except ImportError:
+        raise MissingExtraError("an aggregator serves over HTTP: pip install 'datasov[two-server]'") from None
+
+    async def post(request: Request) -> Response:
+        body = bytearray()
+        try:
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MOST_BODY:
+                    return _refused(413, "InvalidDataError", "the request is too long: send fewer reports at once")
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return await run_in_threadpool(_answer, handle, request.path_params["path"], bytes(body), Response)
+
+    def _refused(status: int, kind: str, message: str) -> Response:
+        return Response(json.dumps({"error": kind, "message": message}), status, media_type="application/json")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        over = threading.Event()
+        worker = threading.Thread(target=_work, args=(work, over), daemon=True)
+        worker.start()
+        yield
+        over.set()
+        worker.join(timeout=30)
+
+    return Starlette(routes=[Route("/{path}", post, methods=["POST"])], lifespan=lifespan)
+
+
+def _answer(handle: Callable[[str, bytes], bytes], path: str, body: bytes, response: Any) -> Any:
+    try:
+        return response(handle(path, body), 200, media_type="application/octet-stream")
+    except DatasovError as fault:
+        kind = next((k.__name__ for k in type(fault).__mro__ if k.__name__ in KINDS), "PeerError")
+        text, status = (str(fault), 400) if kind != "PeerError" or type(fault).__name__ == "PeerError" else ("", 503)
+        text = text or "it cannot answer now: try again later"
+        return response(json.dumps({"error": kind, "message": text}), status, media_type="application/json")
+    except Exception:
+        _LOG.error("a request failed: please report it")
+        return response(b"", 500)
+
+
+def _work(work: Callable[[], int], over: threading.Event) -> None:
+    while not over.is_set():
+        try:
+            done = work()
+        except ConflictError:
+            done = 0
+        except DatasovError as fault:
+            _LOG.warning("a batch waits: %s", fault)
+            done = 0
+        except Exception:
+            _LOG.error("a batch failed: please report it")
+            done = 0
+        if not done:
+            over.wait(PAUSE)

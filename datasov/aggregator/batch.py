@@ -1,0 +1,99 @@
+"""One batch of reports at one aggregator: opened, checked for replays, verified; what stays is added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from datasov.aggregator.held import NULLIFIER, Held, mixed_in
+from datasov.crypto.seal import OpeningKey
+from datasov.errors import VerificationError
+from datasov.mpc.prio3 import OutShares, VerifyState
+from datasov.mpc.report import Report, open_share
+from datasov.mpc.task import Task
+
+Check: TypeAlias = Callable[[bytes, Task], bytes]
+"""The nullifier (32 bytes) of a token that enrols its holder for a task; VerificationError for any other bytes."""
+
+
+def no_tokens(token: bytes, _: Task) -> bytes:
+    """The check of an aggregator that asks for no token: an empty nullifier, which is never seen before."""
+    if token:
+        raise VerificationError("this aggregator asks for no enrolment token: send none")
+    return b""
+
+
+@dataclass
+class Batch:
+    """Reports that this aggregator could open and had not seen, with its first step of verification.
+
+    Attributes:
+        states, shares: of each statistic; shares are its verifier shares, one a report, None where refused.
+    """
+
+    reports: list[Report]
+    nullifiers: list[bytes]
+    states: list[VerifyState]
+    shares: list[list[bytes | None]]
+
+
+def begin(held: Held, reports: Sequence[Report], verify_key: bytes, key: OpeningKey, check: Check) -> Batch:
+    """Open what is new, mark it as seen, and take the first step. The caller persists the marks with the sums.
+
+    A report whose share does not open is not marked: nobody can use up another one's nonce without a share of it.
+    """
+    task, kept, nullifiers = held.task, list[Report](), list[bytes]()
+    opened: list[list[bytes]] = []
+    for report in reports:
+        try:
+            if report.task != task.id or report.nonce in held.nonces:
+                continue
+            shares, token = open_share(task, held.role, key, report)
+            nullifier = check(token, task)
+        except VerificationError:
+            continue
+        if nullifier:
+            if len(nullifier) != NULLIFIER or nullifier in held.nullifiers:
+                continue
+            held.nullifiers.add(nullifier)
+            nullifiers.append(nullifier)
+        held.nonces.add(report.nonce)
+        kept.append(report)
+        opened.append(shares)
+    states, verifier = [], []
+    for part, found in enumerate(task.fits):
+        state, made = found.vdaf.verify_init(
+            verify_key, task.context(part), held.role, [r.nonce for r in kept],
+            [r.public[part] if part < len(r.public) else b"?" for r in kept], [s[part] for s in opened],
+        )  # fmt: skip
+        states.append(state)
+        verifier.append(made)
+    return Batch(kept, nullifiers, states, verifier)
+
+
+def combine(task: Task, batch: Batch, others: Sequence[Sequence[bytes | None]]) -> list[list[bytes | None]]:
+    """The message of each statistic and report, from the leader's verifier shares and this batch's own."""
+    return [
+        found.vdaf.verifier_shares_to_message(task.context(part), [others[part], batch.shares[part]])
+        for part, found in enumerate(task.fits)
+    ]
+
+
+def finish(held: Held, batch: Batch, messages: Sequence[Sequence[bytes | None]]) -> list[bool]:
+    """Add the reports whose every statistic verifies to the sums; which they are."""
+    outs: list[OutShares] = [
+        found.vdaf.verify_next(state, messages[part])
+        for part, (found, state) in enumerate(zip(held.task.fits, batch.states, strict=True))
+    ]
+    valid = np.ones(len(batch.reports), dtype=np.bool_)
+    for out in outs:
+        valid &= out.valid
+    for part, (found, out) in enumerate(zip(held.task.fits, outs, strict=True)):
+        held.sums[part] = found.vdaf.merge([held.sums[part], found.vdaf.aggregate([replace(out, valid=valid)])])
+    accepted = [report.nonce for report, ok in zip(batch.reports, valid, strict=True) if ok]
+    held.reports += len(accepted)
+    held.checksum = mixed_in(held.checksum, accepted)
+    return [bool(ok) for ok in valid]

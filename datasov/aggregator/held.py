@@ -1,0 +1,91 @@
+"""A task as an aggregator holds it: what was aggregated so far, as its store has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from datasov.aggregator.seen import Seen
+from datasov.crypto.kdf import sha256
+from datasov.errors import StoreError
+from datasov.mpc.prio3 import NONCE_SIZE
+from datasov.mpc.task import Task
+from datasov.wire import cbor
+
+NULLIFIER = 32
+
+
+class Store(Protocol):
+    """Streams and blobs, as :class:`datasov.store.sqlite.SQLiteStore` keeps them."""
+
+    def read(self, stream: str, after: int = 0, limit: int = -1) -> Sequence[bytes]: ...
+    def append(
+        self, batch: Mapping[str, tuple[int, Sequence[bytes]]], blobs: Mapping[str, bytes | None] | None = None
+    ) -> None: ...
+    def length(self, stream: str) -> int: ...
+    def blob(self, name: str) -> bytes: ...
+
+
+@dataclass
+class Held:
+    """What a task's aggregation has come to.
+
+    Attributes:
+        role: 0 the leader, 1 the helper.
+        jobs: batches that were aggregated.
+        uploads: of the leader, requests with reports that were aggregated.
+        reports, checksum: how many reports are in the sums, and the exclusive or of the SHA-256 of their nonces.
+        sums: an aggregate share for each statistic.
+        last: of the helper, the digest of the last batch's request and the answer to it.
+    """
+
+    task: Task
+    role: int
+    jobs: int = 0
+    uploads: int = 0
+    reports: int = 0
+    checksum: bytes = bytes(32)
+    sums: list[bytes] = field(default_factory=list)
+    last: tuple[bytes, bytes] = (b"", b"")
+    nonces: Seen = field(default_factory=Seen)
+    nullifiers: Seen = field(default_factory=Seen)
+
+    @property
+    def name(self) -> str:
+        """The task's part of the names of streams and blobs."""
+        return self.task.id.hex()
+
+    def entry(self, nonces: Sequence[bytes], nullifiers: Sequence[bytes]) -> bytes:
+        """What the stream of batches keeps of one: what must not come again."""
+        return cbor.encode([b"".join(nonces), b"".join(nullifiers)])
+
+    def pack(self) -> bytes:
+        """The sums so far, as the blob `sum/TASK` holds them."""
+        return cbor.encode(
+            [self.jobs, self.uploads, self.reports, self.checksum, self.sums, self.last[0], self.last[1]]
+        )
+
+
+def load(store: Store, task: Task, role: int) -> Held:
+    """A task as the store has it."""
+    held = Held(task, role, sums=[f.vdaf.aggregate([]) for f in task.fits])
+    try:
+        found = cbor.decode(store.blob("sum/" + held.name))
+    except StoreError:
+        return held
+    held.jobs, held.uploads, held.reports, held.checksum, held.sums, *last = found
+    held.last = last[0], last[1]
+    for entry in store.read("jobs/" + held.name):
+        nonces, nullifiers = cbor.decode(entry)
+        held.nonces.update(nonces[i : i + NONCE_SIZE] for i in range(0, len(nonces), NONCE_SIZE))
+        held.nullifiers.update(nullifiers[i : i + NULLIFIER] for i in range(0, len(nullifiers), NULLIFIER))
+    return held
+
+
+def mixed_in(checksum: bytes, nonces: Sequence[bytes]) -> bytes:
+    """A checksum with more nonces in it."""
+    total = int.from_bytes(checksum, "big")
+    for nonce in nonces:
+        total ^= int.from_bytes(sha256(nonce), "big")
+    return total.to_bytes(32, "big")

@@ -1,0 +1,1 @@
+"""The sections of the resident's page. Each module gives its routes."""
