@@ -9,7 +9,7 @@ from datasov.aggregator.batch import Check, no_tokens
 from datasov.aggregator.held import Store
 from datasov.aggregator.messages import Post
 from datasov.aggregator.state import State
-from datasov.errors import ConsentError, InvalidDataError
+from datasov.errors import ConsentError, DatasovError, InvalidDataError
 from datasov.model.document import canonical
 from datasov.model.parties import AggregatorId
 from datasov.model.privacy import Loss
@@ -51,9 +51,21 @@ class Aggregator(State):
         raise InvalidDataError("no such path: an aggregator takes tasks, reports, keys, jobs, close and collect")
 
     def work(self) -> int:
-        """As a leader, aggregate the batches that are full, and those of tasks that are over. How many were."""
-        taken = self.store.read("taken")
-        return sum(leader.drive(self, task) for task in taken if self._leads(task))
+        """As a leader, aggregate the batches that are full, and those of tasks that are over. How many were.
+
+        Raises:
+            DatasovError: the first that a task raised, once all the others had their turn.
+        """
+        done, faults = 0, list[DatasovError]()
+        for task in self.store.read("taken"):
+            if self._leads(task):
+                try:
+                    done += leader.drive(self, task)
+                except DatasovError as fault:
+                    faults.append(fault)
+        if faults:
+            raise faults[0]
+        return done
 
     def _leads(self, task: bytes) -> bool:
         try:

@@ -14,6 +14,7 @@ from datasov.errors import VerificationError
 from datasov.mpc.prio3 import OutShares, VerifyState
 from datasov.mpc.report import Report, open_share
 from datasov.mpc.task import Task
+from datasov.mpc.xof import SEED_SIZE
 
 Check: TypeAlias = Callable[[bytes, Task], bytes]
 """The nullifier (32 bytes) of a token that enrols its holder for a task; VerificationError for any other bytes."""
@@ -75,11 +76,25 @@ def begin(held: Held, reports: Sequence[Report], verify_key: bytes, key: Opening
 
 
 def combine(task: Task, batch: Batch, others: Sequence[Sequence[bytes | None]]) -> list[list[bytes | None]]:
-    """The message of each statistic and report, from the leader's verifier shares and this batch's own."""
-    return [
-        found.vdaf.verifier_shares_to_message(task.context(part), [others[part], batch.shares[part]])
-        for part, found in enumerate(task.fits)
-    ]
+    """The message of each statistic and report, from the leader's verifier shares and this batch's own.
+
+    None also where the public share tells another joint randomness than both computed. Each would see that for its own
+    part alone, and with all bits of a measurement set the proof may hold nonetheless: one would count the report, and
+    the other not.
+    """
+    messages = []
+    for part, found in enumerate(task.fits):
+        both = [others[part], batch.shares[part]]
+        made = found.vdaf.verifier_shares_to_message(task.context(part), both)
+        if found.vdaf.circuit.joint_rand_length:
+            told = [report.public[part] for report in batch.reports]
+            tails = zip(*([None if s is None else s[-SEED_SIZE:] for s in shares] for shares in both), strict=True)
+            made = [
+                m if m is not None and (mine, theirs) == (public[:SEED_SIZE], public[SEED_SIZE:]) else None
+                for m, public, (mine, theirs) in zip(made, told, tails, strict=True)
+            ]
+        messages.append(made)
+    return messages
 
 
 def finish(held: Held, batch: Batch, messages: Sequence[Sequence[bytes | None]]) -> list[bool]:

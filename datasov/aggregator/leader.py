@@ -49,19 +49,20 @@ def upload(me: State, body: bytes) -> bytes:
     """
     reports = [Report.from_bytes(fields.blob(r, len(body))) for r in fields.items(cbor.decode(body), 1, BATCH)]
     task = me.task(reports[0].task, 0)
-    check_open(task, me.now())
     shapes = [_shape(task, token) for token in (0, TOKEN)]
     for report in reports:
         if report.task != task.id or [len(p) for p in (*report.public, *report.sealed)] not in shapes:
             raise VerificationError("a report of another task or another size: make it with resident.answer(task)")
     stream = "uploads/" + task.id.hex()
     while True:
-        at = me.store.length(stream)
-        try:
-            me.store.append({stream: (at, [len(reports).to_bytes(2, "big")])}, {_blob(task, at): body})
-        except ConflictError:
-            continue
-        return b""
+        with me.door:
+            check_open(task, me.now())
+            at = me.store.length(stream)
+            try:
+                me.store.append({stream: (at, [len(reports).to_bytes(2, "big")])}, {_blob(task, at): body})
+            except ConflictError:
+                continue
+            return b""
 
 
 def _shape(task: Task, token: int) -> list[int]:
@@ -91,24 +92,28 @@ def drive(me: State, task: bytes) -> int:
 
 
 def _drive(me: State, held: Held, sender: ThreadPoolExecutor) -> int:
+    """Batch after batch: one is begun here while the helper has the one before, and sent once that one is recorded.
+
+    Sent any sooner, the helper could have taken it when the answer to the one before is lost, and would never answer
+    that one again.
+    """
     begun: tuple[Batch, list[str], Future[Any]] | None = None
     first, at, helper = held.jobs, held.uploads, held.task.trust.aggregators[1]
-    job = first
     while True:
         found = _uploads(me, held, at)
-        prepared: tuple[Batch, list[str], Future[Any]] | None = None
+        prepared: tuple[Batch, list[str]] | None = None
         if found:
             blobs = [_blob(held.task, at + i) for i in range(found)]
             reports = [Report.from_bytes(r) for name in blobs for r in cbor.decode(me.store.blob(name))]
-            batch = begin(held, reports, me.verify_key(held.task), me.opening, me.check)
-            request = [held.task.id, job, [_told(batch, i) for i in range(len(batch.reports))]]
-            prepared = batch, blobs, sender.submit(ask, me.post, me.signing, helper, "jobs", request)
-            at, job = at + found, job + 1
+            prepared = begin(held, reports, me.verify_key(held.task), me.opening, me.check), blobs
+            at += found
         if begun is not None:
             _record(me, held, *begun)
         if prepared is None:
             return held.jobs - first
-        begun = prepared
+        batch, blobs = prepared
+        request = [held.task.id, held.jobs, [_told(batch, i) for i in range(len(batch.reports))]]
+        begun = batch, blobs, sender.submit(ask, me.post, me.signing, helper, "jobs", request)
 
 
 def _told(batch: Batch, place: int) -> list[Any]:
@@ -121,14 +126,19 @@ def _told(batch: Batch, place: int) -> list[Any]:
 
 
 def _uploads(me: State, held: Held, after: int) -> int:
-    """How many uploads from there on make the next batch; 0 where it is not full and the task is open."""
-    counts = [int.from_bytes(body, "big") for body in me.store.read("uploads/" + held.name, after, BATCH)]
+    """How many uploads from there on make the next batch; 0 where it is not full and the task is open.
+
+    At the door nothing comes in meanwhile: once the task is over here, what there is stays all that there is.
+    """
+    with me.door:
+        counts = [int.from_bytes(body, "big") for body in me.store.read("uploads/" + held.name, after, BATCH)]
+        over = me.now() >= held.task.until
     total = 0
     for place, count in enumerate(counts, 1):
         total += count
         if total >= BATCH:
             return place
-    return len(counts) if me.now() >= held.task.until else 0
+    return len(counts) if over else 0
 
 
 def _record(me: State, held: Held, batch: Batch, blobs: Sequence[str], answer: Future[Any]) -> None:

@@ -44,7 +44,7 @@ class State:
         self.signing, self.opening = keys(secret)
         self._secret, self._clock = secret, clock
         self.ledger = Ledger(store, budget)
-        self.guard = threading.RLock()
+        self.guard, self.door = threading.RLock(), threading.Lock()
         self.introduced: set[bytes] = set()
         self._tasks: dict[bytes, Task] = {}
         self._held: dict[bytes, Held] = {}
