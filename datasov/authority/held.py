@@ -114,6 +114,9 @@ class HeldDelegation:
         return HeldDelegation(tuple(chain), *others)
 
 
+ANSWER, SPENT, NOISED = "answer/", "spent/", "local/"
+"""Names of notes: after ANSWER comes a task's identity, after SPENT an account and a device of the resident, after
+NOISED a question under local trust."""
 AHEAD = 64
 """So many contributions after the last one that the vault knows of are looked for in a log."""
 

@@ -30,7 +30,7 @@ class Report:
 
     Attributes:
         task: identity of the task, 32 bytes.
-        nonce: 16 random bytes.
+        nonce: 16 bytes, random to everybody but its maker.
         public: the public share of each statistic.
         sealed: the input shares of all statistics, and an enrolment token or nothing, to the leader and to the helper.
     """
@@ -67,17 +67,20 @@ def info(task: Task, aggregator: int, nonce: bytes, public: Sequence[bytes]) -> 
 
 
 def make_reports(
-    task: Task, vectors: Sequence[Sequence[Integers]], tokens: Sequence[tuple[bytes, bytes]] | None = None
-) -> list[bytes]:
+    task: Task, vectors: Sequence[Sequence[Integers]], tokens: Sequence[tuple[bytes, bytes]] | None = None,
+    nonces: Sequence[bytes] | None = None,
+) -> list[bytes]:  # fmt: skip
     """A report of each resident's dense vectors, one a statistic; zeros make a null report.
 
     Args:
         tokens: of enrolment, for the leader and for the helper; each is sealed to its aggregator with the share.
+        nonces: 16 bytes each that nobody can foresee, one of a resident and a task: of two reports under one nonce an
+            aggregator counts one. Drawn where not given.
 
     Raises:
         InvalidDataError: a vector that the task's circuits do not hold.
     """
-    nonces = [random(NONCE_SIZE) for _ in vectors]
+    nonces = [random(NONCE_SIZE) for _ in vectors] if nonces is None else nonces
     sharded = [
         found.vdaf.shard(task.context(part), [found.measure(v[part]) for v in vectors], nonces)
         for part, found in enumerate(task.fits)

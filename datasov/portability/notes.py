@@ -141,8 +141,9 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
     """The notes of two devices of one resident, to the safe side: every consent counts, the smaller limit holds.
 
     A consent that was revoked on either is revoked, and so is a delegation, with the consents under it. Of two
-    checkpoints of a log the larger is kept, and of two numbers of contributions or sequence numbers. Notes that this
-    release does not know stay on their device.
+    checkpoints of a log the larger is kept, and of two numbers of contributions or sequence numbers. What each device
+    spent on answers is kept apart, the larger of two, and adds up; of two answers to one task, or to one question under
+    local trust, both keep the same. Notes that this release does not know stay on their device.
 
     Raises:
         ProofError: a log showed two trees of one size, one to each device.
@@ -170,6 +171,10 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
             if int.from_bytes(note, "big") >= _LATEST:
                 raise StoreError("the other device numbers its contributions as no clock does: do not merge it")
             found[name] = max(mine.get(name, note), note)
+        elif name.startswith(held.SPENT):
+            found[name] = b"".join(max(pair) for pair in _halves(mine.get(name, note), note))
+        elif name.startswith((held.ANSWER, held.NOISED)):
+            found[name] = min(mine.get(name, note), note)
         elif name.startswith((held.PURPOSE, held.ACCOUNT)):
             found.setdefault(name, note)
         elif name.startswith(held.OPERATORS):
@@ -186,6 +191,13 @@ def _united(devices: Iterable[Iterable[Held]]) -> dict[bytes, Held]:
             kept = min(known, item, key=lambda held: held.salt)
             found[item.digest] = replace(kept, revoked=known.revoked or item.revoked)
     return found
+
+
+def _halves(mine: bytes, theirs: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """What one device spent, as each vault knows it, in nano and in delta; StoreError where it is none."""
+    if len(theirs) != 32 or len(mine) != 32:
+        raise StoreError("the other device counts what it spent as no release does: do not merge it")
+    return (mine[:16], theirs[:16]), (mine[16:], theirs[16:])
 
 
 def _longer(mine: bytes, theirs: bytes) -> bytes:

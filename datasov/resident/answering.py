@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
 
@@ -16,13 +14,13 @@ from datasov.kernel.contribute import contribute, shares
 from datasov.model.charges import amounts
 from datasov.model.privacy import Loss
 from datasov.model.shard import RESIDENT, Integers, Shard
+from datasov.mpc.prio3 import NONCE_SIZE
 from datasov.mpc.report import make_reports
 from datasov.mpc.task import Task, check_open, read_task
 from datasov.pool.ranks import physical_order, ranked
 from datasov.resident.granting import Granting
 
-ANSWER, SPENT = "answer/", "spent/"
-"""Names of a vault's notes: after ANSWER comes a task's identity, after SPENT the name of an account."""
+ANSWER, SPENT = held.ANSWER, held.SPENT
 
 
 class Answering(Granting):
@@ -53,7 +51,8 @@ class Answering(Granting):
         check_open(read, now)
         found = None if refuse else self._paid(read, now)
         vectors, charge = found or ([np.zeros(f.entries, dtype=np.int64) for f in read.fits], {})
-        (report,) = make_reports(read, [vectors], [tokens])
+        nonce = self._vault.derive(b"datasov report nonce v1 " + read.id)[:NONCE_SIZE]
+        (report,) = make_reports(read, [vectors], [tokens], [nonce])
         over: dict[str, bytes | None] = {
             name: None
             for name, value in self._vault.states().items()
@@ -65,12 +64,27 @@ class Answering(Granting):
     def spent(self, consent_loss: Loss, task: bytes) -> Loss:
         """What answers have cost on the account that this task would draw on, in the measure of `consent_loss`."""
         read = read_task(task)
-        nano, delta = self._spent(_account(read, consent_loss.measure))
+        nano, delta = self._spent(self._account(read, consent_loss.measure))
         return Loss(nano, consent_loss.measure, delta)
 
-    def _spent(self, note: str) -> tuple[int, int]:
-        kept = self._vault.state(note) or bytes(32)
-        return int.from_bytes(kept[:16], "big"), int.from_bytes(kept[16:], "big")
+    def _account(self, task: Task, measure: str) -> str:
+        """Of the task's city, also under an id that followed an earlier one, purpose and table."""
+        city = self._vault.state(held.account_note(task.city)) or task.city.encode()
+        parts = (city, task.purpose.encode(), task.query.tables()[0][1], measure.encode())
+        return SPENT + sha256(*map(sha256, parts)).hex()[:32]
+
+    def _spent(self, account: str) -> tuple[int, int]:
+        """By all devices of the resident, as far as they merged. Each device counts up a note of its own."""
+        kept = [value for name, value in self._vault.states().items() if name.startswith(account)]
+        return sum(int.from_bytes(v[:16], "big") for v in kept), sum(int.from_bytes(v[16:], "big") for v in kept)
+
+    def _spending(self, account: str, nano: int, delta: int) -> dict[str, bytes | None]:
+        """This device's note, with which the account comes to so much."""
+        name = f"{account}/{self._vault.device.hex()}"
+        own, (all_nano, all_delta) = self._vault.state(name) or bytes(32), self._spent(account)
+        nano += int.from_bytes(own[:16], "big") - all_nano
+        delta += int.from_bytes(own[16:], "big") - all_delta
+        return {name: nano.to_bytes(16, "big") + delta.to_bytes(16, "big")}
 
     def _covering(self, task: Task, now: int) -> Record | None:
         """The newest consent for the task's city, purpose and table, where it is live and covers the question."""
@@ -98,7 +112,7 @@ class Answering(Granting):
             return None
         part = contribute(task.plan, shard, np.ones(1, dtype=np.bool_))
         share = shares(task.plan, part, task.loss)
-        note = _account(task, task.loss.measure)
+        note = self._account(task, task.loss.measure)
         nano, delta = self._spent(note)
         nano, delta = nano + int(amounts(share, task.loss.nano)[0]), delta + int(amounts(share, task.loss.delta)[0])
         cap = record.consent.claims.loss
@@ -109,7 +123,7 @@ class Answering(Granting):
             dense = np.zeros(statistic.size(task.plan.cells), dtype=np.int64)
             np.add.at(dense, vector.entry.astype(np.int64), vector.value)
             vectors.append(dense)
-        return vectors, {note: nano.to_bytes(16, "big") + delta.to_bytes(16, "big")}
+        return vectors, self._spending(note, nano, delta)
 
     def _shard(self, record: Record) -> Shard:
         """What a consent covers, as a city's pool would hold it of this resident alone."""
@@ -131,8 +145,3 @@ class Answering(Granting):
 
 
 _SELF = np.zeros(1, dtype=np.uint64)
-
-
-def _account(task: Task, measure: str) -> str:
-    parts: Sequence[bytes] = (task.city.encode(), task.purpose.encode(), task.query.tables()[0][1], measure.encode())
-    return SPENT + sha256(*map(sha256, parts)).hex()[:32]

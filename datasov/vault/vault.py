@@ -199,6 +199,12 @@ class Vault:
             other._session.settle()
             return self._session.unite(other._session, combine)
 
+    @property
+    def device(self) -> bytes:
+        """What tells this device's vault from the resident's others."""
+        with self._reading():
+            return self._secrets.device_id
+
     def _same_resident(self, other: Vault) -> bool:
         """The id stands in the clear in every file, so that it alone shows nothing."""
         return self.id == other.id and kdf.same(self._secrets.identity_seed, other._secrets.identity_seed)
