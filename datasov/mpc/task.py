@@ -53,6 +53,10 @@ class Task:
     until: int
     salt: bytes
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.opened < self.until < 2**63 or not (0 <= self.epoch < 2**63 and 0 <= self.cohort < 2**63):
+            raise InvalidDataError("a task begins before it ends, and its numbers are not below zero")
+
     @cached_property
     def plan(self) -> Plan:
         """The compiled question: everybody compiles it anew."""

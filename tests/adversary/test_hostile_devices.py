@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import numpy as np
@@ -11,14 +12,16 @@ import datasov as ds
 from datasov.aggregator import leader
 from datasov.crypto.kdf import random
 from datasov.crypto.seal import seal
-from datasov.errors import DatasovError, PeerError
+from datasov.errors import DatasovError, PeerError, VerificationError
+from datasov.model.document import canonical
 from datasov.mpc import circuits, derive, flp
 from datasov.mpc.codec import encode
 from datasov.mpc.ntt import odd_values
 from datasov.mpc.report import Report, info, make_reports
-from datasov.mpc.task import read_task
+from datasov.mpc.task import KIND, read_task
+from datasov.wire import cose
 from tests.helpers import PURPOSE, TRIPS
-from tests.servers import IDS, LONG, LOSS, opened, silent, two_server_city
+from tests.servers import CITY_KEYS, IDS, LONG, LOSS, made_task, opened, silent, two_server_city
 
 CELL = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
 LARGEST = {
@@ -189,3 +192,14 @@ def test_a_report_at_the_last_moment_does_not_change_a_batch_that_was_sent(pair,
     assert len(faults) == len(lost) == 1
     servers.leader.store = store
     assert city.release(CELL, loss=LOSS, purpose=PURPOSE).values[0].sum() == 2
+
+
+@pytest.mark.parametrize(
+    "given", [{"until": 2**63}, {"until": 0}, {"opened": -1}, {"epoch": -1}, {"epoch": 2**63}, {"cohort": -1}]
+)
+def test_a_task_of_a_corrupt_city_has_numbers_that_can_be_kept(clock, given):
+    """Signed by its city, and otherwise as it should be."""
+    task = read_task(made_task(CELL, clock)[0])
+    doc = {**json.loads(task.text), **given}
+    with pytest.raises(VerificationError, match="not a task"):
+        read_task(cose.sign1(canonical(doc), CITY_KEYS[0], KIND))
