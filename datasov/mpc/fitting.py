@@ -49,6 +49,15 @@ class Fit:
     chunk: int
 
     @property
+    def encoded(self) -> int:
+        """Elements of an encoded measurement, before there is a circuit of that size."""
+        bits = self.maximum.bit_length()
+        return {
+            "count": 1, "sum": bits, "sum-vec": self.entries * bits, "histogram": self.entries + 1,
+            "multihot": self.entries + bits,
+        }[self.kind]  # fmt: skip
+
+    @property
     def vdaf(self) -> Prio3:
         """The verifiable function, for two aggregators."""
         return _vdaf(self)
@@ -101,7 +110,7 @@ def fit(plan: Plan, loss: Loss) -> tuple[Fit, ...]:
         raise InvalidQueryError(f"two servers add vectors, and cannot look for {what}: ask for it under central trust")
     scales = plan.scales(loss)
     found = tuple(_fit(s, s.size(plan.cells), scale) for s, scale in zip(plan.statistics, scales, strict=True))
-    if sum(f.vdaf.circuit.length for f in found) > MOST_ENCODED:
+    if sum(f.encoded for f in found) > MOST_ENCODED:
         raise InvalidQueryError(
             "a report of this question would be too large for two servers: ask for fewer cells or lower bounds, or ask "
             "under central trust"

@@ -12,9 +12,10 @@ import datasov as ds
 from datasov.aggregator import leader
 from datasov.crypto.kdf import random
 from datasov.crypto.seal import seal
-from datasov.errors import DatasovError, PeerError, VerificationError
+from datasov.errors import DatasovError, InvalidQueryError, PeerError, VerificationError
+from datasov.kernel.plan import compile
 from datasov.model.document import canonical
-from datasov.mpc import circuits, derive, flp
+from datasov.mpc import circuits, derive, fitting, flp
 from datasov.mpc.codec import encode
 from datasov.mpc.ntt import odd_values
 from datasov.mpc.report import Report, info, make_reports
@@ -203,3 +204,21 @@ def test_a_task_of_a_corrupt_city_has_numbers_that_can_be_kept(clock, given):
     doc = {**json.loads(task.text), **given}
     with pytest.raises(VerificationError, match="not a task"):
         read_task(cose.sign1(canonical(doc), CITY_KEYS[0], KIND))
+
+
+def test_a_question_that_is_too_large_is_refused_before_anything_of_its_size_is_made(monkeypatch):
+    """Anybody may sign a task: whoever reads it must not hold a circuit of 2^24 elements, and not 256 of them."""
+    made, real = [], fitting._vdaf
+    monkeypatch.setattr(fitting, "_vdaf", lambda found: (made.append(found.encoded), real(found))[1])
+    names = {c: ds.Category([f"{c}{i}" for i in range(1200)]) for c in "ab"}
+    schema = ds.Schema("wide", domain="mobility", columns={**names, "km": ds.Integer(0, 20)}, keys=[("a", "b")])
+    narrow, wide = (ds.query(schema).keys(*keys).bound(rows=1, keys=1) for keys in (("a",), ("a", "b")))
+    for asked in (narrow.count(), narrow.distinct(), narrow.bound(rows=2, keys=2).mean("km")):
+        found = fitting.fit(compile(asked), LOSS)
+        assert [f.encoded for f in found] == [f.vdaf.circuit.length for f in found]
+    assert made
+    made.clear()
+    for asked in (wide.count(), wide.distinct(), wide.bound(rows=2, keys=2).mean("km")):
+        with pytest.raises(InvalidQueryError, match="too large"):
+            fitting.fit(compile(asked), LOSS)
+    assert not made
