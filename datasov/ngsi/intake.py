@@ -25,6 +25,8 @@ from datasov.ngsi.reading import Fault, Reading, Value, read
 from datasov.ngsi.units import convert
 
 _HALF = 1 << 36
+_FIRST, _END = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
+AHEAD = dt.timedelta(days=1)
 _TIMES = ("dateObserved", "TimeInstant")
 
 
@@ -162,7 +164,10 @@ def _when(mapping: Mapping, reading: Reading) -> dt.datetime:
             when = local.decode(local.encode(when))
         if when.tzinfo is None:
             raise InvalidQueryError("a time without an offset: say in which zone it is, with the mapping's `zone`")
-        return when.astimezone(dt.UTC)
+        found = when.astimezone(dt.UTC)
+        if not _FIRST <= found < _END:
+            raise InvalidQueryError("a time before 1970 or after 2199: check the device's clock")
+        return found
     except (ValueError, OverflowError) as fault:
         if isinstance(fault, InvalidQueryError):
             raise

@@ -151,10 +151,11 @@ def test_what_a_city_does_not_take_stays_as_a_file_until_it_does(tmp_path) -> No
     city, down = ds.CityId("lake", bytes(32), bytes(32)), [True]
     got: list[Message] = []
 
-    def send(message: Message) -> None:
+    def send(message: Message) -> bool:
         if down[0]:
             raise PeerError("the city is asleep")
         got.append(message)
+        return True
 
     box = Outbox(tmp_path / "out", send)
     item = box.put(Message("revocation", city, b"signed"))
