@@ -176,10 +176,10 @@ def exchange(sender: httpx.Client, method: str, path: str, body: bytes | None) -
 
     try:
         with sender.stream(method, path, content=body) as answer:
-            data = b""
+            data, end = b"", time.monotonic() + MAX_WAIT
             for part in answer.iter_bytes():
                 data += part
-                if len(data) > MAX_ANSWER:
+                if len(data) > MAX_ANSWER or time.monotonic() > end:
                     break
             return answer.status_code, answer.headers, data[:MAX_ANSWER]
     except httpx.HTTPError as fault:

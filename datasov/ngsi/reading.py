@@ -83,9 +83,9 @@ def read(body: bytes) -> tuple[list[Reading], list[Fault]]:
     return readings, faults
 
 
-def _odd(entity: object) -> str:
+def _odd(entity: Mapping[str, Any]) -> str:
     """Why an entity cannot be read, whatever it says; "" where it can."""
-    level = [entity]
+    level: list[Any] = [entity]
     for _ in range(MAX_DEPTH):
         inner = [n for o in level for n in ((*o.keys(), *o.values()) if isinstance(o, dict) else o)]
         if any(isinstance(n, str) and not n.isascii() and _LONE.search(n) for n in inner):

@@ -1,4 +1,4 @@
-"""The resident's page and a city that is served: what is pressed in a browser reaches the city, and its log tells so."""
+"""The resident's page and a city that is served: what is pressed in a browser reaches it, and its log tells so."""
 
 from __future__ import annotations
 
