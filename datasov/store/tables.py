@@ -93,7 +93,7 @@ def _followed(db: Connection, at: Statement, key: bytes) -> tuple[set[tuple[str,
 def _ranges(
     db: Connection, at: Statement, named: list[tuple[str, int, int]]
 ) -> Mapping[tuple[str, int, int], list[bytes]]:
-    """The bodies of ranges of streams, in one trip to the server. Of several arrays, the parser knows `unnest` itself."""
+    """The bodies of ranges of streams, in one trip. The parser knows `unnest` of several arrays itself."""
     found: dict[tuple[str, int, int], list[bytes]] = {key: [] for key in named}
     asked = [key for key in found if key[2]]
     rows = db.execute(
