@@ -289,3 +289,40 @@ def test_mappings_that_do_not_go_together_are_refused(home):
     for mappings in ([ngsi.meter(), ngsi.meter()], [ngsi.meter(), other], []):
         with pytest.raises(InvalidDataError, match="one mapping for each"):
             ngsi.take(home, b"[]", mappings)
+
+
+@pytest.mark.parametrize("value", [
+    "1e99999999999999999999", "1e-99999999999999999999", "[" * 400 + "]" * 400, '{"value":' * 400 + "1" + "}" * 400,
+    '"\\ud800"', "1e999999", "-0.0001",
+])  # fmt: skip
+def test_no_value_that_is_sent_ends_the_intake_of_the_others(home, value):
+    take(home, meter(1, T0, name="urn:m:2"))
+    odd = json.dumps(meter("HERE", T1)).replace('"HERE"', value)
+    body = f"[{odd},{json.dumps(meter(2, T1, name='urn:m:2'))}]".encode()
+    try:
+        taken = ngsi.take(home, body, [ngsi.meter()])
+    except InvalidDataError:
+        assert "e" in value  # a number that no JSON reader here can keep
+        return
+    assert (taken.put, len(taken.refused)) == (1, 1)
+
+
+def test_an_id_that_is_no_text_and_a_name_that_stands_twice_are_refused(home):
+    lone = json.dumps(meter(1, T0)).replace("urn:m:1", "\\ud800").encode()
+    assert [f.reason for f in ngsi.take(home, lone, [ngsi.meter()]).refused] == [
+        "a text that is no Unicode: send UTF-8"
+    ]
+    twice = json.dumps(meter(1, T0)).replace('"id"', '"id": "urn:m:7", "id"').encode()
+    with pytest.raises(InvalidDataError):
+        ngsi.take(home, twice, [ngsi.meter()])
+
+
+def test_a_meter_whose_clock_is_ahead_does_not_keep_out_what_comes_after(home):
+    now = at(T1).timestamp()
+    ahead = json.dumps([meter(1, "2190-01-01T00:00:00Z"), meter(1, "2350-01-01T00:00:00Z"), meter(1, T0)]).encode()
+    first = ngsi.take(home, ahead, [ngsi.meter()], now=now)
+    assert (first.begun, len(first.refused)) == (1, 2)
+    assert {f.reason.partition(":")[0] for f in first.refused} == {
+        "a time that is still to come", "a time before 1970 or after 2199"
+    }  # fmt: skip
+    assert ngsi.take(home, json.dumps(meter(2, T1)).encode(), [ngsi.meter()], now=now).put == 1
