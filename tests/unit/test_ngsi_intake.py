@@ -292,7 +292,7 @@ def test_mappings_that_do_not_go_together_are_refused(home):
 
 
 @pytest.mark.parametrize("value", [
-    "1e99999999999999999999", "1e-99999999999999999999", "[" * 400 + "]" * 400, '{"value":' * 400 + "1" + "}" * 400,
+    "1e99999999999999999999", "1e-99999999999999999999", "[" * 480 + "]" * 480, '{"value":' * 480 + "1" + "}" * 480,
     '"\\ud800"', "1e999999", "-0.0001",
 ])  # fmt: skip
 def test_no_value_that_is_sent_ends_the_intake_of_the_others(home, value):
