@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datasov.authority.held import Record, sent
+from datasov.authority import messages
+from datasov.authority.held import DAY, Record, day, sent
 from datasov.model.consent import Consent
 from datasov.tlog import scan
 from datasov.tlog.whole import Whole
@@ -35,3 +36,21 @@ def told(whole: Whole, mine: Sequence[tuple[Record, int]]) -> list[Sent]:
     return [
         Sent(r.consent, n, hashes[r.consent.digest, n] in found) for r, many in mine for n in range(1, many + 1)
     ]  # fmt: skip
+
+
+def ended(whole: Whole, mine: Sequence[Record], now: float) -> list[Consent]:
+    """Those of the revoked consents among the records of which a whole log tells that the city ended them.
+
+    A revocation names the day on which it was signed: each one from the consent's own on is looked for, and the next
+    one too, of a device whose clock is ahead.
+
+    Args:
+        now: Unix seconds.
+    """
+    hashes = {
+        messages.salted(r.salt, messages.revocation_record(r.consent.digest, at)): r.consent
+        for r in mine if r.revoked
+        for at in range(day(r.consent.claims.issued), day(now) + 2 * DAY, DAY)
+    }  # fmt: skip
+    found = {hashes[h].digest for h in scan.batched(whole.leaves, "revocations", hashes)}
+    return [r.consent for r in mine if r.consent.digest in found]

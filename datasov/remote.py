@@ -6,6 +6,9 @@ It needs httpx (extra `gateway`). Proxies that the environment names are used, s
 from __future__ import annotations
 
 import json
+import math
+import queue
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -23,6 +26,8 @@ MAX_ANSWER = 256 * 1024 * 1024
 """Bytes of an answer: a bundle of 256 leaves is the longest."""
 TIMEOUT, PATIENCE = 30.0, 120.0
 """Seconds for a connection to show life, and in all for an address that asks to be asked again later."""
+LONGEST = 600.0
+"""Seconds of one answer: a host that sends a byte now and then would otherwise hold up its reader for good."""
 
 
 def is_address(text: str) -> bool:
@@ -37,11 +42,15 @@ class Remote:
         address: of a gateway, `https://city.example`, or of the folder of a mirror.
         client: an httpx.Client of your own, for instance with a proxy or a pinned certificate.
         sleep: waits so many seconds.
+        within: seconds for all that is asked of it, from now on. most: bytes of all that it answers. Above either
+            there is a PeerError, or an OSError from :meth:`read`.
+        clock: seconds that only grow.
     """
 
     def __init__(
-        self, address: str, *, client: httpx.Client | None = None, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+        self, address: str, *, client: httpx.Client | None = None, sleep: Callable[[float], None] = time.sleep,
+        within: float = math.inf, most: float = math.inf, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         """InvalidDataError: not an address. MissingExtraError: httpx is missing."""
         try:
             import httpx
@@ -50,7 +59,8 @@ class Remote:
         if not is_address(address) or not httpx.URL(address).host:
             raise InvalidDataError("an address begins with https:// and names a host, like https://city.example")
         self._address, self._sleep = address.rstrip("/"), sleep
-        self._client = client or httpx.Client(timeout=TIMEOUT, follow_redirects=False)
+        self._client = client or httpx.Client(timeout=min(TIMEOUT, within), follow_redirects=False)
+        self._clock, self._end, self._left = clock, clock() + within, most
 
     def read(self, path: str) -> bytes:
         """The bytes at a path under the address; an OSError where there are none: what `TileLog` takes.
@@ -85,7 +95,7 @@ class Remote:
         """What a gateway says of its city. Take the city's id from elsewhere, or compare it: this proves nothing."""
         try:
             found = json.loads(self._asked("GET", f"{self._address}/v1/city"))
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise PeerError(f"{self._address} is no gateway of a city: check the address")
@@ -112,24 +122,57 @@ class Remote:
             if status not in (429, 503) or waited >= PATIENCE:
                 raise PeerError(f"{address} answered {status}: check the address, or try again later")
             pause = min(max(later, 0.5), 30.0)
+            if self._clock() + pause > self._end:
+                raise _slow(address)
             waited += pause
             self._sleep(pause)
 
     def _once(self, method: str, address: str, body: bytes | None) -> tuple[int, bytes, float]:
+        """One exchange. It is done in a thread of its own, which is left behind where its time is over.
+
+        No limit of httpx ends a host that sends its headers byte by byte, or a name that does not resolve.
+        """
+        now = self._clock()
+        end, answer = min(self._end, now + LONGEST), queue.SimpleQueue[tuple[int, bytes, float] | BaseException]()
+
+        def work() -> None:
+            try:
+                answer.put(self._exchange(method, address, body, end))
+            except BaseException as fault:
+                answer.put(fault)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            found = answer.get(timeout=max(end - now, 0.0))
+        except queue.Empty:
+            raise _slow(address) from None
+        if isinstance(found, BaseException):
+            raise found
+        self._left -= len(found[1])
+        return found
+
+    def _exchange(self, method: str, address: str, body: bytes | None, end: float) -> tuple[int, bytes, float]:
         import httpx
 
         headers = {} if body is None else {"content-type": "application/octet-stream"}
-        parts, size = list[bytes](), 0
+        parts, size, most = list[bytes](), 0, min(self._left, MAX_ANSWER)
         try:
             with self._client.stream(method, address, content=body, headers=headers) as answer:
                 for part in answer.iter_bytes():
                     size += len(part)
-                    if size > MAX_ANSWER:
+                    if size > most:
                         raise PeerError(f"{address} answers without an end: read it from another place")
+                    if self._clock() > end:
+                        raise _slow(address)
                     parts.append(part)
                 later = answer.headers.get("retry-after", "")
-                return answer.status_code, b"".join(parts), float(later) if later.isdigit() else 0.0
+                wait = float(later) if later.isascii() and later.isdigit() else 0.0
+                return answer.status_code, b"".join(parts), wait
         except (httpx.HTTPError, httpx.InvalidURL) as fault:
             raise PeerError(
                 f"{address} cannot be reached ({type(fault).__name__}): check the network, try again"
             ) from None
+
+
+def _slow(address: str) -> PeerError:
+    return PeerError(f"{address} takes too long to answer: try again later, or read it from another place")

@@ -33,7 +33,7 @@ BY_MESH = ds.query(WALKS).keys("mesh").bound(rows=2, keys=1).distinct()
 BY_BIN = ds.query(WALKS).keys(ds.bin("距離", [10, 20])).bound(rows=2, keys=1).count()
 LOSS = ds.zcdp(rho="0.02")
 POWER = catalogue.schema("electricity")
-T0, T1, T2, T3 = (f"2027-01-01T00:{m}:00.000Z" for m in ("00", "30", "45", "59"))
+T0, T1, T2, T3 = (f"2025-01-01T00:{m}:00.000Z" for m in ("00", "30", "45", "59"))
 PROOF = Proof("lake.example", 7, "ab" * 32)
 
 

@@ -50,16 +50,18 @@ def padded_size(size: int) -> int:
     return -(-size >> spare) << spare
 
 
-def seal_admission(consent: Consent, contribution: bytes, city: CityId) -> bytes:
+def seal_admission(consent: Consent | bytes, contribution: bytes, city: CityId) -> bytes:
     """A letter with a consent and a contribution under it.
 
     Args:
+        consent: or its bytes, as `delegation.bundle` gives them.
         contribution: as `Resident.contribute` gives it.
 
     Raises:
         InvalidDataError: more than a letter holds.
     """
-    return _seal({1: _VERSION, 2: delegation.bundle(consent), 3: contribution}, city)
+    bundle = consent if isinstance(consent, bytes) else delegation.bundle(consent)
+    return _seal({1: _VERSION, 2: bundle, 3: contribution}, city)
 
 
 def seal_ending(revocation: bytes, city: CityId) -> bytes:

@@ -14,6 +14,7 @@ from datasov.errors import InvalidDataError, InvalidQueryError, StoreError
 from datasov.home import desk, logs, sending, serve
 from datasov.home.outbox import Outbox
 from datasov.model.consent import CityId
+from datasov.remote import is_address
 from datasov.resident import Resident
 
 _ABOUT = """See and steer your own vault in a browser: data, consents, who asked what and why, what it cost, delegation,
@@ -22,8 +23,9 @@ once. While it runs the vault is open for writing, so no other command can write
 without use. Ctrl-C ends it.
 
 LOG is a city's log: a file that `datasov city export-log` wrote, a mirror that `datasov log publish` wrote, the https
-address of such a mirror, or a city's own folder, which then also takes what you sign. Without one, what you sign is
-kept as files for the city.
+address of such a mirror, or a city's own folder, which then also takes what you sign. URL is the address of a city's
+gateway (`datasov serve`): its log is read there, and what you sign is sent there in sealed letters. Without either,
+what you sign is kept as files for the city.
 
 Exit codes: 0 ended; 1 failed; 2 cannot be run as asked."""
 
@@ -39,6 +41,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--log", action="append", default=[], metavar="LOG", help="a city's log (may be repeated, one for each city)"
     )
+    parser.add_argument(
+        "--city-url", action="append", default=[], metavar="URL",
+        help="a city's gateway, like https://city.example: read its log there, and send it what you sign (may be "
+        "repeated)",
+    )  # fmt: skip
     parser.add_argument("--city", metavar="ID", help="the city's present id, where a mirror's operator changed its key")
     operator.add_option(parser, "where a city's own folder has its key (default: LOG.key)")
     parser.add_argument(
@@ -79,10 +86,11 @@ def _own(options: argparse.Namespace) -> Iterator[desk.Desk]:
     if not (path / "VAULT").is_file():
         raise StoreError(f"no vault is at {path}: check the path, or make one with `datasov vault create`")
     key, city = operator.key_of(options.operator_key_file), _city(options.city)
-    sources = [logs.source(where, city=city, operator_key=key) for where in options.log]
-    box = Outbox(
-        options.out or path.with_name(f"{path.name}-out"), sending.folders([Path(w) for w in options.log], key)
-    )
+    gateways = [_gateway(url) for url in options.city_url]
+    places = [*options.log, *(f"{url}/log" for url in gateways)]
+    sources = [logs.source(where, city=city, operator_key=key) for where in places]
+    send = sending.first(sending.folders([Path(w) for w in options.log], key), sending.gateways(gateways, city))
+    box = Outbox(options.out or path.with_name(f"{path.name}-out"), send)
     if options.unlock_in_page:
         found = desk.Desk(path, lambda typed: Resident.open(path, passphrase=typed), sources, box)
     else:
@@ -92,17 +100,11 @@ def _own(options: argparse.Namespace) -> Iterator[desk.Desk]:
         )
         found = desk.Desk(path, reopen, sources, box)
         found.take(Resident.open(path, **given))
-    found.idle = options.idle_minutes * 60
+    found.idle, found.online = options.idle_minutes * 60, any(map(is_address, places))
     try:
         yield found
     finally:
         found.lock()
-
-
-def _again(path: Path, given: secret.Opening, passphrase: str) -> Resident:
-    """The vault once more, by what was given first and a passphrase that was typed anew."""
-    opening: secret.Opening = {**given, "passphrase": passphrase}
-    return Resident.open(path, **opening)
 
 
 @contextlib.contextmanager
@@ -116,6 +118,13 @@ def _demo(options: argparse.Namespace) -> Iterator[desk.Desk]:
     ):
         print(f"All of it is made up. The vault's passphrase, should it lock: {example.PASSPHRASE}\n")
         yield found
+
+
+def _gateway(url: str) -> str:
+    if not is_address(url):
+        raise InvalidDataError("--city-url is the address of a city's gateway, like https://city.example")
+    logs.check_address(url)
+    return url.rstrip("/")
 
 
 def _city(text: str | None) -> CityId | None:

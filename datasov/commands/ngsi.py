@@ -192,7 +192,7 @@ def _intake(options: argparse.Namespace) -> int:
         raise StoreError(f"no vault is at {options.vault}: check the path, or make one with `datasov vault create`")
     body = _bytes(options.file)
     with Resident.open(options.vault, **secret.opening(options, f"Passphrase of {options.vault}")) as resident:
-        taken = take(resident, body, mappings)
+        taken = take(resident, body, mappings, now=time.time())
     refused = [[fault.entity, fault.attribute, fault.reason] for fault in taken.refused]
     if options.json:
         names = ("entity", "attribute", "reason")

@@ -33,6 +33,7 @@ class Desk:
         sources: of cities' logs.
         idle: seconds after which it locks.
         simulated: everything in it is made up, and the page says so.
+        online: whether logs are read from, or anything is sent to, another machine.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Desk:
     outbox: Outbox
     idle: float = IDLE
     simulated: bool = False
+    online: bool = False
     clock: Callable[[], float] = time.monotonic
     turn: threading.RLock = field(default_factory=threading.RLock)
     erased: bool = False

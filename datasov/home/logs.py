@@ -24,6 +24,8 @@ from datasov.tlog.log import LogReader
 from datasov.tlog.mirror import Read, TileLog
 from datasov.tlog.note import peek_checkpoint
 
+LONGEST, MOST = 60.0, 1 << 30
+"""Seconds and bytes for a log from an address: a host that never ends would otherwise keep a vault open for good."""
 Open: TypeAlias = Callable[[Sequence[CityId]], AbstractContextManager[LogReader]]
 """Opens a log for a holder of these ids: which one is the log's, the signature on its checkpoint tells."""
 
@@ -51,7 +53,7 @@ def source(where: str, *, city: CityId | None = None, operator_key: bytes | None
         InvalidDataError: an address with a user, a query or a fragment.
     """
     if where.startswith(("https://", "http://")):
-        _check_address(where)
+        check_address(where)
         return Source(where, lambda held: _address(where, [city] if city else held))
     path = Path(where)
     return Source(path.name or where, lambda held: _path(path, [city] if city else held, operator_key))
@@ -87,7 +89,7 @@ def _mirror(where: Path | Read, held: Sequence[CityId]) -> Iterator[LogReader]:
     raise ProofError("the mirror is not signed by a key that you hold: where its operator changed it, give --city ID")
 
 
-def _check_address(url: str) -> None:
+def check_address(url: str) -> None:
     try:
         parts = urlsplit(url)
         odd = parts.username is not None or parts.query or parts.fragment or not parts.hostname or parts.port == 0
@@ -99,6 +101,6 @@ def _check_address(url: str) -> None:
 
 @contextmanager
 def _address(url: str, held: Sequence[CityId]) -> Iterator[LogReader]:
-    """The mirror below an address. No redirection is followed; it waits where it is told to."""
-    with Remote(url) as remote, _mirror(remote.read, held) as log:
+    """The mirror below an address. No redirection is followed; it waits where it is told to, for a minute in all."""
+    with Remote(url, within=LONGEST, most=MOST) as remote, _mirror(remote.read, held) as log:
         yield log

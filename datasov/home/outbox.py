@@ -40,18 +40,25 @@ class Message:
         return sha256(self.data).hex()[:16]
 
 
-Send: TypeAlias = Callable[[Message], None]
-"""Gives a message to its city, or raises a DatasovError. A city takes the same message twice without harm."""
+Send: TypeAlias = Callable[[Message], bool]
+"""Gives a message to its city, or raises a DatasovError. A city takes the same message twice without harm.
+
+True where the city did what it says; False where it is on its way, and the city's log will tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A message, the file that holds it while the city does not have it, and why it does not."""
+    """A message, the file that holds it while the city does not have it, and why it does not.
+
+    Attributes:
+        sent: it left, and no file is kept of it: the vault can sign it anew. done: the city took it.
+    """
 
     message: Message
     path: Path
     why: str = ""
     sent: bool = False
+    done: bool = False
 
     @property
     def text(self) -> str:
@@ -84,6 +91,9 @@ class Outbox:
         """Raise StoreError unless the folder is there: before anything is signed that only its files may hold."""
         with files.storing("what you sign cannot be kept for the city: choose another folder with --out"):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self.folder.stat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise StoreError(f"others of this machine may write to {self.folder}: choose another folder with --out")
 
     def put(self, message: Message) -> Item:
         """Keep a message as a file, then give it to the sender; the file goes once the city has it.
@@ -103,8 +113,7 @@ class Outbox:
     def _try(self, item: Item) -> Item:
         if self._send is not None:
             try:
-                self._send(item.message)
-                item = replace(item, sent=True, why="")
+                item = replace(item, done=self._send(item.message), sent=True, why="")
             except DatasovError as why:
                 item = replace(item, why=str(why))
         if item.sent:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from datasov.admitted import Sent
 from datasov.erased import Erasure
 from datasov.errors import DatasovError, VerificationError
 from datasov.home.logs import Source
-from datasov.model.consent import CityId
+from datasov.model.consent import CityId, Consent
 from datasov.notices import Notice
 from datasov.resident import Resident
 from datasov.tlog.operators import Operators
@@ -34,6 +35,8 @@ class Seen:
         receipts: newest first.
         notices: the charters, programmes and emergencies, newest first.
         unapproved: why the notices do not hold together, where they do not: then there are none here.
+        sent: of every contribution, whether the log tells that it was admitted. ended: the revoked consents of which
+            it tells that the city ended them.
     """
 
     source: str
@@ -45,6 +48,8 @@ class Seen:
     notices: tuple[Notice, ...] = ()
     unapproved: str = ""
     erasures: tuple[Erasure, ...] = ()
+    sent: tuple[Sent, ...] = ()
+    ended: tuple[Consent, ...] = ()
 
     @property
     def city(self) -> str:
@@ -69,7 +74,7 @@ def look(resident: Resident, source: Source) -> Seen:
         with source.open([CityId.parse(text) for text in held]) as log:
             found = resident.receipts(log)
             operators, checkpoint = resident.operators(log), log.checkpoint()
-            erasures = resident.erasures(log)
+            erasures, sent, ended = resident.erasures(log), resident.sent(log), resident.ended(log)
             try:
                 notices, unapproved = tuple(reversed(resident.notices(log))), ""
             except VerificationError as why:
@@ -77,9 +82,12 @@ def look(resident: Resident, source: Source) -> Seen:
             shown = tuple(Shown(r, _fault(r, checkpoint.note)) for r in reversed(found))
     except DatasovError as why:
         return Seen(source.name, str(why), isinstance(why, VerificationError))
+    except Exception as fault:
+        # Whatever a log makes the reading of it do, the page stays: its buttons are what ends a consent.
+        return Seen(source.name, f"the log cannot be read ({type(fault).__name__}): ask its city, or update datasov")
     return Seen(
         source.name, operators=operators, size=checkpoint.size, receipts=shown, notices=notices,
-        unapproved=unapproved, erasures=tuple(reversed(erasures)),
+        unapproved=unapproved, erasures=tuple(reversed(erasures)), sent=tuple(sent), ended=tuple(ended),
     )  # fmt: skip
 
 

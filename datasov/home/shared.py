@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from datasov import catalogue
+from datasov.crypto.kdf import sha256
 from datasov.errors import DatasovError
 from datasov.home import describe, plain, plots, words
 from datasov.home.desk import Desk, LockedError
@@ -22,6 +24,8 @@ from datasov.home.door import Door, fields
 from datasov.model.purposes import Purpose
 from datasov.resident import Resident
 
+MOST_DONE = 256
+"""Forms that are remembered, so that a second press of the same button does nothing more."""
 HERE = Path(__file__).resolve().parent
 SECTIONS = ("overview", "data", "consents", "questions", "delegation", "leaving")
 
@@ -50,6 +54,12 @@ class Form:
     def many(self, name: str) -> list[str]:
         return list(self.values.get(name, []))
 
+    def name(self, path: str) -> str:
+        """What this form, as it was filled in on that one showing of its page, is known by; "" where it has none."""
+        if not self.raw("once"):
+            return ""
+        return sha256(repr((path, sorted((n, list(v)) for n, v in self.values.items()))).encode()).hex()
+
 
 View: TypeAlias = Callable[[Request], Response]
 Act: TypeAlias = Callable[[Form, Request], str | Response]
@@ -74,6 +84,8 @@ class Shared:
     door: Door
     language: str | None = None
     flashes: list[Flash] = field(default_factory=list)
+    done: dict[str, str] = field(default_factory=dict)
+    """Forms that did what they say, by `Form.name`, and where that led."""
 
     @functools.cached_property
     def pages(self) -> Environment:
@@ -110,7 +122,8 @@ class Shared:
         text = self.pages.get_template(f"{name}.html").render(
             lang=language, other="en" if language == "ja" else "ja", t=functools.partial(words.say, language),
             day=functools.partial(words.day, language), base=self.door.place, token=self.door.token if inside else "",
-            path=request.url.path, current=name, inside=inside, desk=self.desk, flashes=flashes,
+            once=secrets.token_urlsafe(9), path=request.url.path, current=name, inside=inside, desk=self.desk,
+            flashes=flashes,
             column=functools.partial(describe.column, language=language),
             table=lambda schema: plots.table_label(schema, language),
             domain=lambda d: getattr(catalogue.DOMAIN_LABELS[d], language) if d in catalogue.DOMAIN_LABELS else d,
@@ -149,6 +162,9 @@ class Shared:
                 return self.page(request, "locked")
             except NotFoundError:
                 return self.page(request, "missing", status=404)
+            except DatasovError as why:
+                self.flashes.append(Flash("fault", words.say(self.speaks(request), "fault.not_shown"), str(why)))
+                return self.page(request, "fault", status=503)
 
     def post(self, path: str, act: Act, *, back: str, locked: bool = False) -> Route:
         """What a form does, with the session's token; where it is refused, the page `back` says why.
@@ -173,8 +189,15 @@ class Shared:
                 return self.page(request, "missing", status=403)
             if self.desk.locked and not locked:
                 return self.to("/")
+            sent = form.name(request.url.path)
+            if sent in self.done:
+                return self.to(self.done[sent])
             try:
                 answer = act(form, request)
+                if sent and isinstance(answer, str):
+                    self.done[sent] = answer
+                    if len(self.done) > MOST_DONE:
+                        del self.done[next(iter(self.done))]
             except NotFoundError:
                 return self.page(request, "missing", status=404)
             except SaidError as why:

@@ -65,8 +65,12 @@ class Broker:
     sleep: Callable[[float], object] = field(default=time.sleep, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(self.url)
+            odd = parts.port == 0
+        except ValueError:
+            raise InvalidQueryError("a broker's URL is like http://orion:1026, up to the path of its API") from None
+        if odd or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise InvalidQueryError("a broker's URL is like http://orion:1026, up to the path of its API")
         if parts.username is not None or parts.password is not None:
             raise InvalidQueryError("leave user and password out of the broker's URL: give a token")
@@ -124,6 +128,10 @@ class Broker:
                 count += 1
             return count
 
+    def _hidden(self, text: bytes) -> bytes:
+        """An answer without the token: a broker, or what stands before it, may say again what it was sent."""
+        return text.replace(self.token.encode(), b"...") if self.token else text
+
     def _send(self, sender: httpx.Client, path: str, body: bytes) -> None:
         pause, reason = self.pause, ""
         for attempt in range(self.retries + 1):
@@ -133,7 +141,7 @@ class Broker:
             status, headers, text = exchange(sender, "POST", path, body)
             if status in (200, 201, 204):
                 return
-            reason = _reason(status, text)
+            reason = _reason(status, self._hidden(text))
             if status and status not in _AGAIN:
                 raise PeerError(f"the broker refuses the entities: {reason}")
             pause = max(pause, _retry_after(headers))
@@ -168,10 +176,10 @@ def exchange(sender: httpx.Client, method: str, path: str, body: bytes | None) -
 
     try:
         with sender.stream(method, path, content=body) as answer:
-            data = b""
+            data, end = b"", time.monotonic() + MAX_WAIT
             for part in answer.iter_bytes():
                 data += part
-                if len(data) > MAX_ANSWER:
+                if len(data) > MAX_ANSWER or time.monotonic() > end:
                     break
             return answer.status_code, answer.headers, data[:MAX_ANSWER]
     except httpx.HTTPError as fault:
@@ -203,7 +211,7 @@ def _reason(status: int, text: bytes) -> str:
         try:
             failed = len(json.loads(text)["errors"])
             return f"status 207, {failed} entities failed: {_line(text)}"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
     return f"status {status}" + (f", {_line(text)}" if text else "")
 

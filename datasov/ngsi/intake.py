@@ -25,6 +25,8 @@ from datasov.ngsi.reading import Fault, Reading, Value, read
 from datasov.ngsi.units import convert
 
 _HALF = 1 << 36
+_FIRST, _END = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
+AHEAD = dt.timedelta(days=1)
 _TIMES = ("dateObserved", "TimeInstant")
 
 
@@ -61,7 +63,7 @@ def noted(domain: str) -> Schema:
     )  # fmt: skip
 
 
-def take(vault: Vault, body: bytes, mappings: Sequence[Mapping]) -> Taken:
+def take(vault: Vault, body: bytes, mappings: Sequence[Mapping], *, now: float | None = None) -> Taken:
     """Put what a body of entities, or a notification, tells into a vault: durably, and each value once.
 
     Values are taken one by one: what does not fit is refused and told, and the rest is put. A total goes in by its
@@ -69,6 +71,8 @@ def take(vault: Vault, body: bytes, mappings: Sequence[Mapping]) -> Taken:
 
     Args:
         mappings: at most one for each type of entity. All must be of one domain.
+        now: Unix seconds. Where it is given, a value of more than a day after it is refused: the total of a meter whose
+            clock jumped ahead would keep out all that come after it.
 
     Raises:
         InvalidDataError: the body is no JSON or holds no entities, or the mappings do not go together.
@@ -80,7 +84,7 @@ def take(vault: Vault, body: bytes, mappings: Sequence[Mapping]) -> Taken:
     readings, faults = read(body)
     taken, notes = Taken(refused=faults), _Notes(vault, noted(domains.pop()))
     rows: dict[str, tuple[Schema, list[dict[str, Any]]]] = {}
-    for mapping, reading in _timed(readings, types, taken):
+    for mapping, reading in _timed(readings, types, taken, now):
         row = _row(mapping, reading, notes, taken)
         if row is not None:
             rows.setdefault(mapping.schema.name, (mapping.schema, []))[1].append(row)
@@ -123,7 +127,7 @@ def _source(reading: Reading, mapping: Mapping, column: str) -> tuple[int, int]:
 
 
 def _timed(
-    readings: Iterable[Reading], types: dict[str, Mapping], taken: Taken
+    readings: Iterable[Reading], types: dict[str, Mapping], taken: Taken, now: float | None
 ) -> Iterator[tuple[Mapping, Reading]]:  # fmt: skip
     """The readings that a mapping is for, in order of time."""
     found = []
@@ -139,7 +143,10 @@ def _timed(
             )
             continue
         try:
-            found.append((_when(mapping, reading), mapping, reading))
+            when = _when(mapping, reading)
+            if now is not None and when > dt.datetime.fromtimestamp(now, dt.UTC) + AHEAD:
+                raise InvalidQueryError("a time that is still to come: check the device's clock")
+            found.append((when, mapping, reading))
         except InvalidQueryError as why:
             taken.refused.append(Fault(reading.identifier, mapping.at, str(why)))
     for _, mapping, reading in sorted(found, key=lambda item: item[0]):
@@ -162,7 +169,10 @@ def _when(mapping: Mapping, reading: Reading) -> dt.datetime:
             when = local.decode(local.encode(when))
         if when.tzinfo is None:
             raise InvalidQueryError("a time without an offset: say in which zone it is, with the mapping's `zone`")
-        return when.astimezone(dt.UTC)
+        found = when.astimezone(dt.UTC)
+        if not _FIRST <= found < _END:
+            raise InvalidQueryError("a time before 1970 or after 2199: check the device's clock")
+        return found
     except (ValueError, OverflowError) as fault:
         if isinstance(fault, InvalidQueryError):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from datasov.ngsi.texts import plain
 
 MAX_BODY = 8 * 1024 * 1024
 MAX_ENTITIES = 10_000
+MAX_DEPTH = 32
+_LONE = re.compile("[\ud800-\udfff]")
 _TIMES = ("TimeInstant", "timestamp", "dateObserved", "observedAt")
 """Metadata of NGSIv2 that tell when a value was observed, the first that is there."""
 
@@ -53,7 +56,7 @@ def read(body: bytes) -> tuple[list[Reading], list[Fault]]:
     if len(body) > MAX_BODY:
         raise InvalidDataError("the body is longer than 8 MiB: send fewer entities at once")
     try:
-        found = json.loads(body, parse_float=decimal.Decimal, parse_constant=_refuse)
+        found = json.loads(body, parse_float=_number, parse_constant=_refuse, object_pairs_hook=_members)
     except (ValueError, RecursionError):
         raise InvalidDataError("the body is no JSON: send entities or a notification, in UTF-8") from None
     if isinstance(found, Mapping) and "id" in found and "data" not in found:
@@ -70,10 +73,42 @@ def read(body: bytes) -> tuple[list[Reading], list[Fault]]:
                 Fault(name if isinstance(name, str) else "", "", "an entity has an id and a type, both texts")
             )
             continue
+        reason = _odd(entity)
+        if reason:
+            faults.append(Fault("", "", reason))
+            continue
         own = {n: v for n, v in entity.items() if n not in ("id", "type", "@context")}
         values = {_short(name): _value(told) for name, told in own.items()}
         readings.append(Reading(entity["id"], _short(entity["type"]), values))
     return readings, faults
+
+
+def _odd(entity: Mapping[str, Any]) -> str:
+    """Why an entity cannot be read, whatever it says; "" where it can."""
+    level: list[Any] = [entity]
+    for _ in range(MAX_DEPTH):
+        inner = [n for o in level for n in ((*o.keys(), *o.values()) if isinstance(o, dict) else o)]
+        if any(isinstance(n, str) and not n.isascii() and _LONE.search(n) for n in inner):
+            return "a text that is no Unicode: send UTF-8"
+        level = [n for n in inner if isinstance(n, dict | list)]
+        if not level:
+            return ""
+    return f"nested more than {MAX_DEPTH} deep: send the entity by itself"
+
+
+def _number(text: str) -> decimal.Decimal:
+    try:
+        return decimal.Decimal(text)
+    except decimal.InvalidOperation:  # an exponent beyond what a Decimal has
+        raise ValueError("not a number that can be kept") from None
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object; two members of one name would be read in two ways by two readers (RFC 8259, section 4)."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name that stands twice")
+    return found
 
 
 def _refuse(_: str) -> None:

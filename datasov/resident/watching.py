@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from datasov import receipts
-from datasov.admitted import Sent, told
+from datasov.admitted import Sent, ended, told
 from datasov.authority import held
 from datasov.authority.held import Record
 from datasov.delegating import followed
 from datasov.erased import Erasure, erased
 from datasov.errors import ProofError, StoreError
-from datasov.model.consent import CityId
+from datasov.model.consent import CityId, Consent
 from datasov.notices import Notice, read_notices
 from datasov.resident.state import State, numbered
 from datasov.tlog.evidence import Evidence, compare_under
@@ -71,6 +71,21 @@ class Watching(State):
             return []
         whole, mine = self._whole(log, appointed)
         return told(whole, [(r, self._contributed(r.consent)) for r in mine])
+
+    def ended(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Consent]:
+        """The revoked consents of this vault of which the city's log tells that the city ended them, oldest first.
+
+        One that you revoked and that is not among them some hours later did not reach the city: send its revocation
+        once more. The log and its checkpoint are treated as :meth:`receipts` does. An end by a delegation's, or by a
+        later consent's, is not told of for the consent itself.
+
+        Raises:
+            ProofError: as there.
+        """
+        if not self._records():
+            return []
+        whole, mine = self._whole(log, appointed)
+        return ended(whole, mine, self._clock())
 
     def notices(self, log: LogReader, *, appointed: Appointed | None = None) -> list[Notice]:
         """The charters, programmes and emergencies of a city in which this vault holds a consent, from its whole log.

@@ -35,7 +35,7 @@ def make(where: Where, key: bytes) -> bytes:
             db.execute(tables.SETTINGS, ("60s",))
             if left:
                 db.execute(at("DROP TABLE {at}.store, {at}.entries, {at}.blobs, {at}.heads"))
-            elif not db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (where.schema,)).fetchone():
+            elif not db.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (where.schema,)).fetchone():
                 db.execute(at("CREATE SCHEMA {at}"))
             db.execute(at(tables.TABLES))
             row = (tables.APPLICATION_ID, tables.VERSION, identity)
@@ -47,8 +47,8 @@ def make(where: Where, key: bytes) -> bytes:
 def _holds(db: Connection, where: Where) -> bool:
     return bool(
         db.execute(
-            "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s "
-            "AND c.relname IN ('store', 'entries', 'blobs', 'heads')", (where.schema,),
+            "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = %s AND c.relname IN ('store', 'entries', 'blobs', 'heads')", (where.schema,),
         ).fetchone()
     )  # fmt: skip
 
@@ -56,7 +56,8 @@ def _holds(db: Connection, where: Where) -> bool:
 def _left(session: Session, at: Statement, key: bytes) -> bool:
     """Whether what is there is a founding under this key with which nothing was done."""
     with suppress(StoreError), session.held() as db:
-        row = db.execute(at("SELECT application, version, (SELECT max(position) FROM {at}.heads) FROM {at}.store"))
+        query = at("SELECT application, version, (SELECT pg_catalog.max(position) FROM {at}.heads) FROM {at}.store")
+        row = db.execute(query)
         application, version, newest = row.fetchone() or (None, None, None)
         if (application, version) == (tables.APPLICATION_ID, tables.VERSION) and (newest or 0) <= _FOUNDING:
             tables.verify(db, at, key)

@@ -49,7 +49,7 @@ class PostgresStore:
     def _check(self, db: Connection) -> None:
         """Raise StoreError unless a fresh connection leads to this store, with all that it ever confirmed."""
         row = db.execute(
-            self._q("SELECT application, version, id, generation, current_setting('fsync') FROM {at}.store")
+            self._q("SELECT application, version, id, generation, pg_catalog.current_setting('fsync') FROM {at}.store")
         ).fetchone()
         if row is None or row[0] != tables.APPLICATION_ID:
             raise StoreError(f"no city's store is in {self.where}: name the right one, or restore it there")
@@ -124,14 +124,15 @@ class PostgresStore:
             heads = db.execute(
                 self._q(
                     "SELECT position, hash, writer FROM {at}.heads "
-                    "WHERE position = ANY(%s) OR position = (SELECT max(position) FROM {at}.heads) ORDER BY position"
+                    "WHERE position = ANY(%s) OR position = (SELECT pg_catalog.max(position) FROM {at}.heads) "
+                    "ORDER BY position"
                 ),
                 ([self._seen[0], *tried],), binary=True,
             )  # fmt: skip
             held = db.execute(
                 self._q(
-                    "SELECT r.stream, (SELECT max(e.seq) FROM {at}.entries e WHERE e.stream = r.stream) "
-                    "FROM unnest(%s::bytea[]) AS r (stream)"
+                    "SELECT r.stream, (SELECT pg_catalog.max(e.seq) FROM {at}.entries e WHERE e.stream = r.stream) "
+                    "FROM pg_catalog.unnest(%s::bytea[]) AS r (stream)"
                 ),
                 ([stream.encode() for stream in batch],), binary=True,
             )  # fmt: skip
@@ -197,7 +198,7 @@ class PostgresStore:
 
     def length(self, stream: str) -> int:
         """How many bodies a stream holds."""
-        ((last,),) = self._rows("SELECT max(seq) FROM {at}.entries WHERE stream = %s", stream.encode())
+        ((last,),) = self._rows("SELECT pg_catalog.max(seq) FROM {at}.entries WHERE stream = %s", stream.encode())
         return 0 if last is None else int(last) + 1
 
     def head(self, position: int | None = None) -> tuple[int, bytes]:

@@ -25,6 +25,10 @@ _DEFAULTS = {
     "connect_timeout": "10", "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "4",
     "tcp_user_timeout": "60000", "target_session_attrs": "primary",
 }  # fmt: skip
+_PATH = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)"
+"""Nothing is called by a name that somebody else's schema could give to a function of theirs, to be run by this role.
+
+Behind a pooler that mixes sessions it may be undone, so statements also name the schema of each function."""
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _GONE = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.IdleInTransactionSessionTimeout)
 
@@ -103,6 +107,7 @@ class Session:
         given["client_encoding"] = "UTF8"
         db = psycopg.connect(**given, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
         try:
+            db.execute(_PATH)
             self._check(db)
         except BaseException:
             db.close()

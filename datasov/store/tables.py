@@ -28,10 +28,11 @@ APPLICATION_ID = 0x64736F76  # "dsov"
 VERSION = 1
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 SETTINGS = """
-SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'remote_apply'
-        THEN 'remote_apply' ELSE 'on' END, true),
-    set_config('lock_timeout', '60s', true), set_config('statement_timeout', '0', true),
-    set_config('idle_in_transaction_session_timeout', %s, true)
+SELECT pg_catalog.set_config('synchronous_commit',
+        CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'remote_apply'
+            THEN 'remote_apply' ELSE 'on' END, true),
+    pg_catalog.set_config('lock_timeout', '60s', true), pg_catalog.set_config('statement_timeout', '0', true),
+    pg_catalog.set_config('idle_in_transaction_session_timeout', %s, true)
 """
 """For one transaction, whatever the server's defaults are; the last is how long it may stand still."""
 _PAGE = 64
@@ -59,7 +60,7 @@ def verify(db: Connection, at: Statement, key: bytes) -> None:
     still(db, at)
     try:
         streams, blobs = _followed(db, at, key)
-        query = at("SELECT stream, count(*), max(seq) + 1 FROM {at}.entries GROUP BY stream")
+        query = at("SELECT stream, pg_catalog.count(*), pg_catalog.max(seq) + 1 FROM {at}.entries GROUP BY stream")
         held = {(s.decode(), many, last) for s, many, last in db.execute(query, binary=True)}
         stored = dict[str, str]()
         with db.cursor("blobs", binary=True) as cursor:
@@ -92,7 +93,7 @@ def _followed(db: Connection, at: Statement, key: bytes) -> tuple[set[tuple[str,
 def _ranges(
     db: Connection, at: Statement, named: list[tuple[str, int, int]]
 ) -> Mapping[tuple[str, int, int], list[bytes]]:
-    """The bodies of ranges of streams, in one trip to the server."""
+    """The bodies of ranges of streams, in one trip. The parser knows `unnest` of several arrays itself."""
     found: dict[tuple[str, int, int], list[bytes]] = {key: [] for key in named}
     asked = [key for key in found if key[2]]
     rows = db.execute(

@@ -10,18 +10,20 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import httpx
 import pytest
 
 import datasov as ds
+from datasov.crypto.sign import SigningKey
 from datasov.home import logs
 from datasov.home.door import COOKIE, MOST_BODY
 from datasov.home.shared import SECTIONS
 from datasov.tlog.export import HeldLog
 from tests.browser import Visit
-from tests.home import HOSTILE, World, world
+from tests.home import HOSTILE, World, until, world
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +241,38 @@ def _listener() -> Iterator[tuple[int, list[str | None]]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_button_that_is_pressed_twice_does_it_once(tmp_path) -> None:
+    """Two clicks, or a page that is sent again: one delegation is signed, and not two that each may be used up."""
+    with world(tmp_path) as w:
+        entered = httpx.post(f"{w.door.origin}/", data={"code": w.door.code}, headers=_own(w))
+        cookie = entered.headers["set-cookie"].partition(";")[0]
+        page = httpx.get(f"{w.door.origin}{w.door.place}/delegation", headers={"cookie": cookie}).text
+        once = re.search(r'name="once" value="([^"]+)"', page)
+        assert once is not None
+        form = {
+            "token": w.door.token, "once": once[1], "key": SigningKey(bytes(32)).public.hex(), "city": str(w.city.id),
+            "table": "trips", "kind": "guardian", "purposes": "clinics", "loss": "0.01", "until": until(),
+        }  # fmt: skip
+
+        def press(**more: str) -> httpx.Response:
+            place = f"{w.door.origin}{w.door.place}/delegation/give"
+            return httpx.post(place, data={**form, **more}, headers=_own(w, cookie=cookie))
+
+        with ThreadPoolExecutor(4) as many:
+            answers = list(many.map(lambda _: press(), range(4)))
+        assert {a.status_code for a in answers} == {303}
+        assert len(w.desk.resident.delegations) == 1
+        press(loss="0.05")  # filled in anew, after going back
+        assert len(w.desk.resident.delegations) == 2
+
+
+def test_no_number_of_a_log_is_taken_for_another(held: tuple[World, str]) -> None:
+    w, cookie = held
+    for place in ("²", "٣", "9" * 5000, "-1", "1e0", "99"):
+        answer = httpx.post(
+            f"{w.door.origin}{w.door.place}/questions/{place}/save", data={"token": w.door.token},
+            headers=_own(w, cookie=cookie),
+        )  # fmt: skip
+        assert answer.status_code == 404, place

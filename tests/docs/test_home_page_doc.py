@@ -14,8 +14,9 @@ TEXT = (ROOT / "docs" / "home.md").read_text(encoding="utf-8")
 def test_its_commands_are_taken() -> None:
     lines = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
     found = [parser().parse_args(shlex.split(line)[1:]) for line in lines if line.startswith("datasov ")]
-    assert [(o.demo, str(o.vault), o.log) for o in found] == [
-        (True, "None", []), (False, "resident.vault", ["lakeside.log"])
+    assert [(o.demo, str(o.vault), o.log, o.city_url) for o in found] == [
+        (True, "None", [], []), (False, "resident.vault", ["lakeside.log"], []),
+        (False, "resident.vault", [], ["https://lakeside.example"]),
     ]  # fmt: skip
     for name in re.findall(r"`(--[a-z-]+)`", TEXT):
         assert name in _help(), name

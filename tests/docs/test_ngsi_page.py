@@ -30,7 +30,7 @@ BLOCKS = re.findall(r"```(python|sh|json)\n(.*?)```", TEXT, re.DOTALL)
 READINGS = [
     {"id": "urn:ngsi-ld:SmartMeteringObservation:ann:1", "type": "SmartMeteringObservation", "meterType": "Electricity",
      "totalConsumption": {"type": "Property", "value": 5021 + i / 2, "unitCode": "KWH",
-                          "observedAt": f"2027-01-31T09:{30 * i:02}:00+09:00"}} for i in range(2)
+                          "observedAt": f"2025-01-31T09:{30 * i:02}:00+09:00"}} for i in range(2)
 ]  # fmt: skip
 
 

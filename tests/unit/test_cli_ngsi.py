@@ -145,7 +145,7 @@ def test_intake_under_a_mapping_and_a_unit(run, tmp_path):
     (tmp_path / "key").write_text(KEY.hex() + "\n")
     ds.Resident.create("ann", device_key=KEY).close()
     schema = ds.Schema("room", domain="energy", columns={
-        "at": ds.Timestamp("2027-01-01", "2028-01-01"), "watts": ds.Integer(0, 9000, unit="W")})  # fmt: skip
+        "at": ds.Timestamp("2025-01-01", "2026-01-01"), "watts": ds.Integer(0, 9000, unit="W")})  # fmt: skip
     fields = {"watts": {"attribute": "power"}}
     mapping = {"type": "Room", "schema": schema.document(), "at": "at", "fields": fields}
     (tmp_path / "map.json").write_text(json.dumps(mapping))

@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +29,14 @@ from datasov.home import logs, sending
 from datasov.home.desk import Desk, LockedError
 from datasov.home.outbox import Message, Outbox
 from datasov.home.seen import look
+from datasov.home.words import LANGUAGES, day
 from datasov.model.document import canonical
+from datasov.remote import Remote
 from datasov.tlog.export import HeldLog, write_log
 from datasov.tlog.leaves import ReleaseLeaf, encode_leaf
 from datasov.tlog.note import origin_of, sign_checkpoint
 from datasov.tlog.tree import Tree, leaf_hash
+from datasov.wire.fields import MAX_TIME
 from tests.helpers import NOW, PURPOSE, TRIPS, Clock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,10 +155,11 @@ def test_what_a_city_does_not_take_stays_as_a_file_until_it_does(tmp_path) -> No
     city, down = ds.CityId("lake", bytes(32), bytes(32)), [True]
     got: list[Message] = []
 
-    def send(message: Message) -> None:
+    def send(message: Message) -> bool:
         if down[0]:
             raise PeerError("the city is asleep")
         got.append(message)
+        return True
 
     box = Outbox(tmp_path / "out", send)
     item = box.put(Message("revocation", city, b"signed"))
@@ -280,3 +285,84 @@ RIDES = ds.Schema(
     "rides", domain="mobility", columns={"at": ds.Timestamp("2024-01-01T00:00:00+09:00", "2034-01-01T00:00:00+09:00")}
 )
 PEOPLE = ds.Schema("people", domain="administration", kind="attributes", columns={"age": ds.Integer(0, 120)})
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "UTC"])
+def test_no_second_that_a_log_can_say_takes_the_page_away(zone: str, monkeypatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for language in LANGUAGES:
+            assert day(language, MAX_TIME) in ("?", *(f"{d}" for d in ("9999年12月31日", "31 December 9999")))
+            assert day(language, 2**60) == "?"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_log_that_makes_its_reading_fail_leaves_the_page_and_its_buttons(asked) -> None:
+    def broken(_: object) -> HeldLog:
+        raise RecursionError("of whatever kind")
+
+    seen = look(asked, logs.Source("somewhere", broken))
+    assert "RecursionError" in seen.fault
+    assert seen.verified() == []
+
+
+def test_a_host_that_never_ends_is_given_up(asked, monkeypatch) -> None:
+    """One that sends its headers byte by byte, and one whose answer grows for good."""
+    monkeypatch.setattr(logs, "LONGEST", 1.0)
+
+    class Drip(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with suppress(OSError):
+                for _ in range(400):
+                    self.wfile.write(b"H")
+                    time.sleep(0.01)
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Flood(Drip):
+        def do_GET(self) -> None:
+            with suppress(OSError):
+                self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+
+    with _serving(Drip) as address:
+        assert "too long to answer" in look(asked, logs.source(address)).fault
+    monkeypatch.setattr(logs, "MOST", 1 << 20)
+    with _serving(Flood) as address:
+        assert "without an end" in look(asked, logs.source(address)).fault
+
+
+def test_an_odd_answer_of_a_host_is_a_peer_error() -> None:
+    answers = [(429, b"", {"retry-after": "\xb2"}), (200, b"[" * 100_000, {})]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        status, body, headers = answers.pop(0)
+        return httpx.Response(status, content=body, headers=[(k, v.encode("latin-1")) for k, v in headers.items()])
+
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    with Remote("https://city.example", client=client, sleep=lambda _: None) as remote, pytest.raises(PeerError):
+        remote.city()
+    assert answers == []
+
+
+def test_a_folder_that_others_may_write_to_keeps_nothing(tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o777)
+    with pytest.raises(StoreError, match="choose another folder"):
+        Outbox(tmp_path / "out").put(Message("revocation", ds.CityId("lake", bytes(32), bytes(32)), b"signed"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_end_is_told_of_once_the_log_has_it(asked, city, clock) -> None:
+    consent = asked.consents[0]
+    revocation = asked.revoke(consent)
+    assert asked.ended(city.log) == []
+    city.revoke(revocation)
+    clock.now += 2 * 3600
+    city.tick()
+    assert [c.digest for c in asked.ended(city.log)] == [consent.digest]
+    assert [c.digest for c in look(asked, logs.Source("x", lambda _: nullcontext(city.log))).ended] == [consent.digest]

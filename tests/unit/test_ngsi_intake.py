@@ -23,7 +23,7 @@ from tests.ngsi import POWER, T0, T1, T2, T3, meter
 
 KEY = bytes(range(32))
 ROOM = ds.Schema("room", domain="energy", columns={
-    "at": ds.Timestamp("2027-01-01", "2028-01-01"), "watts": ds.Integer(0, 9000, unit="W"),
+    "at": ds.Timestamp("2025-01-01", "2026-01-01"), "watts": ds.Integer(0, 9000, unit="W"),
     "mode": ds.Category(["heat", "cool"], nullable=True), "open": ds.Boolean(nullable=True),
 })  # fmt: skip
 ROOMS = Mapping(
@@ -70,7 +70,7 @@ def test_readings_in_any_order_of_one_body_give_the_same_rows(home):
     take(home, meter(1, T0))
     take(home, meter(4, T3), meter(2, T1), meter(3, T2))
     assert [r[1] for r in rows(home)] == [1, 1, 1]
-    late = take(home, meter(2.5, "2027-01-01T00:40:00Z"))
+    late = take(home, meter(2.5, "2025-01-01T00:40:00Z"))
     assert (late.put, late.refused[0].attribute) == (0, "totalConsumption")
     assert "older than the newest" in late.refused[0].reason
 
@@ -102,7 +102,7 @@ FORMS = {
     },
     "NGSI-LD, typed time": {**LD, "totalConsumption": {"type": "Property", "value": 2, "unitCode": "KWH"},
                             "dateObserved": {"type": "Property", "value": {"@type": "DateTime", "@value": T1}}},
-    "local time": meter(2, "2027-01-01T09:30:00+09:00"),
+    "local time": meter(2, "2025-01-01T09:30:00+09:00"),
     "another unit": meter(2000, T1, "WHR"),
 }  # fmt: skip
 
@@ -136,9 +136,9 @@ def test_key_values_tell_no_unit_so_somebody_must(home):
 @pytest.mark.parametrize(("entity", "word"), [
     (meter(2, T1, "MTQ"), "another unit"), (meter(2, T1, "KGM"), "another unit"), (meter("2 kWh", T1), "not a number"),
     (meter(True, T1), "not a number"), (meter([1], T1), "not a number"), (meter(-1, T1), "a meter's total lies"),
-    (meter(2, "2027-01-01T00:30:00"), "without an offset"), (meter(2, "yesterday"), "not a time"),
+    (meter(2, "2025-01-01T00:30:00"), "without an offset"), (meter(2, "yesterday"), "not a time"),
     (meter(2, 5), "no time"), (meter(2, T1, kind="Water"), "not Electricity"), (meter(70, T1), "bound"),
-    (meter(0.5, T1), "below the one before"), (meter(2, "2027-01-01T03:00:00Z"), "more than 1h"),
+    (meter(0.5, T1), "below the one before"), (meter(2, "2025-01-01T03:00:00Z"), "more than 1h"),
     (meter(2, "0001-01-01T00:00:00+09:00"), "not a time"), ({"id": "urn:m:9", "type": "Lamp"}, "no mapping"),
     ({"id": 5, "type": "Lamp"}, "an id and a type"), ("lamp", "an id and a type"),
 ])  # fmt: skip
@@ -153,17 +153,17 @@ def test_what_does_not_fit_is_refused_and_the_rest_is_put(home, entity, word):
 def test_after_a_pause_or_another_meter_it_counts_from_the_new_total(home):
     take(home, meter(100, T0), meter(1, T1))
     assert take(home, meter(1.25, T2)).put == 1
-    take(home, meter(50, "2027-01-02T00:00:00Z"))
-    assert take(home, meter(50.5, "2027-01-02T00:30:00Z")).put == 1
+    take(home, meter(50, "2025-01-02T00:00:00Z"))
+    assert take(home, meter(50.5, "2025-01-02T00:30:00Z")).put == 1
     assert [r[1] for r in rows(home)] == [Decimal("0.25"), Decimal("0.5")]
-    take(home, meter(150, "2027-01-02T01:00:00Z"))  # 99.5 kWh in half an hour: refused, and not in the next one either
-    assert take(home, meter(150.5, "2027-01-02T01:30:00Z")).put == 1
+    take(home, meter(150, "2025-01-02T01:00:00Z"))  # 99.5 kWh in half an hour: refused, and not in the next one either
+    assert take(home, meter(150.5, "2025-01-02T01:30:00Z")).put == 1
     assert rows(home)[-1][1] == Decimal("0.5")
 
 
 def test_a_mapping_of_one_s_own_takes_categories_truth_values_and_nulls(home):
     def room(minute: int, **values: Any) -> dict[str, Any]:
-        return {"id": "urn:room", "type": "Room", "dateObserved": f"2027-01-01T00:{minute:02}:00Z",
+        return {"id": "urn:room", "type": "Room", "dateObserved": f"2025-01-01T00:{minute:02}:00Z",
                 "power": {"value": 1.5, "unitCode": "KWT"}, **values}  # fmt: skip
 
     taken = take(
@@ -179,13 +179,13 @@ def test_a_mapping_of_one_s_own_takes_categories_truth_values_and_nulls(home):
 
 def test_times_without_an_offset_are_of_the_zone_that_a_mapping_names(home):
     mapping = Mapping("Room", ROOM, "at", {"watts": Field("power", "W")}, zone="Asia/Tokyo")
-    take(home, {"id": "r", "type": "Room", "power": 5, "dateObserved": "2027-03-01T09:00:00"}, mapping=mapping)
-    assert home.scan(ROOM)["at"].to_list() == [at("2027-03-01T00:00:00+00:00")]
+    take(home, {"id": "r", "type": "Room", "power": 5, "dateObserved": "2025-03-01T09:00:00"}, mapping=mapping)
+    assert home.scan(ROOM)["at"].to_list() == [at("2025-03-01T00:00:00+00:00")]
 
 
 def test_a_twelve_digit_number_with_a_check_digit_is_refused(home):
     free = ds.Schema("free", domain="energy", columns={
-        "at": ds.Timestamp("2027-01-01", "2028-01-01"), "n": ds.Integer(0, 10**13, unit="Wh")})  # fmt: skip
+        "at": ds.Timestamp("2025-01-01", "2026-01-01"), "n": ds.Integer(0, 10**13, unit="Wh")})  # fmt: skip
     mapping = Mapping("Lamp", free, "at", {"n": Field("id_number", "Wh")})
     taken = take(home, {"id": "r", "type": "Lamp", "id_number": 123456789018, "dateObserved": T0}, mapping=mapping)
     assert (taken.put, len(taken.refused)) == (0, 1)
@@ -289,3 +289,40 @@ def test_mappings_that_do_not_go_together_are_refused(home):
     for mappings in ([ngsi.meter(), ngsi.meter()], [ngsi.meter(), other], []):
         with pytest.raises(InvalidDataError, match="one mapping for each"):
             ngsi.take(home, b"[]", mappings)
+
+
+@pytest.mark.parametrize("value", [
+    "1e99999999999999999999", "1e-99999999999999999999", "[" * 480 + "]" * 480, '{"value":' * 480 + "1" + "}" * 480,
+    '"\\ud800"', "1e999999", "-0.0001",
+])  # fmt: skip
+def test_no_value_that_is_sent_ends_the_intake_of_the_others(home, value):
+    take(home, meter(1, T0, name="urn:m:2"))
+    odd = json.dumps(meter("HERE", T1)).replace('"HERE"', value)
+    body = f"[{odd},{json.dumps(meter(2, T1, name='urn:m:2'))}]".encode()
+    try:
+        taken = ngsi.take(home, body, [ngsi.meter()])
+    except InvalidDataError:
+        assert "e" in value  # a number that no JSON reader here can keep
+        return
+    assert (taken.put, len(taken.refused)) == (1, 1)
+
+
+def test_an_id_that_is_no_text_and_a_name_that_stands_twice_are_refused(home):
+    lone = json.dumps(meter(1, T0)).replace("urn:m:1", "\\ud800").encode()
+    assert [f.reason for f in ngsi.take(home, lone, [ngsi.meter()]).refused] == [
+        "a text that is no Unicode: send UTF-8"
+    ]
+    twice = json.dumps(meter(1, T0)).replace('"id"', '"id": "urn:m:7", "id"').encode()
+    with pytest.raises(InvalidDataError):
+        ngsi.take(home, twice, [ngsi.meter()])
+
+
+def test_a_meter_whose_clock_is_ahead_does_not_keep_out_what_comes_after(home):
+    now = at(T1).timestamp()
+    ahead = json.dumps([meter(1, "2190-01-01T00:00:00Z"), meter(1, "2350-01-01T00:00:00Z"), meter(1, T0)]).encode()
+    first = ngsi.take(home, ahead, [ngsi.meter()], now=now)
+    assert (first.begun, len(first.refused)) == (1, 2)
+    assert {f.reason.partition(":")[0] for f in first.refused} == {
+        "a time that is still to come", "a time before 1970 or after 2199"
+    }  # fmt: skip
+    assert ngsi.take(home, json.dumps(meter(2, T1)).encode(), [ngsi.meter()], now=now).put == 1

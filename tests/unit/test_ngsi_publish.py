@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import datasov as ds
@@ -428,3 +429,22 @@ def test_publishing_spends_nothing(city, told):
     ngsi.pieces(city)
     city.release(BY_AREA, loss=LOSS, purpose=PURPOSE)
     assert city.remaining == before
+
+
+@pytest.mark.parametrize("body", [b"no: Bearer s3cret", b"[" * 60_000, b'{"errors": ' + b"[" * 60_000])
+@pytest.mark.parametrize("status", [207, 403, 302])
+def test_a_broker_s_words_bring_neither_the_token_nor_an_end(status: int, body: bytes) -> None:
+    """A proxy that shows what it was sent, and answers that are nested without an end."""
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, content=body, headers={"location": "http://127.0.0.1:1/"})
+
+    broker = Broker("http://broker", token="s3cret", retries=0)
+    entity = ngsi.Entity("urn:x", "T", {})
+    with (
+        httpx.Client(transport=httpx.MockTransport(answer), base_url=broker.url) as sender,
+        pytest.raises(PeerError) as f,
+    ):
+        broker.deliver([entity], sender)
+    assert "s3cret" not in str(f.value)
+    assert str(status) in str(f.value)

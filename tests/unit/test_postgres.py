@@ -390,6 +390,31 @@ def test_a_failed_append_leaves_the_store_usable(store):
     assert store.read("a") == [b"1", b"2"]
 
 
+def test_a_function_of_somebody_else_s_is_never_run(postgres, store):
+    """CVE-2018-1058: one in `public` whose arguments fit better, and a path on which another schema comes first."""
+    fill(store)
+    shadows = (
+        "CREATE FUNCTION public.unnest(bytea[]) RETURNS SETOF bytea LANGUAGE plpgsql AS $$ BEGIN RAISE 'run'; END $$",
+        "CREATE FUNCTION evil.set_config(text, text, bool) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$",
+        "CREATE FUNCTION evil.max(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE 'run'; END $$",
+        "ALTER ROLE CURRENT_USER SET search_path = evil, pg_catalog, public",
+    )
+    postgres.sql("CREATE SCHEMA evil")
+    try:
+        for statement in shadows:
+            postgres.sql(statement)
+        with closing(again(store)) as other:
+            other.append({"a": (3, [b"5"])}, {"y": None})
+            other.verify()
+            assert other.length("a") == 4
+            used = other._session.run(lambda db: db.execute("SHOW search_path").fetchone())
+            assert used == ("pg_catalog, pg_temp",)
+    finally:
+        postgres.sql("ALTER ROLE CURRENT_USER RESET search_path")
+        postgres.sql("DROP SCHEMA evil CASCADE")
+        postgres.sql("DROP FUNCTION public.unnest(bytea[])")
+
+
 def test_any_schema_is_only_a_name(postgres):
     for name in ("x%22; DROP SCHEMA public; --", "%E6%B9%96", "a%20b", "%7Bat%7D"):
         url = f"postgresql://owner@127.0.0.1:{postgres.port}/postgres?schema={name}"

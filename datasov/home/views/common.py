@@ -33,7 +33,12 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A consent as it is shown."""
+    """A consent as it is shown.
+
+    Attributes:
+        told: what the city's verified log tells of it: "admitted" or "ended"; "waiting" where it does not yet; ""
+            where no log was read, or there is nothing to tell.
+    """
 
     name: str
     city: str
@@ -46,6 +51,7 @@ class Card:
     over: bool
     asked: int = 0
     used: float = 0.0
+    told: str = ""
 
 
 def find(consents: Iterable[Consent], name: str) -> Consent:
@@ -66,7 +72,19 @@ def card(resident: Resident, consent: Consent, seen: Sequence[Seen] = ()) -> Car
         consent.digest.hex(), CityId.parse(claims.audience).name, called(resident, consent), claims.expires,
         tuple(_covered(claims, tables)), claims.loss, plain.right(claims.loss), bool(consent.chain),
         claims.expires <= time.time(), len(asked), plain.share(spent, claims.loss.concentrated) or 0.0,
+        _told(consent, seen),
     )  # fmt: skip
+
+
+def _told(consent: Consent, seen: Sequence[Seen]) -> str:
+    city = CityId.parse(consent.claims.audience)
+    logs = [s for s in seen if s.operators is not None and s.operators.known(city)]
+    if not logs or consent.claims.trust.name != "central":
+        return ""
+    if any(consent.digest == c.digest for s in logs for c in s.ended):
+        return "ended"
+    newest = [s.admitted for log in logs for s in log.sent if s.consent.digest == consent.digest][-1:]
+    return "" if not newest else "admitted" if newest[0] else "waiting"
 
 
 def _drew(purpose: str, base: tuple[str, bytes], claims: Claims) -> bool:

@@ -37,7 +37,9 @@ def routes(shared: Shared) -> list[Route]:
         consent = common.find((*shared.resident.consents, *shared.resident.revoked), request.path_params["name"])
         box.ready()
         city = CityId.parse(consent.claims.audience)
-        box.put(Message("revocation", city, shared.resident.revoke(consent)))
+        signed = shared.resident.revoke(consent)
+        if signed:  # where no row ever left, there is nothing to send
+            box.put(Message("revocation", city, signed))
         shared.desk.stale()
         shared.say(request, "consents.revoked_done")
         return "/consents"
@@ -66,8 +68,10 @@ def routes(shared: Shared) -> list[Route]:
 
 
 def admit(shared: Shared, consent: Consent) -> None:
-    """Send a consent with the rows that it covers now."""
+    """Send a consent with the rows that it covers now; nothing where no row leaves the vault under it."""
+    shared.desk.stale()
+    if consent.claims.trust.name != "central":
+        return
     sealed = shared.resident.contribute(consent)
     city = CityId.parse(consent.claims.audience)
     shared.desk.outbox.put(Message("admission", city, parcel.parcel(consent, sealed)))
-    shared.desk.stale()

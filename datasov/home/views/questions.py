@@ -94,7 +94,7 @@ def routes(shared: Shared) -> list[Route]:
 
     def save(_: Form, request: Request) -> Response:
         place = request.path_params["place"]
-        if not place.isdigit() or int(place) >= len(shared.desk.sources):
+        if not place.isascii() or not place.isdigit() or len(place) > 4 or int(place) >= len(shared.desk.sources):
             raise NotFoundError("no such log")
         resident = shared.resident
         held = [CityId.parse(c.claims.audience) for c in (*resident.consents, *resident.revoked)]

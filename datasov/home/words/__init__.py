@@ -40,5 +40,8 @@ def accepted(header: str) -> str:
 
 def day(language: str, seconds: float) -> str:
     """The local day of a time, as people write it."""
-    when = dt.datetime.fromtimestamp(seconds).astimezone()
+    try:
+        when = dt.datetime.fromtimestamp(seconds).astimezone()
+    except (ValueError, OverflowError, OSError):  # a log may say any second up to the end of 9999 in UTC
+        return "?"
     return f"{when.year}年{when.month}月{when.day}日" if language == "ja" else f"{when.day} {when:%B} {when.year}"
