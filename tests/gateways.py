@@ -156,13 +156,17 @@ def write_keys(file: Path, *keys: ECKey) -> None:
 
 
 @contextmanager
-def served(city: Path, *options: str, errors: Path | None = None) -> Iterator[str]:
-    """`datasov serve` as a process of its own; its URL, once it answers."""
+def served(
+    city: Path, *options: str, errors: Path | None = None, started: list[subprocess.Popen[str]] | None = None
+) -> Iterator[str]:  # fmt: skip
+    """`datasov serve` as a process of its own, which is put into `started`; its URL, once it answers."""
     with open(errors or os.devnull, "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "datasov.cli", "serve", str(city), "--port", "0", *options],
             stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
+    if started is not None:
+        started.append(process)
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

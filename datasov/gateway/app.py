@@ -114,7 +114,11 @@ class Gate:
                     else:
                         pool = self._shared.kernel if operation.pool == "kernel" else self._shared.quick
                         response = await pool.run(lambda: operation.handler(call))
-            except Exception as fault:
+            except asyncio.CancelledError:
+                raise
+            except BaseException as fault:  # a panic in Rust is no Exception; its message is not for the log either
+                if isinstance(fault, KeyboardInterrupt | SystemExit):
+                    raise
                 response = problems.response(_told(fault, operation))
             for name, value in _ALWAYS.items():
                 response.headers.setdefault(name, value)
@@ -148,7 +152,7 @@ def _address(request: Request) -> str:
     return network(request.client.host) if request.client else ""
 
 
-def _told(fault: Exception, operation: Operation) -> ProblemError:
+def _told(fault: BaseException, operation: Operation) -> ProblemError:
     found = problems.problem_of(fault)
     if found.status >= 500:
         log.error("%s of %s: %s", type(fault).__name__, operation.name, problems.trace(fault))

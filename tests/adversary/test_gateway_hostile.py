@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import datasov as ds
 from datasov.authority import delegation, letters
 from datasov.city.public import TakenUp
 from datasov.city.serving import LEASE, Retries, Shelf
-from datasov.errors import StoreError
+from datasov.errors import InternalError, StoreError
+from datasov.gateway import public_log
 from datasov.gateway.auth import Issuer, JwtVerifier
 from datasov.gateway.keys import KeyFile
 from datasov.gateway.limits import Room, network
@@ -244,3 +246,30 @@ def test_a_compressed_body_is_refused_by_its_name(tmp_path: Path) -> None:
             headers = {"content-type": media, "content-encoding": "gzip"}
             made: httpx.Response = ask("POST", path, "analyst", content=bytes(20_000), headers=headers)
             assert (made.status_code, "compress" in made.json()["detail"]) == (415, True)
+
+
+def test_what_a_store_says_when_it_fails_is_in_no_answer_and_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    with city_of(tmp_path / "c", clock, 0) as city, client_of(city, clock) as ask:
+        ask.post("/v1/releases", QUESTION)
+
+        def panics(*_: object, **__: object) -> None:
+            raise pl.exceptions.PanicException("secret row")
+
+        monkeypatch.setattr(ds.City, "release", panics)
+        made = ask.post("/v1/releases", {**QUESTION, "loss": {"rho": "0.02"}})
+        assert (made.status_code, made.json()["type"]) == (500, "/problems/internal")
+
+        def fails(*_: object) -> None:
+            raise StoreError("secret address")
+
+        real = city.log
+        monkeypatch.setattr(type(real), "leaves", fails)
+        parts = public_log._leaves(city, 0, 1, 4)
+        with pytest.raises(InternalError) as found:
+            next(parts)
+        shown = "".join(traceback.format_exception(found.value))
+        assert "StoreError" in shown
+        assert "secret" not in shown + made.text + caplog.text
