@@ -79,8 +79,8 @@ def city_of(path: Path, clock: Clock, residents: int = 20, **given: Any) -> ds.C
 class Client:
     """Requests to an application, each response checked against its OpenAPI document."""
 
-    def __init__(self, inner: TestClient, document: dict[str, Any], routes: Any) -> None:
-        self.inner, self.document, self._routes = inner, document, routes
+    def __init__(self, inner: TestClient, document: dict[str, Any], routes: Any, app: Any = None) -> None:
+        self.inner, self.document, self._routes, self.app = inner, document, routes, app
 
     def __call__(self, method: str, url: str, *roles: str, headers: Any = None, **given: Any) -> httpx.Response:
         own = bearer(*roles) if roles else {}
@@ -120,7 +120,7 @@ def client_of(city: ds.City, clock: Clock, *, limits: Limits = EASY, **given: An
     verifier = JwtVerifier(Issuer(URL, AUDIENCE), Keys(KEY), clock)
     made = app(city, **{"verifier": verifier, "tables": TABLES, "limits": limits, "clock": clock, **given})
     with TestClient(made, raise_server_exceptions=False, base_url="http://localhost") as inner:
-        yield Client(inner, made.state.openapi, made.routes)
+        yield Client(inner, made.state.openapi, made.routes, made)
 
 
 def short(**changed: Any) -> Limits:
@@ -156,13 +156,17 @@ def write_keys(file: Path, *keys: ECKey) -> None:
 
 
 @contextmanager
-def served(city: Path, *options: str, errors: Path | None = None) -> Iterator[str]:
-    """`datasov serve` as a process of its own; its URL, once it answers."""
+def served(
+    city: Path, *options: str, errors: Path | None = None, started: list[subprocess.Popen[str]] | None = None
+) -> Iterator[str]:  # fmt: skip
+    """`datasov serve` as a process of its own, which is put into `started`; its URL, once it answers."""
     with open(errors or os.devnull, "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "datasov.cli", "serve", str(city), "--port", "0", *options],
             stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
+    if started is not None:
+        started.append(process)
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

@@ -125,8 +125,10 @@ class Public(Admitting):
             return self._done(found)
         except DatasovError as why:
             return [why] * len(found)
-        except Exception as fault:
-            if len(found) > 1:
+        except BaseException as fault:
+            if isinstance(fault, KeyboardInterrupt | SystemExit):
+                raise
+            if len(found) > 1:  # also a panic in Polars' Rust, which is no Exception
                 return [outcome for letter in found for outcome in self._tried([letter])]
             return [InvalidDataError(f"a letter that cannot be taken ({type(fault).__name__})")]
 

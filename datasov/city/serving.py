@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import threading
 from collections.abc import Iterator
@@ -75,7 +76,8 @@ class Shelf:
         """The newest answers that are kept, from the place before `before` down, at most `limit`."""
         self._refresh()
         found: list[Stored] = []
-        for item in reversed(self._items[:before]):
+        end = len(self._items) if before is None else bisect.bisect_left(self._items, before, key=lambda i: i.place)
+        for item in reversed(self._items[:end]):
             if len(found) == limit:
                 break
             if self._kept(item):
@@ -98,7 +100,7 @@ class Shelf:
             for body in self._city._store.read("releases", self._read):
                 place, self._read = self._read, self._read + 1
                 first, second = cbor.decode(body[KEY:])[:2]
-                if first == "step":
+                if isinstance(first, str) and first != "series":  # a step, or a task that no answer was made of yet
                     continue
                 kind, text = ("series", second) if first == "series" else ("release", first)
                 doc = json.loads(text)
@@ -124,10 +126,15 @@ class RunningError(Exception):
 
 @dataclass(slots=True)
 class Attempt:
-    """A request under a key: `answer` is the identifier of what it was answered with before, else None."""
+    """A request under a key: `answer` is the identifier of what it was answered with before, else None.
+
+    Where another process took the request up meanwhile, for this one took too long, and was the first to answer it, its
+    answer stands there in the end.
+    """
 
     epoch: int
     answer: str | None = None
+    place: int = -1
 
 
 class Retries:
@@ -139,7 +146,7 @@ class Retries:
 
     def __init__(self, city: Asking) -> None:
         self._city, self._lock, self._read = city, threading.Lock(), 0
-        self._known: dict[bytes, tuple[bytes, int, int, str]] = {}
+        self._known: dict[bytes, tuple[bytes, int, int, str, int]] = {}
 
     @contextmanager
     def attempt(self, asker: str, key: str, request: bytes) -> Iterator[Attempt]:
@@ -165,24 +172,29 @@ class Retries:
                 self._refresh(now)
                 known = self._known.get(name)
                 if known is not None:
-                    first, epoch, since, answer = known
+                    first, epoch, since, answer, _ = known
                     if first != request:
                         raise ReusedError
                     if answer:
                         return Attempt(epoch, answer)
                     if now < since + LEASE:
                         raise RunningError(since + LEASE - now)
+                place = self._read
                 try:
                     self._append([name, request, epoch, now, ""])
                 except ConflictError:
                     continue
-            return Attempt(epoch)
+            return Attempt(epoch, place=place)
 
     def _end(self, name: bytes, request: bytes, made: Attempt) -> None:
         body = [name, request if made.answer else b"", made.epoch, int(self._city._clock()), made.answer or ""]
         while True:
             with self._lock:
                 self._refresh(int(self._city._clock()))
+                known = self._known.get(name)
+                if known is not None and known[4] != made.place and (known[3] or not made.answer):
+                    made.answer = known[3] or None
+                    return
                 try:
                     self._append(body)
                 except ConflictError:
@@ -196,10 +208,10 @@ class Retries:
     def _refresh(self, now: int) -> None:
         for body in self._city._store.read(_STREAM, self._read):
             name, request, epoch, time, answer = fields.items(cbor.decode(body), 5, 5)
-            self._read += 1
+            place, self._read = self._read, self._read + 1
             self._known.pop(name, None)
             if request:
-                self._known[name] = (request, epoch, time, answer)
+                self._known[name] = (request, epoch, time, answer, place)
         while self._known:
             oldest = next(iter(self._known))
             if self._known[oldest][2] > now - KEPT:

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ import datasov
 from datasov.city import City
 from datasov.gateway import asking, meta, openapi, problems, public, reading, schedule
 from datasov.gateway.auth import Verifier, unauthorized
-from datasov.gateway.limits import Buckets
+from datasov.gateway.limits import Buckets, Room, network
 from datasov.gateway.operation import Call, Caller, Operation
 from datasov.gateway.problems import ProblemError
 from datasov.gateway.schemas import COMPONENTS
@@ -79,6 +79,7 @@ def app(
     )
     made.router.redirect_slashes = False
     made.state.shared, made.state.operations, made.state.openapi = shared, operations, described
+    made.state.gate = gate
     return made
 
 
@@ -91,6 +92,7 @@ class Gate:
         self._all = Buckets(limits.all_rate, limits.all_burst)
         self._each = Buckets(limits.client_rate, limits.client_burst, limits.clients)
         self._failed = Buckets(limits.client_rate, limits.client_burst, limits.clients)
+        self.room = Room(limits.bodies, limits.bodies_each)
 
     def endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         """The route of an operation."""
@@ -103,15 +105,20 @@ class Gate:
                 self._all.take()
                 caller = await self._caller(operation, request)
                 path, query = reading.parameters(form, request)
-                data, document = await reading.body(form, request, self._shared.limits.body_seconds)
-                call = Call(self._shared, request, caller, path, query, data, document)
-                response: Any
-                if awaited:
-                    response = await operation.handler(call)  # type: ignore[misc]
-                else:
-                    pool = self._shared.kernel if operation.pool == "kernel" else self._shared.quick
-                    response = await pool.run(lambda: operation.handler(call))
-            except Exception as fault:
+                with self.room.held(_address(request)) if operation.body else nullcontext(int) as take:
+                    data, document = await reading.body(form, request, self._shared.limits.body_seconds, take)
+                    call = Call(self._shared, request, caller, path, query, data, document)
+                    response: Any
+                    if awaited:
+                        response = await operation.handler(call)  # type: ignore[misc]
+                    else:
+                        pool = self._shared.kernel if operation.pool == "kernel" else self._shared.quick
+                        response = await pool.run(lambda: operation.handler(call))
+            except asyncio.CancelledError:
+                raise
+            except BaseException as fault:  # a panic in Rust is no Exception; its message is not for the log either
+                if isinstance(fault, KeyboardInterrupt | SystemExit):
+                    raise
                 response = problems.response(_told(fault, operation))
             for name, value in _ALWAYS.items():
                 response.headers.setdefault(name, value)
@@ -121,7 +128,7 @@ class Gate:
         return answer
 
     async def _caller(self, operation: Operation, request: Request) -> Caller | None:
-        address = request.client.host if request.client else ""
+        address = _address(request)
         if operation.roles is None:
             self._each.take("address " + address)
             return None
@@ -141,7 +148,11 @@ class Gate:
         return caller
 
 
-def _told(fault: Exception, operation: Operation) -> ProblemError:
+def _address(request: Request) -> str:
+    return network(request.client.host) if request.client else ""
+
+
+def _told(fault: BaseException, operation: Operation) -> ProblemError:
     found = problems.problem_of(fault)
     if found.status >= 500:
         log.error("%s of %s: %s", type(fault).__name__, operation.name, problems.trace(fault))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -101,14 +102,15 @@ def _once(call: Call, ask: Callable[[int | None], Release | SeriesRelease]) -> R
     if key is None:
         return ask(None)
     shared = call.shared
-    named = digest([call.request.url.path, texts(call.document)])
-    asker = "" if call.caller is None else call.caller.subject
+    named = digest([call.request.scope["path"], texts(call.document)])
+    asker, mine = "" if call.caller is None else call.caller.subject, ""
     try:
         with shared.retries.attempt(asker, key, named) as attempt:
             if attempt.answer is None:
-                answer = ask(_earlier(shared.city.epoch, attempt.epoch))
-                attempt.answer = answer.identifier.hex()
-                return answer
+                answer = _first(ask, shared.city.epoch, attempt.epoch)
+                attempt.answer = mine = answer.identifier.hex()
+        if attempt.answer == mine:
+            return answer
         stored = shared.shelf.find(attempt.answer)
     except ReusedError:
         raise ProblemError(
@@ -123,8 +125,14 @@ def _once(call: Call, ask: Callable[[int | None], Release | SeriesRelease]) -> R
     return stored
 
 
-def _earlier(present: int, first: int) -> int | None:
-    return first if first < present else None
+def _first(
+    ask: Callable[[int | None], Release | SeriesRelease], present: int, first: int
+) -> Release | SeriesRelease:  # fmt: skip
+    """The answer of the epoch in which the request came first; of this one, where its process died without one."""
+    if first < present:
+        with suppress(InvalidQueryError):
+            return ask(first)
+    return ask(None)
 
 
 async def _on_ticks(call: Call, task: Callable[[], Release | SeriesRelease]) -> Release | SeriesRelease:

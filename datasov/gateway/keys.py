@@ -7,6 +7,7 @@ import ipaddress
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,13 +29,10 @@ class KeyFile:
         self._path, self._stamp, self._keys = path, (0, 0), list[Mapping[str, Any]]()
         self._load()
 
-    async def keys(self, *, again: bool = False) -> Sequence[Mapping[str, Any]]:
-        """The keys; those of the last time where the file cannot be read now."""
-        if again:
-            try:
-                self._load()
-            except StoreError:
-                return self._keys
+    async def keys(self, *, again: bool = False) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002
+        """The keys of the file now; those of the last time where the file cannot be read now."""
+        with suppress(StoreError):
+            self._load()
         return self._keys
 
     def _load(self) -> None:
@@ -63,6 +61,9 @@ class Discovery:
         Raises:
             PeerError: there are none yet, and the issuer does not answer as it should.
         """
+        fresh = self._clock() - self._fetched <= FRESH
+        if self._keys and not again and (fresh or self._lock.locked()):
+            return self._keys  # who knows a key waits for no issuer that is slow
         async with self._lock:
             now = self._clock()
             old = now - self._fetched > FRESH

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from datasov.gateway.problems import ProblemError
 
@@ -74,3 +76,47 @@ class Busy:
             del self._count[name]
         else:
             self._count[name] -= 1
+
+
+class Room:
+    """Bytes of bodies that are in memory at once: at most `most` of all clients, and `each` of one."""
+
+    def __init__(self, most: int, each: int) -> None:
+        self._most, self._each, self._used = most, each, 0
+        self._of = dict[str, int]()
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[Callable[[int], None]]:
+        """A function that takes so many bytes more for a client, or raises ProblemError (429); all go in the end."""
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            of = self._of.get(name, 0) + size
+            if of > self._each or self._used + size > self._most:
+                raise ProblemError(
+                    "too-many-requests", "too many large bodies are arriving: send this one later", {"retry-after": "5"}
+                )
+            self._of[name], self._used, mine = of, self._used + size, mine + size
+
+        try:
+            yield take
+        finally:
+            if mine:
+                self._used -= mine
+                self._of[name] -= mine
+                if not self._of[name]:
+                    del self._of[name]
+
+
+def network(address: str) -> str:
+    """Whom an address counts as: of IPv6 its network of 64 bits, which one customer has for themselves."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))

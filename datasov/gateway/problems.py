@@ -117,7 +117,8 @@ def trace(fault: BaseException) -> str:
 def response(problem: ProblemError) -> JSONResponse:
     """The problem as application/problem+json; it is never stored by a cache."""
     kind = problem.kind
-    body = {"type": f"/problems/{kind.name}", "title": kind.title, "status": kind.status, "detail": problem.detail}
+    detail = problem.detail.encode("utf-8", "replace").decode()
+    body = {"type": f"/problems/{kind.name}", "title": kind.title, "status": kind.status, "detail": detail}
     return JSONResponse(body, kind.status, media_type=PROBLEM, headers={"cache-control": "no-store", **problem.headers})
 
 

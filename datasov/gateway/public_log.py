@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from datasov.city import City
+from datasov.errors import InternalError
 from datasov.gateway.operation import JSON, OCTETS, TEXT, Call, Operation, Parameter, Reply
-from datasov.gateway.problems import ProblemError
+from datasov.gateway.problems import ProblemError, trace
 from datasov.tlog import tiles
 from datasov.tlog.export import MAGIC
 from datasov.tlog.note import Proof, b64, encode_proof
@@ -140,7 +141,12 @@ def _bundle(call: Call, *, wide: bool) -> Response:
 def _leaves(city: City, first: int, many: int, prefix: int) -> Iterator[bytes]:
     """Leaves with their lengths, a few at a time."""
     for start in range(first, first + many, _AT_ONCE):
-        for leaf in city.log.leaves(start, min(start + _AT_ONCE, first + many)):
+        try:
+            leaves = city.log.leaves(start, min(start + _AT_ONCE, first + many))
+        except Exception as fault:
+            told = f"an answer was cut off: {type(fault).__name__} at {trace(fault)}"
+            raise InternalError(told) from None  # uvicorn logs it whole: what the store said is not for that
+        for leaf in leaves:
             yield len(leaf).to_bytes(prefix, "big") + leaf
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import decimal
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from datasov.gateway.problems import ProblemError
 
 DEPTH = 32
 """Arrays and objects within each other in a JSON body."""
+FREE = 64 * 1024
+"""Bytes of each body that are not counted, so that large ones never keep out questions and small letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,13 @@ def _value(text: str, parameter: Parameter) -> Any:
     return {"true": True, "false": False}.get(text, text) if kind == "boolean" else text
 
 
-async def body(form: Form, request: Request, seconds: float) -> tuple[bytes, Any]:
+async def body(
+    form: Form, request: Request, seconds: float, take: Callable[[int], object]
+) -> tuple[bytes, Any]:  # fmt: skip
     """The body's bytes, and what it says where it is JSON.
+
+    Args:
+        take: told of bytes that are in memory, beyond the first 64 KiB; it raises ProblemError where there is no room.
 
     Raises:
         ProblemError: 408, 413, 415, or 400 where it is not of the operation's schema.
@@ -97,7 +104,9 @@ async def body(form: Form, request: Request, seconds: float) -> tuple[bytes, Any
     operation = form.operation
     if not operation.body:
         return b"", None
-    data = await _bytes(request, operation.most, seconds)
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ProblemError("unsupported-media-type", "a body is taken as it is: do not compress it")
+    data = await _bytes(request, operation.most, seconds, take)
     if not data and not operation.body_required:
         return b"", None
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -112,20 +121,23 @@ async def body(form: Form, request: Request, seconds: float) -> tuple[bytes, Any
     return data, document
 
 
-async def _bytes(request: Request, most: int, seconds: float) -> bytes:
+async def _bytes(request: Request, most: int, seconds: float, take: Callable[[int], object]) -> bytes:
     too_large = ProblemError(
         "too-large", f"the body has at most {most:,} bytes: send a smaller one", {"connection": "close"}
     )
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) < 16) or int(length) > most:
         raise too_large
-    data = bytearray()
+    data, told = bytearray(), FREE
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 data += chunk
                 if len(data) > most:
                     raise too_large
+                if len(data) > told:
+                    take(len(data) - told)
+                    told = len(data)
     except TimeoutError:
         raise ProblemError(
             "request-timeout", f"the body did not arrive within {seconds:g} s", {"connection": "close"}

@@ -53,8 +53,8 @@ def operations() -> list[Operation]:
         Operation(
             "GET", "/v1/receipts", _receipts, "getReceipts", "Receipts of every release, to be verified offline",
             "receipts", None, [Reply(200, "what `datasov receipts verify FILE --city ID` reads", {OCTETS: {}})],
-            "The same bytes for everybody, made once a tick. That nothing else concerned a resident, only the whole "
-            "log shows: /log/export, or `datasov receipts VAULT --log ADDRESS`.",
+            "Each process makes the same bytes for everybody, once a tick. That nothing else concerned a resident, "
+            "only the whole log shows: /log/export, or `datasov receipts VAULT --log ADDRESS`.",
         ),
     ]  # fmt: skip
 

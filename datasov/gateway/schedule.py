@@ -42,7 +42,9 @@ async def follow(shared: Shared) -> None:
             except asyncio.CancelledError:
                 await asyncio.wait([work])
                 raise
-            except Exception as fault:
+            except BaseException as fault:  # a panic in Rust is no Exception, and must not end the schedule
+                if isinstance(fault, KeyboardInterrupt | SystemExit):
+                    raise
                 _LOG.error("%s of the city's tick: %s", type(fault).__name__, trace(fault))
         left = (present + 1) * tick - shared.clock()
         await asyncio.sleep(_LONGEST if present != done else min(max(left, 0.05), _LONGEST))

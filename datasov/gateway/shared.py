@@ -35,6 +35,8 @@ class Limits:
             for a client that does not read.
         kernel_each: of the questions that are computed or wait, so many may be of one client.
         tick_ms: answers to questions leave after 1, 2, 4, 8 ... times so many milliseconds.
+        bodies, bodies_each: bytes of request bodies that are in memory at once, of all clients and of one address, the
+            first 64 KiB of each body aside.
         cells: rows that an answer may have, over all steps of a series.
     """
 
@@ -54,6 +56,8 @@ class Limits:
     body_seconds: float = 20.0
     write_seconds: float = 30.0
     tick_ms: int = 1_000
+    bodies: int = 256 * 1024**2
+    bodies_each: int = 128 * 1024**2
     cells: int = 100_000
 
 

@@ -19,18 +19,23 @@ from datasov.errors import StoreError
 from datasov.store import durable
 
 _PART, _STALE = ".part-", 3_600
+FREE = 256 * 1024**2
+"""Bytes of the disk that letters leave to the city, so that who sends many stops no answer and no revocation."""
+_COUNTED = 256
+"""What other processes keep is counted whenever this one kept so large a part of what may wait."""
 
 
 class Inbox:
     """A folder of letters, for any number of threads and processes.
 
     Args:
-        most: bytes that may wait; beyond it letters are refused, whoever sends them.
+        most: bytes that may wait; beyond it letters are refused, whoever sends them. It holds for
+            all processes together, each of which may go beyond it by a 256th.
     """
 
     def __init__(self, folder: Path, most: int) -> None:
         self._folder, self._most = folder, most
-        self._lock, self._bytes = threading.Lock(), -1
+        self._lock, self._bytes, self._own = threading.Lock(), -1, 0
 
     def put(self, letter: bytes, tick: int) -> None:
         """Keep a letter, durably: it stands a crash when this returns.
@@ -87,11 +92,14 @@ class Inbox:
 
     def _reserve(self, size: int) -> None:
         with self._lock:
-            if self._bytes < 0 or self._bytes + size > self._most:
-                self._bytes = self._counted()
+            if self._bytes < 0 or self._bytes + size > self._most or self._own > self._most // _COUNTED:
+                self._bytes, self._own = self._counted(), 0
             if self._bytes + size > self._most:
                 raise StoreError("too many letters wait: try again after the next tick")
-            self._bytes += size
+            disk = os.statvfs(self._folder)
+            if disk.f_bavail * disk.f_frsize < FREE + size:
+                raise StoreError("too little free space for letters: make room on the disk of the city's folder")
+            self._bytes, self._own = self._bytes + size, self._own + size
 
     def _counted(self) -> int:
         if not self._folder.is_dir():

@@ -5,7 +5,7 @@ Map keys are ordered by length first (RFC 8949, section 4.2.3, the order of RFC 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import cbor2
 
@@ -13,6 +13,23 @@ from datasov.errors import SignatureError, VerificationError
 
 _MAX_DEPTH = 32
 _PLAIN = frozenset({bytes, str, bool, type(None)})
+
+
+def _refuse(_: object) -> NoReturn:
+    raise ValueError("a tag")
+
+
+class _NoTags(dict[int, Any]):
+    """Refuses every tag before what it is on is read: a fraction or a pattern of megabytes takes hours to make."""
+
+    def get(self, _: object, __: object = None) -> Any:
+        return _refuse
+
+    def __getitem__(self, _: object) -> Any:
+        return _refuse
+
+
+_NO_TAGS = _NoTags()
 
 
 def _check(value: object, depth: int = 0) -> None:
@@ -47,7 +64,7 @@ def encode(value: object) -> bytes:
 def decode(data: bytes) -> Any:
     """The value of an encoding that :func:`encode` would give; VerificationError for any other bytes."""
     try:
-        value = cbor2.loads(data)
+        value = cbor2.loads(data, semantic_decoders=_NO_TAGS)
         _check(value)
         again = cbor2.dumps(value, canonical=True)
     except VerificationError:
