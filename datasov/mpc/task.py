@@ -17,6 +17,7 @@ from datasov.errors import DatasovError, InvalidDataError, VerificationError
 from datasov.kernel.plan import compile
 from datasov.model.consent import CityId
 from datasov.model.document import canonical
+from datasov.model.parties import AggregatorId
 from datasov.model.plan import Plan, Request
 from datasov.model.privacy import Loss, Trust
 from datasov.model.query import Query, query_from_document
@@ -28,6 +29,8 @@ KIND = "datasov task v1"
 SUBJECT = "task"
 MOST_TASK = 1024 * 1024
 """Bytes of a signed task."""
+TOKEN = 64
+"""Bytes of an enrolment token, where a task asks for them."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,18 @@ class Task:
             leader.append((circuit.length + circuit.proof_length) * circuit.field.size + blind)
             helper.append(32 + blind)
         return tuple(leader), tuple(helper)
+
+    @property
+    def token(self) -> int:
+        """Bytes of the enrolment token beside each share: none where the trust's aggregators ask for none."""
+        return TOKEN if self.trust.aggregators[0].issuer_key else 0
+
+    def role(self, party: AggregatorId) -> int:
+        """0 for its leader, 1 for its helper; InvalidDataError for anybody else."""
+        for number, known in enumerate(self.trust.aggregators):
+            if known == party:
+                return number
+        raise InvalidDataError("another task's aggregator: ask one of the two that the task names")
 
     @cached_property
     def text(self) -> bytes:
