@@ -17,7 +17,6 @@ from datasov.errors import DatasovError, InvalidDataError, VerificationError
 from datasov.kernel.plan import compile
 from datasov.model.consent import CityId
 from datasov.model.document import canonical
-from datasov.model.parties import AggregatorId
 from datasov.model.plan import Plan, Request
 from datasov.model.privacy import Loss, Trust
 from datasov.model.query import Query, query_from_document
@@ -80,13 +79,6 @@ class Task:
     def token(self) -> int:
         """Bytes of the enrolment token beside each share: none where the trust's aggregators ask for none."""
         return TOKEN if self.trust.aggregators[0].issuer_key else 0
-
-    def role(self, party: AggregatorId) -> int:
-        """0 for its leader, 1 for its helper; InvalidDataError for anybody else."""
-        for number, known in enumerate(self.trust.aggregators):
-            if known == party:
-                return number
-        raise InvalidDataError("another task's aggregator: ask one of the two that the task names")
 
     @cached_property
     def text(self) -> bytes:
