@@ -18,7 +18,7 @@ from datasov.aggregator.state import identity, issuer_key
 from datasov.authority import credential
 from datasov.authority.credential import Wanted
 from datasov.errors import ConsentError, PeerError, ProofError, VerificationError
-from datasov.mpc.report import make_reports
+from datasov.mpc.report import Report, make_reports
 from datasov.mpc.task import read_task
 from datasov.vault.opening import New
 from datasov.wire import cbor
@@ -218,13 +218,23 @@ def test_a_report_without_a_token_is_not_taken_in(pair, clock, tokens):
     assert total(city, clock) == [0, 0, 0, 0]
 
 
-def test_a_token_for_a_task_that_asks_for_none_is_refused(tmp_path, clock):
+def test_a_token_for_a_task_that_asks_for_none_is_refused(tmp_path, clock, monkeypatch):
+    """At the door, and by each aggregator where the other lets it pass."""
+    silent(monkeypatch)
     city, servers = two_server_city(tmp_path, clock)
     task = read_task(opened(city, CELL, clock))
-    with pytest.raises(VerificationError, match="another size"):
-        servers.upload(make_reports(task, [ONE], [(bytes(64), bytes(64))]))
+    for tokens in ((bytes(64), bytes(64)), (bytes(64), b""), (b"", bytes(64))):
+        (report,) = make_reports(task, [ONE], [tokens])
+        with pytest.raises(VerificationError, match="another size"):
+            servers.upload([report])
+        with monkeypatch.context() as patch:
+            found = Report.from_bytes(report)
+            patch.setattr(leader, "_shape", lambda _, f=found: [len(p) for p in (*f.public, *f.sealed)])
+            servers.upload([report])
+    servers.upload(make_reports(task, [ONE]))
     with pytest.raises(ds.InvalidDataError, match="asks for no enrolment"):
         servers.leader.handle("tokens", cbor.encode([task.id, [b""]]))
+    assert total(city, clock) == [1, 0, 0, 0]
     city.close()
 
 
