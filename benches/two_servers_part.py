@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ import datasov as ds
 from datasov.aggregator import place
 from datasov.aggregator.client import over_http
 from datasov.aggregator.messages import open_share
+from datasov.authority import credential
+from datasov.crypto.kdf import hkdf
 from datasov.crypto.seal import OpeningKey
 from datasov.crypto.sign import SigningKey
 from datasov.errors import PeerError
@@ -28,6 +31,7 @@ from datasov.kernel.noise import draw
 from datasov.kernel.plan import compile
 from datasov.mpc.report import make_reports
 from datasov.mpc.task import Task
+from datasov.resident import enrolling
 from datasov.store.sqlite import SQLiteStore
 from datasov.wire import cbor
 
@@ -57,10 +61,12 @@ def _free() -> str:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path, cells: int) -> Iterator[tuple[Task, list[subprocess.Popen[bytes]]]]:
+def _serving(folder: Path, cells: int, tokens: bool) -> Iterator[tuple[Task, list[subprocess.Popen[bytes]]]]:
     """A task, taken by two aggregators that run as processes of their own."""
     city = ds.CityId("bench", _KEYS[0].public, _KEYS[1].public)
-    ids = [place.make(folder / n, name=n, url=_free(), budget=ds.zcdp(rho=10)) for n in ("leader", "helper")]
+    ids = [
+        place.make(folder / n, name=n, url=_free(), budget=ds.zcdp(rho=10), tokens=tokens) for n in ("leader", "helper")
+    ]
     (folder / "clock").write_text(str(NOW))
     query = ds.query(_schema(cells)).keys("x").bound(rows=1, keys=1).count()
     task = Task(
@@ -98,18 +104,46 @@ def _status(child: subprocess.Popen[bytes]) -> tuple[float, int]:
     return 0.0, 0
 
 
-def end_to_end(reports: int, cells: int = 16) -> dict[str, object]:
+def _derive(number: int, info: bytes) -> bytes:
+    return hkdf(number.to_bytes(32, "big"), salt=b"", info=info)
+
+
+def _enrolled(folder: Path, task: Task, count: int) -> list[tuple[bytes, bytes]]:
+    """Tokens of so many residents, who are put on both rolls and fetch them one by one."""
+    city, found = ds.CityId.parse(task.city), []
+    derived = [partial(_derive, n) for n in range(count)]
+    people = [(str(n), credential.enrolment_key(derive, city).public) for n, derive in enumerate(derived)]
+    for party in task.trust.aggregators:
+        place.enrol(folder / party.name, task.city, people)
+    for derive in derived:
+        found.append(enrolling.tokens(derive, task, over_http))
+    return found
+
+
+def with_tokens(reports: int) -> dict[str, object]:
+    """The same where each report carries enrolment tokens, which residents fetched before."""
+    found = end_to_end(reports, tokens=True)
+    names = ("reports", "end_to_end_cpu_s", "leader_cpu_s", "helper_cpu_s", "fetching_ms_each", "issuing_ms_each")
+    return {f"enrolled_{name}": found[name] for name in names}
+
+
+def end_to_end(reports: int, cells: int = 16, *, tokens: bool = False) -> dict[str, object]:
     """From the first of so many reports, made before, to the release."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with _serving(folder, cells) as (task, children):
+        with _serving(folder, cells, tokens) as (task, children):
+            issuing, fetching = [_status(c)[0] for c in children], time.process_time()
+            shown = _enrolled(folder, task, reports) if tokens else [(b"", b"")] * reports
+            fetching = time.process_time() - fetching
+            issuing = [_status(c)[0] - before for c, before in zip(children, issuing, strict=True)]
             rng, expected = np.random.default_rng(1), np.zeros(cells, dtype=np.int64)
             ready, began = folder / "ready", time.process_time()
             ready.mkdir()
             for at in range(0, reports, BATCH):
                 chosen = rng.integers(0, cells, min(BATCH, reports - at))
                 expected += np.bincount(chosen, minlength=cells)
-                made = make_reports(task, [[row] for row in np.eye(cells, dtype=np.int64)[chosen]])
+                vectors = [[row] for row in np.eye(cells, dtype=np.int64)[chosen]]
+                made = make_reports(task, vectors, shown[at : at + BATCH])
                 (ready / f"{at:09d}").write_bytes(cbor.encode(made))
             made_s = time.process_time() - began
             before, mine, start = [_status(c)[0] for c in children], time.process_time(), time.perf_counter()
@@ -132,6 +166,8 @@ def end_to_end(reports: int, cells: int = 16) -> dict[str, object]:
         "helper_cpu_s": round(spent[1], 1),
         "upload_cpu_s": round(uploading, 1),
         "devices_ms_each": round(made_s / reports * 1000, 3),
+        "fetching_ms_each": round(fetching / reports * 1000, 3),
+        "issuing_ms_each": round(sum(issuing) / 2 / reports * 1000, 3),
         "leader_peak_bytes": after[0][1],
         "helper_peak_bytes": after[1][1],
     }

@@ -14,7 +14,7 @@ import pytest
 
 import datasov as ds
 from datasov.aggregator.aggregator import Aggregator
-from datasov.aggregator.state import identity
+from datasov.aggregator.state import identity, roll
 from datasov.crypto.seal import OpeningKey
 from datasov.crypto.sign import SigningKey
 from datasov.errors import PeerError
@@ -23,18 +23,25 @@ from datasov.mpc.task import Task, read_task
 from datasov.store.sqlite import SQLiteStore
 from datasov.wire import cbor
 from tests.helpers import PURPOSE, TRIPS, Clock, MemoryStore, instant
+from tests.tokens import person
 
 URLS = "http://127.0.0.1:7301", "http://127.0.0.1:7302"
 SECRETS = tuple(hashlib.sha256(name).digest() for name in (b"city's", b"council's"))
 IDS = tuple(identity(n, u, s) for n, u, s in zip(("city", "council"), URLS, SECRETS, strict=True))
 TRUST = ds.two_server(city=IDS[0], council=IDS[1])
+ISSUERS = tuple(identity(i.name, i.url, s, tokens=True) for i, s in zip(IDS, SECRETS, strict=True))
+ENROLLED = ds.two_server(city=ISSUERS[0], council=ISSUERS[1])
+"""Two that issue enrolment tokens, and ask for them."""
 LONG = 3600
 LOSS = ds.zcdp(rho="0.05")
 
 
 @dataclass
 class Servers:
-    """A leader and a helper in this process; `down` are the URLs that do not answer, `said` all that was posted."""
+    """A leader and a helper in this process; `down` are the URLs that do not answer, `said` all that was posted.
+
+    `trust` is TRUST, or ENROLLED.
+    """
 
     clock: Clock
     city: str
@@ -43,6 +50,7 @@ class Servers:
     given: dict[str, Any] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     said: list[tuple[str, str, bytes, bytes]] = field(default_factory=list)
+    trust: ds.Trust = TRUST
 
     def __post_init__(self) -> None:
         self.restart()
@@ -54,7 +62,9 @@ class Servers:
                 me, secret, store, [self.city], clock=self.clock, post=self.post,
                 budget=None if store.length("ledger") else budget, **self.given,
             )
-            for me, secret, store, budget in zip(IDS, SECRETS, self.stores, self.budgets, strict=True)
+            for me, secret, store, budget in zip(
+                self.trust.aggregators, SECRETS, self.stores, self.budgets, strict=True
+            )
         ]  # fmt: skip
 
     @property
@@ -71,6 +81,11 @@ class Servers:
         answer = self.both[URLS.index(to.url)].handle(path, body)
         self.said.append((to.url, path, body, answer))
         return answer
+
+    def enrol(self, people: Mapping[str, bytes]) -> None:
+        """Put people, by name, on both rolls with these keys."""
+        for store in self.stores:
+            roll(store, self.city).enrol([(person(name), key) for name, key in people.items()])
 
     def upload(self, reports: Sequence[bytes]) -> None:
         for at in range(0, len(reports), 256):
@@ -99,14 +114,16 @@ class FailingStore:
         return getattr(self._store, name)
 
 
-def two_server_city(folder: Path, clock: Clock, **given: Any) -> tuple[ds.City, Servers]:
+def two_server_city(
+    folder: Path, clock: Clock, trust: ds.Trust = TRUST, **given: Any
+) -> tuple[ds.City, Servers]:  # fmt: skip
     """A city that two aggregators in this process add for."""
     made: list[Servers] = []
     city = ds.City.open(
-        folder / "two.city", clock=clock, post=lambda *a: made[0].post(*a), trust=TRUST,
+        folder / "two.city", clock=clock, post=lambda *a: made[0].post(*a), trust=trust,
         **{"budget": ds.zcdp(rho=1), "purposes": [PURPOSE], **given},
     )  # fmt: skip
-    made.append(Servers(clock, str(city.id)))
+    made.append(Servers(clock, str(city.id), trust=trust))
     return city, made[0]
 
 
@@ -118,12 +135,12 @@ def opened(city: ds.City, query: ds.Query, clock: Clock, loss: ds.Loss = LOSS, *
 CITY_KEYS = SigningKey(hashlib.sha256(b"a city").digest()), OpeningKey(hashlib.sha256(b"its seal").digest())
 
 
-def made_task(query: ds.Query, clock: Clock, loss: ds.Loss = LOSS) -> tuple[bytes, OpeningKey]:
+def made_task(query: ds.Query, clock: Clock, loss: ds.Loss = LOSS, trust: ds.Trust = TRUST) -> tuple[bytes, OpeningKey]:
     """A task of a city that is keys alone, open for an hour, and the key that opens its shares."""
     signing, opening = CITY_KEYS
     city = ds.CityId("keys", signing.public, opening.public)
     task = Task(
-        city=str(city), query=query, loss=loss, purpose=PURPOSE, programme="", cohort=0, epoch=0, trust=TRUST,
+        city=str(city), query=query, loss=loss, purpose=PURPOSE, programme="", cohort=0, epoch=0, trust=trust,
         opened=clock.now, until=clock.now + LONG, salt=os.urandom(16),
     )  # fmt: skip
     return task.signed(signing), opening
@@ -155,7 +172,9 @@ def grant(who: ds.Resident, city: ds.City, schema: ds.Schema = TRIPS, **given: A
 
 
 __all__ = [
+    "ENROLLED",
     "IDS",
+    "ISSUERS",
     "LONG",
     "LOSS",
     "TRUST",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from datasov.aggregator import helper, leader
-from datasov.aggregator.batch import Check, no_tokens
+from datasov.aggregator import helper, issuing, leader
 from datasov.aggregator.held import Store
 from datasov.aggregator.messages import Post
 from datasov.aggregator.state import State
@@ -24,14 +23,13 @@ class Aggregator(State):
         budget: what all its shares may ever cost; named for a new store, and None for one that exists.
         cities: texts of the ids of the cities whose tasks it takes.
         post: how it reaches the other aggregator.
-        check: of a report's enrolment token (see `datasov.aggregator.batch.Check`); none is asked for by default.
     """
 
     def __init__(
         self, me: AggregatorId, secret: bytes, store: Store, cities: Collection[str], *, clock: Callable[[], float],
-        post: Post, budget: Loss | None = None, check: Check = no_tokens,
+        post: Post, budget: Loss | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(me, secret, store, cities, clock, post, budget, check)
+        super().__init__(me, secret, store, cities, clock, post, budget)
 
     def handle(self, path: str, body: bytes) -> bytes:
         """Answer a request: the only door.
@@ -42,13 +40,15 @@ class Aggregator(State):
         match path:
             case "tasks":
                 return self._accept(body)
+            case "tokens":
+                return issuing.issue(self, body)
             case "reports":
                 return leader.upload(self, body)
             case "collect":
                 return leader.collect(self, body)
             case "keys" | "jobs" | "close":
                 return helper.serve(self, path, body)
-        raise InvalidDataError("no such path: an aggregator takes tasks, reports, keys, jobs, close and collect")
+        raise InvalidDataError("no such path: an aggregator takes tasks, tokens, reports, keys, jobs, close, collect")
 
     def work(self) -> int:
         """As a leader, aggregate the batches that are full, and those of tasks that are over. How many were.

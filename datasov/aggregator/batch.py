@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
-from datasov.aggregator.held import NULLIFIER, Held, mixed_in
+from datasov.aggregator.held import Held, mixed_in
 from datasov.crypto.seal import OpeningKey
 from datasov.errors import VerificationError
 from datasov.mpc.prio3 import OutShares, VerifyState
@@ -16,15 +17,8 @@ from datasov.mpc.report import Report, open_share
 from datasov.mpc.task import Task
 from datasov.mpc.xof import SEED_SIZE
 
-Check: TypeAlias = Callable[[bytes, Task], bytes]
-"""The nullifier (32 bytes) of a token that enrols its holder for a task; VerificationError for any other bytes."""
-
-
-def no_tokens(token: bytes, _: Task) -> bytes:
-    """The check of an aggregator that asks for no token: an empty nullifier, which is never seen before."""
-    if token:
-        raise VerificationError("this aggregator asks for no enrolment token: send none")
-    return b""
+Check: TypeAlias = Callable[[Sequence[bytes], Task], Sequence[bytes | None]]
+"""The nullifier (32 bytes) of each token of a task that asks for them, or None where it enrols nobody for it."""
 
 
 @dataclass
@@ -48,17 +42,10 @@ def begin(held: Held, reports: Sequence[Report], verify_key: bytes, key: Opening
     """
     task, kept, nullifiers = held.task, list[Report](), list[bytes]()
     opened: list[list[bytes]] = []
-    for report in reports:
-        try:
-            if report.task != task.id or report.nonce in held.nonces:
-                continue
-            shares, token = open_share(task, held.role, key, report)
-            nullifier = check(token, task)
-        except VerificationError:
+    for report, shares, nullifier in _opened(held, reports, key, check):
+        if report.nonce in held.nonces or nullifier in held.nullifiers:
             continue
-        if nullifier:
-            if len(nullifier) != NULLIFIER or nullifier in held.nullifiers:
-                continue
+        if task.token:
             held.nullifiers.add(nullifier)
             nullifiers.append(nullifier)
         held.nonces.add(report.nonce)
@@ -73,6 +60,27 @@ def begin(held: Held, reports: Sequence[Report], verify_key: bytes, key: Opening
         states.append(state)
         verifier.append(made)
     return Batch(kept, nullifiers, states, verifier)
+
+
+def _opened(
+    held: Held, reports: Sequence[Report], key: OpeningKey, check: Check
+) -> Iterator[tuple[Report, list[bytes], bytes]]:
+    """The reports that open and are enrolled, with their shares and nullifiers (empty where none is asked for).
+
+    All tokens of a batch are checked at once, which takes fewer inversions.
+    """
+    task, found = held.task, list[tuple[Report, list[bytes], bytes]]()
+    for report in reports:
+        if report.task != task.id or report.nonce in held.nonces:
+            continue
+        with suppress(VerificationError):
+            shares, token = open_share(task, held.role, key, report)
+            if len(token) == task.token:
+                found.append((report, shares, token))
+    marks = check([token for _, _, token in found], task) if task.token else [b""] * len(found)
+    for (report, shares, _), mark in zip(found, marks, strict=True):
+        if mark is not None:
+            yield report, shares, mark
 
 
 def combine(task: Task, batch: Batch, others: Sequence[Sequence[bytes | None]]) -> list[list[bytes | None]]:

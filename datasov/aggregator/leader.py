@@ -17,7 +17,7 @@ from datasov.aggregator.noising import noised, share_key
 from datasov.aggregator.state import State
 from datasov.crypto.seal import seal
 from datasov.errors import ConflictError, InvalidDataError, PeerError, VerificationError
-from datasov.mpc.report import TOKEN, Report
+from datasov.mpc.report import Report
 from datasov.mpc.task import Task, check_open
 from datasov.wire import cbor, fields
 
@@ -49,9 +49,9 @@ def upload(me: State, body: bytes) -> bytes:
     """
     reports = [Report.from_bytes(fields.blob(r, len(body))) for r in fields.items(cbor.decode(body), 1, BATCH)]
     task = me.task(reports[0].task, 0)
-    shapes = [_shape(task, token) for token in (0, TOKEN)]
+    shape = _shape(task)
     for report in reports:
-        if report.task != task.id or [len(p) for p in (*report.public, *report.sealed)] not in shapes:
+        if report.task != task.id or [len(p) for p in (*report.public, *report.sealed)] != shape:
             raise VerificationError("a report of another task or another size: make it with resident.answer(task)")
     stream = "uploads/" + task.id.hex()
     while True:
@@ -65,9 +65,9 @@ def upload(me: State, body: bytes) -> bytes:
             return b""
 
 
-def _shape(task: Task, token: int) -> list[int]:
+def _shape(task: Task) -> list[int]:
     public = [64 if f.vdaf.circuit.joint_rand_length else 0 for f in task.fits]
-    return [*public, *(32 + sum(task.share_sizes[role]) + token + 16 for role in (0, 1))]
+    return [*public, *(32 + sum(task.share_sizes[role]) + task.token + 16 for role in (0, 1))]
 
 
 def _blob(task: Task, at: int) -> str:

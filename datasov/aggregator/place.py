@@ -5,16 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from datasov.aggregator.aggregator import Aggregator
-from datasov.aggregator.batch import Check, no_tokens
 from datasov.aggregator.client import over_http
 from datasov.aggregator.messages import Post
-from datasov.aggregator.state import identity, keys
+from datasov.aggregator.state import identity, keys, roll
+from datasov.authority.enrolment import Roll
 from datasov.crypto.kdf import hkdf
 from datasov.errors import InvalidDataError, StoreError
 from datasov.kernel.ledger import Ledger
@@ -32,8 +33,11 @@ def _chain(secret: bytes) -> bytes:
     return hkdf(secret, salt=b"", info=b"datasov aggregator chain key v1")
 
 
-def make(path: Path, *, name: str, url: str, budget: Loss) -> AggregatorId:
+def make(path: Path, *, name: str, url: str, budget: Loss, tokens: bool = True) -> AggregatorId:
     """Make the folder of a new aggregator, and its secret beside it (`PATH.key`); its id.
+
+    Args:
+        tokens: whether it issues enrolment tokens, and asks for one with every report.
 
     Raises:
         InvalidQueryError: a name, an address or a budget that is none.
@@ -45,7 +49,7 @@ def make(path: Path, *, name: str, url: str, budget: Loss) -> AggregatorId:
     AggregatorId(name, url, bytes(32), bytes(range(32)))
     path.parent.mkdir(parents=True, exist_ok=True)
     secret = place.operator_key(path, None, create=True)
-    me = identity(name, url, secret)
+    me = identity(name, url, secret, tokens=tokens)
     part = path.with_name(f".{path.name}.part")
     try:
         part.mkdir(mode=0o700)
@@ -89,8 +93,7 @@ class Opened:
 
 
 def open_(
-    path: Path, cities: list[str], *, clock: Callable[[], float], post: Post = over_http,
-    check: Check = no_tokens,
+    path: Path, cities: list[str], *, clock: Callable[[], float], post: Post = over_http
 ) -> Opened:  # fmt: skip
     """Open an aggregator's folder.
 
@@ -100,8 +103,7 @@ def open_(
     Raises:
         StoreError: none there, changed, behind its anchor, or open in another process.
     """
-    if not (path / FILE).is_file():
-        raise StoreError(f"{path.name} is no aggregator: name the folder that `datasov aggregator init` made")
+    _check_there(path)
     for city in cities:
         CityId.parse(city)
     if not cities:
@@ -115,20 +117,75 @@ def open_(
         raise StoreError("another process has this aggregator open: end it first") from None
     store = SQLiteStore(path / FILE, key=_chain(secret))
     try:
-        store.verify()
-        settings = json.loads(store.read(SETTINGS, 0, 1)[0])
-        me = AggregatorId.from_document(settings["me"])
-        if identity(me.name, me.url, secret) != me:
-            raise StoreError("the secret is not this aggregator's: bring the right one back")
-        position, head = anchor.read(place.anchor_path(path), me.verify_key)
-        if position > store.head()[0] or store.head(position)[1] != head:
-            raise StoreError(
-                "this copy lies behind its anchor: no budget is refilled by going back, so bring the newest"
-            )
-        opened = Opened(Aggregator(me, secret, store, cities, clock=clock, post=post, check=check), store, path, lock)
+        me = _verified(path, store, secret)
+        opened = Opened(Aggregator(me, secret, store, cities, clock=clock, post=post), store, path, lock)
         opened.anchor()
     except BaseException:
         store.close()
         lock.close()
         raise
     return opened
+
+
+def enrol(path: Path, city: str, people: Sequence[tuple[str, bytes]]) -> int:
+    """Enrol residents for the tasks of a city, or give those who are enrolled another key; how many places there are.
+
+    The aggregator may be running: it reads what came with the next request. Of what a person is called, the store keeps
+    a keyed hash (of the text in the form NFKC, under the aggregator's secret).
+
+    Args:
+        city: text of its id.
+        people: what each is called in the operator's register, and their enrolment key of 32 bytes.
+
+    Raises:
+        InvalidDataError: a person or a key stands twice, a key is another's, or this aggregator asks for no tokens.
+        StoreError: no aggregator is there, or it was changed.
+    """
+    return _enrolled(path, city, lambda roll_, handle: roll_.enrol([(handle(who), key) for who, key in people]))
+
+
+def strike(path: Path, city: str, people: Sequence[str]) -> int:
+    """Take residents off the roll of a city; as :func:`enrol`. Tokens that they have stay good."""
+    return _enrolled(path, city, lambda roll_, handle: roll_.strike([handle(who) for who in people]))
+
+
+def _enrolled(path: Path, city: str, change: Callable[[Roll, Callable[[str], bytes]], None]) -> int:
+    _check_there(path)
+    CityId.parse(city)
+    secret = place.operator_key(path, None, create=False)
+    store = SQLiteStore(path / FILE, key=_chain(secret))
+    try:
+        me = _verified(path, store, secret)
+        if not me.issuer_key:
+            raise InvalidDataError("this aggregator asks for no enrolment tokens: it has no roll")
+        people = roll(store, city)
+        change(people, lambda who: _person(secret, who))
+        anchor.write(place.anchor_path(path), store.head, keys(secret)[0])
+        return len(people)
+    finally:
+        store.close()
+
+
+def _person(secret: bytes, who: str) -> bytes:
+    text = unicodedata.normalize("NFKC", who).strip()
+    if not text or len(text) > 200 or not text.isprintable():
+        raise InvalidDataError("a person is named by a printable text of 1 to 200 characters")
+    return hkdf(secret, salt=b"", info=b"datasov aggregator person v1 " + text.encode())
+
+
+def _check_there(path: Path) -> None:
+    if not (path / FILE).is_file():
+        raise StoreError(f"{path.name} is no aggregator: name the folder that `datasov aggregator init` made")
+
+
+def _verified(path: Path, store: SQLiteStore, secret: bytes) -> AggregatorId:
+    """Whose store it is, once it is whole, of this secret, and not behind its anchor."""
+    store.verify()
+    settings = json.loads(store.read(SETTINGS, 0, 1)[0])
+    me = AggregatorId.from_document(settings["me"])
+    if identity(me.name, me.url, secret, tokens=bool(me.issuer_key)) != me:
+        raise StoreError("the secret is not this aggregator's: bring the right one back")
+    position, head = anchor.read(place.anchor_path(path), me.verify_key)
+    if position > store.head()[0] or store.head(position)[1] != head:
+        raise StoreError("this copy lies behind its anchor: no budget is refilled by going back, so bring the newest")
+    return me

@@ -50,10 +50,13 @@ class Roll:
     What a person is known by here (32 bytes) is the operator's: a keyed hash of their number in the register of
     residents, for instance. Who loses their key enrols again under the same one, keeps the place, and with it what was
     issued already.
+
+    Args:
+        stream: where it is kept. Who serves several cities has a roll for each, since a person has one key in each.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._lock, self._read = store, threading.RLock(), 0
+    def __init__(self, store: Store, stream: str = ROLL) -> None:
+        self._store, self._stream, self._lock, self._read = store, stream, threading.RLock(), 0
         self._persons = Columns({"account": ("u1", 32)})
         self._keys = Columns({"account": ("u1", 32), "live": "bool"})
         self._by_person, self._by_key = Places(self._persons), Places(self._keys)
@@ -62,7 +65,7 @@ class Roll:
     def refresh(self) -> None:
         """Read what came since."""
         with self._lock:
-            for body in self._store.read(ROLL, self._read):
+            for body in self._store.read(self._stream, self._read):
                 entries = cbor.decode(body)
                 if type(entries) is not list or not all(type(e) is list and len(e) == 2 for e in entries):
                     raise StoreError("an unknown entry of the roll: update datasov")
@@ -119,7 +122,7 @@ class Roll:
                 pieces = [people[i : i + _AT_ONCE] for i in range(0, len(people), _AT_ONCE)]
                 bodies = [cbor.encode([list(pair) for pair in piece]) for piece in pieces]
                 try:
-                    self._store.append({ROLL: (self._read, bodies)})
+                    self._store.append({self._stream: (self._read, bodies)})
                 except ConflictError:
                     continue
                 return self.refresh()

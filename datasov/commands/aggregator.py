@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import contextlib
 import logging
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 
 from datasov.aggregator import app, place
 from datasov.commands import approvals
-from datasov.errors import MissingExtraError
+from datasov.errors import InvalidDataError, MissingExtraError
 
 
 def add(commands: Any) -> None:
@@ -32,7 +34,26 @@ def add(commands: Any) -> None:
         "--budget", type=approvals.loss, required=True, metavar="LOSS",
         help="the most that all its shares may ever cost, like rho=1; fixed for good",
     )  # fmt: skip
+    init.add_argument(
+        "--without-tokens", action="store_true",
+        help="issue no enrolment tokens and ask for none: a device can then send any number of reports; for good",
+    )  # fmt: skip
     init.set_defaults(run=_init)
+    enrol = parts.add_parser(
+        "enrol", help="put residents on the roll of a city, from a file",
+        description="Whoever is on the roll gets one token for each task, and with it one report. You decide who is: "
+        "check at a counter, or by a certificate, that the key is the person's, and that nobody is on the roll twice. "
+        "The other aggregator's owner does the same on their own. The aggregator may be running.",
+    )  # fmt: skip
+    enrol.add_argument("folder", type=Path, metavar="FOLDER", help="that `init` made")
+    enrol.add_argument(
+        "file", type=Path, metavar="FILE",
+        help="lines of PERSON,KEY: what your register calls them (a keyed hash of it is kept), and what they read off "
+        "`datasov vault enrolment-key`; a person who stands there already gets the new key, and no second token",
+    )  # fmt: skip
+    enrol.add_argument("--city", required=True, metavar="ID", help="the city whose tasks they answer")
+    enrol.add_argument("--strike", action="store_true", help="take people off the roll instead; lines of PERSON alone")
+    enrol.set_defaults(run=_enrol)
     serve = parts.add_parser("serve", help="run it until it is ended")
     serve.add_argument("folder", type=Path, metavar="FOLDER", help="that `init` made")
     serve.add_argument(
@@ -43,8 +64,35 @@ def add(commands: Any) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
-    print(place.make(options.folder, name=options.name, url=options.url, budget=options.budget), flush=True)
+    made = place.make(
+        options.folder, name=options.name, url=options.url, budget=options.budget, tokens=not options.without_tokens
+    )
+    print(made, flush=True)
     return 0
+
+
+def _enrol(options: argparse.Namespace) -> int:
+    try:
+        lines = options.file.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        raise InvalidDataError(f"{options.file.name} cannot be read: give a text file in UTF-8") from None
+    people = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    if options.strike:
+        places = place.strike(options.folder, options.city, [line for _, line in people])
+    else:
+        places = place.enrol(options.folder, options.city, [_person(line, number) for number, line in people])
+    done = "off" if options.strike else "on"
+    print(f"{len(people)} are {done} the roll now, which has places for {places}.", flush=True)
+    return 0
+
+
+def _person(line: str, number: int) -> tuple[str, bytes]:
+    who, comma, text = line.rpartition(",")
+    with contextlib.suppress(ValueError):
+        key = base64.b64decode(text.strip() + "=", altchars=b"-_", validate=True)
+        if comma and len(key) == 32:
+            return who, key
+    raise InvalidDataError(f"line {number} is not PERSON,KEY: the key has 43 characters; nobody was enrolled")
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from datasov.commands.vault_options import add_commands
 from datasov.crypto import age
 from datasov.errors import InvalidDataError, StoreError
 from datasov.model.columns import Boolean
+from datasov.model.consent import CityId
 from datasov.resident import Resident
 from datasov.vault import Vault, erase
 
@@ -24,6 +26,7 @@ def add(commands: Any) -> None:
     add_commands(commands, {
         "create": _create, "put": _put, "show": _show, "export": _export, "import": _import, "evolve": _evolve,
         "enrol": _enrol, "merge": _merge, "check": _check, "compact": _compact, "erase": _erase,
+        "enrolment-key": _enrolment_key,
         "keys list": vault_keys.listed,
         "keys add": lambda options: vault_keys.added(options, _open),
         "keys remove": lambda options: vault_keys.removed(options, _open),
@@ -174,6 +177,13 @@ def _enrol(options: argparse.Namespace) -> int:
         given = secret.opening(options, f"New passphrase for {options.target}", prefix="new-", new=True, made=made)
         resident.enrol(options.target, **given)
     _say(f"{options.target} is the vault of your other device: move it there. `datasov vault merge` unites the two.")
+    return 0
+
+
+def _enrolment_key(options: argparse.Namespace) -> int:
+    city = CityId.parse(options.city)
+    with _open(options) as resident:
+        _say(base64.urlsafe_b64encode(resident.enrolment_key(city)).rstrip(b"=").decode())
     return 0
 
 

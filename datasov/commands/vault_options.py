@@ -95,6 +95,12 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     enrol.add_argument("target", type=Path, metavar="TARGET", help="a path where nothing is yet")
     secret.add_options(enrol, prefix="new-", whose="the new one")
 
+    known = command(
+        "enrolment-key", "print the key that the aggregators of a city enrol you by",
+        "Show it where your identity is checked. All your devices print the same one.",
+    )  # fmt: skip
+    known.add_argument("--city", required=True, metavar="ID", help="the city's id, as `datasov city show` prints it")
+
     merge = command(
         "merge", "take in what only another device's vault holds", "The other one is read, and stays as it is."
     )

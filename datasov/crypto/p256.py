@@ -189,10 +189,10 @@ def _expand(message: bytes, dst: bytes, length: int) -> bytes:
     """expand_message_xmd with SHA-256 (RFC 9380, section 5.3.1)."""
     prime = dst + bytes([len(dst)])
     first = hashlib.sha256(bytes(64) + message + length.to_bytes(2, "big") + b"\0" + prime).digest()
-    block = hashlib.sha256(first + b"\1" + prime).digest()
+    block, number = hashlib.sha256(first + b"\1" + prime).digest(), int.from_bytes(first, "big")
     out = block
     for i in range(2, -(-length // 32) + 1):
-        mixed = bytes(a ^ b for a, b in zip(first, block, strict=True))
+        mixed = (number ^ int.from_bytes(block, "big")).to_bytes(32, "big")
         block = hashlib.sha256(mixed + bytes([i]) + prime).digest()
         out += block
     return out[:length]

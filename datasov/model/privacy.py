@@ -237,10 +237,12 @@ def two_server(*, city: AggregatorId, council: AggregatorId) -> Trust:
         city: the leader, to which devices send. council: the helper.
 
     Raises:
-        InvalidQueryError: both have one key, one address or one name.
+        InvalidQueryError: both have one key, one address or one name, or one alone issues enrolment tokens.
     """
-    for name in ("name", "url", "verify_key", "seal_key"):
-        if getattr(city, name) == getattr(council, name):
+    if bool(city.issuer_key) != bool(council.issuer_key):
+        raise InvalidQueryError("one aggregator asks for enrolment tokens and the other does not: make both alike")
+    for name in ("name", "url", "verify_key", "seal_key", "issuer_key"):
+        if getattr(city, name) == getattr(council, name) != b"":
             raise InvalidQueryError(f"both aggregators have one {name}: two servers that are one protect nobody")
     pair = (city, council)
     return Trust("two_server", digest([a.document() for a in pair]), pair)

@@ -19,8 +19,6 @@ from datasov.wire import cbor, fields
 
 MOST_REPORT = 8 * 1024 * 1024
 """Bytes in a report."""
-TOKEN = 64
-"""Bytes of an enrolment token, where a report has them."""
 _INFO = b"datasov report share v1"
 
 
@@ -73,7 +71,8 @@ def make_reports(
     """A report of each resident's dense vectors, one a statistic; zeros make a null report.
 
     Args:
-        tokens: of enrolment, for the leader and for the helper; each is sealed to its aggregator with the share.
+        tokens: of enrolment, for the leader and for the helper, where the task asks for them; each is sealed to its
+            aggregator with the share.
         nonces: 16 bytes each that nobody can foresee, one of a resident and a task: of two reports under one nonce an
             aggregator counts one. Drawn where not given.
 

@@ -28,6 +28,8 @@ KIND = "datasov task v1"
 SUBJECT = "task"
 MOST_TASK = 1024 * 1024
 """Bytes of a signed task."""
+TOKEN = 64
+"""Bytes of an enrolment token, where a task asks for them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Task:
             leader.append((circuit.length + circuit.proof_length) * circuit.field.size + blind)
             helper.append(32 + blind)
         return tuple(leader), tuple(helper)
+
+    @property
+    def token(self) -> int:
+        """Bytes of the enrolment token beside each share: none where the trust's aggregators ask for none."""
+        return TOKEN if self.trust.aggregators[0].issuer_key else 0
 
     @cached_property
     def text(self) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from datasov.aggregator.client import over_http
+from datasov.aggregator.messages import Post
 from datasov.authority import held
 from datasov.authority.coverage import to_send
 from datasov.authority.held import Record
@@ -18,6 +20,7 @@ from datasov.mpc.prio3 import NONCE_SIZE
 from datasov.mpc.report import make_reports
 from datasov.mpc.task import Task, check_open, read_task
 from datasov.pool.ranks import physical_order, ranked
+from datasov.resident.enrolling import tokens
 from datasov.resident.granting import Granting
 
 ANSWER, SPENT = held.ANSWER, held.SPENT
@@ -26,7 +29,7 @@ ANSWER, SPENT = held.ANSWER, held.SPENT
 class Answering(Granting):
     """The part of :class:`datasov.Resident` that answers tasks."""
 
-    def answer(self, task: bytes, *, refuse: bool = False, tokens: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+    def answer(self, task: bytes, *, refuse: bool = False, post: Post = over_http) -> bytes:
         """The report to a task, for its leader: the same bytes whenever it is asked for again.
 
         Where a consent covers the question under this very trust, and its account holds the price, the report carries
@@ -34,12 +37,17 @@ class Answering(Granting):
         leaves. Otherwise it is a null report, which no server can tell from another one: it has the same size and
         shape, and counts for nothing. Send it at a time that does not follow from when it was made.
 
+        Where the aggregators ask for enrolment tokens, one of each is fetched first, for a null report too: that it was
+        fetched tells nothing. So call this for every task, at a time that does not depend on what you would answer.
+
         Args:
             refuse: give a null report, whatever the consents say.
-            tokens: of enrolment, one for each aggregator, where they ask for them: also with a null report.
+            post: how the aggregators are reached for tokens.
 
         Raises:
             VerificationError: not a task that its city signed. InvalidDataError: it is over.
+            ConsentError: an aggregator issues no token to this resident: enrol with it (:meth:`enrolment_key`).
+            ProofError: an aggregator answered under another key than the task names. PeerError: it does not answer.
             StoreError: the vault cannot keep the report; nothing may be sent then.
         """
         read = read_task(task)
@@ -49,10 +57,11 @@ class Answering(Granting):
             return kept[8:]
         now = int(self._clock())
         check_open(read, now)
+        held_tokens = tokens(self._vault.derive, read, post)
         found = None if refuse else self._paid(read, now)
         vectors, charge = found or ([np.zeros(f.entries, dtype=np.int64) for f in read.fits], {})
         nonce = self._vault.derive(b"datasov report nonce v1 " + read.id)[:NONCE_SIZE]
-        (report,) = make_reports(read, [vectors], [tokens], [nonce])
+        (report,) = make_reports(read, [vectors], [held_tokens], [nonce])
         over: dict[str, bytes | None] = {
             name: None
             for name, value in self._vault.states().items()

@@ -10,13 +10,14 @@ from typing import Self, Unpack
 
 from datasov.delegating import Delegating
 from datasov.resident.answering import Answering
+from datasov.resident.enrolling import Enrolling
 from datasov.resident.keeping import Keeping
 from datasov.resident.watching import Watching
 from datasov.vault import Vault
 from datasov.vault.opening import New, Ways
 
 
-class Resident(Keeping, Answering, Watching, Delegating):
+class Resident(Keeping, Answering, Enrolling, Watching, Delegating):
     """A resident with their vault. Make one with :meth:`create` or :meth:`open`; it is a context manager."""
 
     @classmethod

@@ -87,12 +87,13 @@ def again(call, tries: int = 200):
 class Pair:
     """Two aggregators, the city that they add for, and the time that all three go by."""
 
-    def __init__(self, folder) -> None:
+    def __init__(self, folder, *, tokens: bool = False) -> None:
         self.clock = folder / "clock"
         self.at(1_800_000_000)
         urls = [f"http://127.0.0.1:{free()}" for _ in range(2)]
         ids = [
-            place.make(folder / n, name=n, url=u, budget=ds.zcdp(rho=15_000)) for n, u in zip("ab", urls, strict=True)
+            place.make(folder / n, name=n, url=u, budget=ds.zcdp(rho=15_000), tokens=tokens)
+            for n, u in zip("ab", urls, strict=True)
         ]
         self.trust = ds.two_server(city=ids[0], council=ids[1])
         self.city = ds.City.open(

@@ -14,11 +14,9 @@ import pytest
 from scipy import stats
 
 import datasov as ds
-from datasov.aggregator import leader, noising
+from datasov.aggregator import noising
 from datasov.aggregator.messages import open_share
 from datasov.aggregator.state import keys
-from datasov.authority import credential
-from datasov.authority.enrolment import Issuer, Roll
 from datasov.crypto.seal import seal
 from datasov.errors import DatasovError, DecryptionError, VerificationError
 from datasov.kernel import noise
@@ -45,7 +43,6 @@ from tests.servers import (
     two_server_city,
 )
 from tests.statistical.significance import Share, discrete_laplace, fits
-from tests.tokens import KEY, OTHER_KEY, person, vault
 
 SHARE = Share("servers")
 CELL = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
@@ -220,49 +217,6 @@ def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
     assert [v.tolist() for v in release.values] == expected
     assert counted(city, servers, task) == {300}
     assert city.release(FEW, loss=LOSS, purpose=PURPOSE).values[0].tolist() == [0, 0, 0, 0]
-
-
-def test_one_enrolled_resident_counts_once_whatever_tokens_are_shown(tmp_path, clock, monkeypatch):
-    """Real issuers, one for each aggregator: replayed, mixed, borrowed, foreign and missing tokens."""
-    silent(monkeypatch)
-    city, servers = two_server_city(tmp_path, clock)
-    task = read_task(opened(city, CELL, clock))
-    names = [f"n{i}" for i in range(6)]
-    issuers, tokens = [], []
-    for key in (KEY, OTHER_KEY):
-        roll = Roll(MemoryStore())
-        holders = {n: credential.enrolment_key(vault(n), city.id) for n in names}
-        roll.enrol([(person(n), k.public) for n, k in holders.items()])
-        issuer = Issuer(MemoryStore(), roll, key)
-        wanted = issuer.wanted(task.id, task.epoch)
-        answers = issuer.issue(
-            task.id, task.epoch, [credential.request(vault(n), k, wanted) for n, k in holders.items()]
-        )
-        tokens.append([credential.accept(vault(n), wanted, a).data for n, a in zip(names, answers, strict=True)])
-        issuers.append(issuer)
-
-    def begin():
-        servers.restart()
-        for aggregator, issuer in zip(servers.both, issuers, strict=True):
-            aggregator.check = lambda token, t, i=issuer: i.nullifier(t.id, t.epoch, token)
-
-    begin()
-    ours, theirs = tokens
-    vector = [np.array([1, 0, 0, 0])]
-    for pair in (
-        (ours[0], theirs[0]), (ours[1], theirs[1]), (ours[0], theirs[0]),  # the third shows the first's again
-        (ours[0], theirs[2]), (ours[2], theirs[1]),  # a fresh token beside a shown one
-        (theirs[3], ours[3]), (bytes(64), theirs[3]), (ours[3], bytes(64)), (b"", b""),
-    ):  # fmt: skip
-        servers.upload(make_reports(task, [vector], [pair]))
-        monkeypatch.setattr(leader, "BATCH", 1)
-        servers.leader.work()
-        monkeypatch.setattr(leader, "BATCH", 256)
-    begin()
-    servers.upload(make_reports(task, [vector] * 2, [(ours[0], theirs[4]), (ours[5], theirs[5])]))
-    release = answer(city, clock, CELL)
-    assert release.values[0].tolist() == [3, 0, 0, 0]  # the first, the second and the last
-    city.close()
 
 
 def test_a_sealed_share_opens_for_its_task_aggregator_nonce_and_public_shares_alone(clock):
