@@ -172,6 +172,7 @@ def test_a_hundred_thousand_invented_vectors(pair, clock, monkeypatch):
 
 def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
     silent(monkeypatch)
+    monkeypatch.setattr(leader, "BATCH", 256)
     city, servers = pair
     task, other = read_task(opened(city, CELL, clock)), read_task(opened(city, FEW, clock))
     good, expected = honest(task, 300)

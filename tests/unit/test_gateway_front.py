@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.routing import Match, Route
@@ -18,7 +19,9 @@ from tests.helpers import Clock
 def _front(folder: Path) -> Front:
     clock = Clock()
     verifier = JwtVerifier(Issuer(URL, AUDIENCE), Keys(KEY), clock)
-    return app(city_of(folder / "x.city", clock), verifier=verifier, tables=TABLES, limits=EASY, clock=clock)
+    made = app(city_of(folder / "x.city", clock), verifier=verifier, tables=TABLES, limits=EASY, clock=clock)
+    assert isinstance(made, Front)
+    return made
 
 
 def test_every_path_leads_to_the_endpoint_that_starlette_would_choose(tmp_path: Path) -> None:
@@ -30,7 +33,7 @@ def test_every_path_leads_to_the_endpoint_that_starlette_would_choose(tmp_path: 
     quick = 0
     for method in ("GET", "POST", "HEAD", "PUT"):
         for path in paths:
-            scope = {"type": "http", "method": method, "path": path, "headers": []}
+            scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "headers": []}
             found = made._found(scope)
             matched = ((route, *route.matches(scope)) for route in routes)
             chosen = next(((r, child) for r, match, child in matched if match == Match.FULL), None)
