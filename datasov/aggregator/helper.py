@@ -7,7 +7,7 @@ from typing import Any
 
 from datasov.aggregator.batch import begin, combine, finish
 from datasov.aggregator.held import Held
-from datasov.aggregator.leader import BATCH, KEY_INFO
+from datasov.aggregator.leader import KEY_INFO, UPLOAD, batch_size
 from datasov.aggregator.messages import REQUEST, asked, reply
 from datasov.aggregator.noising import noised, share_key
 from datasov.aggregator.state import State
@@ -82,7 +82,7 @@ def _read(held: Held, told: Any) -> tuple[list[Report], list[list[bytes | None]]
     """The reports of a batch, and the leader's verifier shares of each statistic."""
     parts, reports = len(held.task.fits), list[Report]()
     others: list[list[bytes | None]] = [[] for _ in range(parts)]
-    for item in fields.items(told, 0, 2 * BATCH):
+    for item in fields.items(told, 0, batch_size(held.task) + UPLOAD):
         nonce, public, sealed, shares = fields.items(item, 4, 4)
         reports.append(Report.read([held.task.id, nonce, public, [b"", sealed]]))
         for part, share in enumerate(fields.items(shares, parts, parts)):

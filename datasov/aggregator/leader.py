@@ -21,8 +21,8 @@ from datasov.mpc.report import Report
 from datasov.mpc.task import Task, check_open
 from datasov.wire import cbor, fields
 
-BATCH = 256
-"""Reports in a batch, at least, as long as the task is open; less than twice as many."""
+UPLOAD, BATCH = 256, 1024
+"""Reports in an upload, at most; and in a batch, where so many of the task are verified at a time."""
 KEY_INFO = b"datasov verify key v1"
 
 
@@ -47,7 +47,7 @@ def upload(me: State, body: bytes) -> bytes:
         InvalidDataError, VerificationError: no such task, over, or bytes of another form. One report's fault refuses
             the whole request: a device sends its own alone.
     """
-    reports = [Report.from_bytes(fields.blob(r, len(body))) for r in fields.items(cbor.decode(body), 1, BATCH)]
+    reports = [Report.from_bytes(fields.blob(r, len(body))) for r in fields.items(cbor.decode(body), 1, UPLOAD)]
     task = me.task(reports[0].task, 0)
     shape = _shape(task)
     for report in reports:
@@ -125,18 +125,24 @@ def _told(batch: Batch, place: int) -> list[Any]:
     ]  # fmt: skip
 
 
+def batch_size(task: Task) -> int:
+    """Reports in a batch, at least, as long as the task is open; less than `UPLOAD` more."""
+    return min(BATCH, max(UPLOAD, min(found.vdaf.block for found in task.fits)))
+
+
 def _uploads(me: State, held: Held, after: int) -> int:
     """How many uploads from there on make the next batch; 0 where it is not full and the task is open.
 
     At the door nothing comes in meanwhile: once the task is over here, what there is stays all that there is.
     """
+    wanted = batch_size(held.task)
     with me.door:
-        counts = [int.from_bytes(body, "big") for body in me.store.read("uploads/" + held.name, after, BATCH)]
+        counts = [int.from_bytes(body, "big") for body in me.store.read("uploads/" + held.name, after, wanted)]
         over = me.now() >= held.task.until
     total = 0
     for place, count in enumerate(counts, 1):
         total += count
-        if total >= BATCH:
+        if total >= wanted:
             return place
     return len(counts) if over else 0
 

@@ -23,6 +23,7 @@ import datasov
 from datasov.city import City
 from datasov.gateway import asking, meta, openapi, problems, public, reading, schedule
 from datasov.gateway.auth import Verifier, unauthorized
+from datasov.gateway.front import Front
 from datasov.gateway.limits import Buckets, Room, network
 from datasov.gateway.operation import Call, Caller, Operation
 from datasov.gateway.problems import ProblemError
@@ -31,10 +32,10 @@ from datasov.gateway.shared import Limits, Shared
 from datasov.model.schema import Schema
 
 log = logging.getLogger("datasov.gateway")
-_ALWAYS = {
-    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-}  # fmt: skip
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)  # fmt: skip
 
 
 def app(
@@ -72,8 +73,10 @@ def app(
         if close is not None:
             close()
 
-    made = Starlette(
-        routes=[Route(o.path, gate.endpoint(o), methods=[o.method], name=o.name) for o in operations],
+    endpoints = [(o, gate.endpoint(o)) for o in operations]
+    made = Front(
+        endpoints,
+        routes=[Route(o.path, endpoint, methods=[o.method], name=o.name) for o, endpoint in endpoints],
         exception_handlers={404: _nothing, 405: _no_method, Exception: _fault},
         lifespan=lifespan,
     )
@@ -120,8 +123,8 @@ class Gate:
                 if isinstance(fault, KeyboardInterrupt | SystemExit):
                     raise
                 response = problems.response(_told(fault, operation))
-            for name, value in _ALWAYS.items():
-                response.headers.setdefault(name, value)
+            named = {name for name, _ in response.raw_headers}
+            response.raw_headers.extend(pair for pair in _ALWAYS if pair[0] not in named)
             _accessed(operation, response, caller, time.monotonic() - began)
             return response  # type: ignore[no-any-return]
 
@@ -134,8 +137,9 @@ class Gate:
             return None
         self._failed.check(address)
         try:
-            scheme, _, token = request.headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not token.strip() or len(request.headers.getlist("authorization")) > 1:
+            sent = [value for name, value in request.scope["headers"] if name == b"authorization"]
+            scheme, _, token = sent[0].decode("latin-1").partition(" ") if len(sent) == 1 else ("", "", "")
+            if scheme.lower() != "bearer" or not token.strip():
                 raise unauthorized("a token is missing: send `Authorization: Bearer TOKEN`")
             caller = await self._verifier(token.strip())
         except ProblemError:

@@ -7,6 +7,7 @@ import decimal
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -27,7 +28,8 @@ class Form:
     """An operation's schemas, ready to check with."""
 
     operation: Operation
-    parameters: tuple[tuple[Parameter, Draft202012Validator], ...]
+    parameters: tuple[tuple[Parameter, Callable[[Any], bool]], ...]
+    queries: frozenset[str]
     bodies: Mapping[str, Draft202012Validator | None]
 
     @staticmethod
@@ -39,7 +41,8 @@ class Form:
 
         return Form(
             operation,
-            tuple((p, validator(p.schema)) for p in operation.parameters),
+            tuple((p, _short(validator(p.schema))) for p in operation.parameters),
+            frozenset(p.name for p in operation.parameters if p.where == "query"),
             {media: validator(schema) if schema else None for media, schema in operation.body.items()},
         )
 
@@ -51,18 +54,21 @@ def parameters(form: Form, request: Request) -> tuple[dict[str, Any], dict[str, 
         ProblemError: 400, one is missing, twice, unknown, or none of its schema; 404 where it is the path's.
     """
     path, others = dict[str, Any](), dict[str, Any]()
-    given = request.query_params.multi_items() if request.url.query else []
-    declared = {p.name for p, _ in form.parameters if p.where == "query"}
+    given, declared = request.query_params.multi_items() if request.scope["query_string"] else [], form.queries
     if len(given) != len({n for n, _ in given}) or not declared.issuperset(n for n, _ in given):
         raise invalid(f"the query takes {', '.join(sorted(declared)) or 'no parameters'}, each at most once")
     texts = dict(given)
-    for parameter, validator in form.parameters:
+    for parameter, valid in form.parameters:
         name, into = parameter.name, path if parameter.where == "path" else others
         if parameter.where == "header" and len(request.headers.getlist(name)) > 1:
             raise invalid(f"the header {name} stands twice: send it once")
-        source: Mapping[str, str] = {"path": request.path_params, "query": texts, "header": request.headers}[
-            parameter.where
-        ]
+        source: Mapping[str, str] = (
+            texts
+            if parameter.where == "query"
+            else request.path_params
+            if parameter.where == "path"
+            else request.headers
+        )
         text = source.get(name)
         if text is None:
             if parameter.required:
@@ -71,11 +77,21 @@ def parameters(form: Form, request: Request) -> tuple[dict[str, Any], dict[str, 
                 into[name] = parameter.schema["default"]
             continue
         into[name] = _value(text, parameter)
-        if not validator.is_valid(into[name]):
+        if not valid(into[name]):
             if parameter.where == "path":
                 raise ProblemError("not-found", f"there is nothing of this {name}: it is {parameter.description}")
             raise invalid(f"{name} is not as it should be: {parameter.description}")
     return path, others
+
+
+def _short(validator: Draft202012Validator) -> Callable[[Any], bool]:
+    """Whether a value is valid, remembered for the last short texts: the same identifiers are asked for again."""
+    remembered = lru_cache(maxsize=1024)(validator.is_valid)
+
+    def valid(value: Any) -> bool:
+        return remembered(value) if isinstance(value, str) and len(value) <= 64 else bool(validator.is_valid(value))
+
+    return valid
 
 
 def _value(text: str, parameter: Parameter) -> Any:

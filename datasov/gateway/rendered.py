@@ -7,6 +7,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from starlette.responses import Response
 
@@ -46,14 +47,24 @@ class Rendered:
 
     def response(self, headers: Mapping[str, str], condition: str | None = None) -> Response:
         """200 with the body, or 304 where `condition` (If-None-Match) names the ETag."""
-        told = {**self.headers, "etag": self.etag, **headers}
-        if condition is not None and self._matches(condition):
-            return Response(status_code=304, headers=told)
-        return Response(self.body, media_type=_typed(self.media), headers=told)
+        matched = condition is not None and self._matches(condition)
+        response = Response(status_code=304) if matched else Response(self.body)
+        told = _encoded(tuple(self.headers.items()), self.etag, tuple(headers.items()))
+        response.raw_headers += told if matched else [*told, (b"content-type", _typed(self.media).encode())]
+        return response
 
     def _matches(self, condition: str) -> bool:
         listed = [c.strip().removeprefix("W/") for c in condition.split(",")[:64]]
         return "*" in listed or self.etag in listed
+
+
+@lru_cache(maxsize=1024)
+def _encoded(
+    own: tuple[tuple[str, str], ...], etag: str, more: tuple[tuple[str, str], ...]
+) -> list[tuple[bytes, bytes]]:
+    """Headers as they are sent: those of `more` in the place of `own` ones. Shared: not to be changed."""
+    told = {**dict(own), "etag": etag, **dict(more)}
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in told.items()]
 
 
 def _typed(media: str) -> str:

@@ -32,6 +32,11 @@ from datasov.vault import files
 
 _VARIABLE = "DATASOV_GATEWAY"
 _BACKLOG = 2048
+_HEALTHY = 60
+"""Seconds within which a process answers, or is replaced; on a busy machine the start alone takes more than 5."""
+_SWITCH = 0.0005
+"""Seconds after which a thread that computes lets another one in. A question takes the interpreter up again after each
+of its reads and writes; with CPython's 5 ms it would wait so long each time beside a busy event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,8 @@ def verifier(settings: Settings) -> Verifier:
 def built() -> Starlette:
     """The application of a process that the server started."""
     logging.getLogger("datasov.gateway").setLevel(logging.INFO)
+    logging._srcfile, logging.logThreads = None, False  # a line a request names neither
+    sys.setswitchinterval(_SWITCH)
     settings = Settings.from_json(os.environ[_VARIABLE])
     limits = settings.limits
     GuardedProtocol.header_seconds, GuardedProtocol.most = limits.header_seconds, limits.connections
@@ -214,7 +221,8 @@ def _served(settings: Settings, listening: socket.socket) -> int:
         "datasov.gateway.serve:built", factory=True, workers=settings.workers, backlog=_BACKLOG,
         http="datasov.gateway.protocol:GuardedProtocol", ws="none", loop="uvloop", lifespan="on",
         access_log=False, log_config=_LOGGING, server_header=False, timeout_keep_alive=15,
-        timeout_graceful_shutdown=60, proxy_headers=bool(settings.proxy), forwarded_allow_ips=settings.proxy or None,
+        timeout_graceful_shutdown=60, timeout_worker_healthcheck=_HEALTHY,
+        proxy_headers=bool(settings.proxy), forwarded_allow_ips=settings.proxy or None,
         ssl_certfile=settings.tls_certificate or None, ssl_keyfile=settings.tls_key or None,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -184,6 +184,7 @@ def test_a_hundred_thousand_invented_vectors(clock, monkeypatch):
 
 def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
     silent(monkeypatch)
+    monkeypatch.setattr(leader, "BATCH", 256)
     city, servers = pair
     task, other = read_task(opened(city, CELL, clock)), read_task(opened(city, FEW, clock))
     good, expected = honest(task, 300)
@@ -308,7 +309,8 @@ def test_an_aggregator_takes_no_task_of_a_city_that_it_does_not_serve_or_that_wa
             read_task(bytes(changed))
 
 
-def test_the_helper_answers_its_leader_alone_and_no_batch_twice(pair, clock):
+def test_the_helper_answers_its_leader_alone_and_no_batch_twice(pair, clock, monkeypatch):
+    monkeypatch.setattr(leader, "BATCH", 256)
     city, servers = pair
     task = read_task(opened(city, CELL, clock))
     servers.upload(honest(task, 256)[0])
