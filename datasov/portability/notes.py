@@ -174,7 +174,19 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
             found.setdefault(name, note)
         elif name.startswith(held.OPERATORS):
             found[name] = max(mine.get(name, note), note, key=len)
+        elif name.startswith((held.NOISED, held.ENDED)):
+            found[name] = min(mine.get(name, note), note)
+        elif name.startswith(held.SPENT):
+            found[name] = _both_spent(mine.get(name), note)
     return found
+
+
+def _both_spent(mine: bytes | None, theirs: bytes) -> bytes:
+    """What both devices have charged together; where they say the same, they say it of the same answers."""
+    if mine is None or mine == theirs:
+        return theirs
+    pairs = zip((mine[:16], mine[16:]), (theirs[:16], theirs[16:]), strict=True)
+    return b"".join((int.from_bytes(a, "big") + int.from_bytes(b, "big")).to_bytes(16, "big") for a, b in pairs)
 
 
 def _united(devices: Iterable[Iterable[Held]]) -> dict[bytes, Held]:
