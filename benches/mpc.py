@@ -11,7 +11,8 @@
   processes of their own over HTTP, with their stores, and this one, which uploads 256 reports a request. Reports are
   made before (`devices_ms_each`). `end_to_end_cpu_s` is the processor time of all three, which a busy machine does not
   change much; `leader_peak_bytes` and `helper_peak_bytes` the most memory that each held.
-- `error_vs_central`: the mean L1 error of 256 cells at pure epsilon 1, for 10^4, 10^5 and 10^6 residents.
+- `error_vs_central`: the mean L1 error of 256 cells at pure epsilon 1, for 10^4, 10^5 and 10^6 residents: one adder,
+  two, and under local trust (`python -m benches.error_part FILE` draws it).
 - `pycryptodome`: whether TurboSHAKE128 is PyCryptodome's where that is faster (extra `two-server`), or NumPy's alone.
 """
 

@@ -79,12 +79,16 @@ class Answering(Granting):
     def part(self, task: bytes) -> Trust:
         """Under which of the task's trust models this vault answers: that of its newest consent for the question.
 
-        Where there is none, or it names another model, it is two servers or else local trust: with a null report.
+        It is central trust, and nothing is to be sent, as long as the city may have counted rows that it was sent
+        before: until that consent expires, or its end was seen in the city's log before the task was opened. Where
+        there is no consent, or it names another model, it is two servers or else local trust: with a null report.
         """
         return self._part(read_task(task))
 
     def _part(self, task: Task) -> Trust:
-        newest = self._newest(task)
+        newest, pool = self._newest(task), task.trust.part("central")
+        if pool is not None and self._pooled(task):
+            return pool
         named = [t for t in task.trust.each if newest is not None and t == newest.consent.claims.trust]
         found = (*named, task.trust.part("two_server"), task.trust.part("local"))
         return next(t for t in found if t is not None)
@@ -134,7 +138,7 @@ class Answering(Granting):
     def _paid(self, task: Task, now: int, part: Trust) -> tuple[list[Integers], dict[str, bytes | None]] | None:
         """The owner's vectors and the note of what they cost; None where a null report is to be given."""
         record = self._covering(task, now, part)
-        if record is None or self._pooled(task):
+        if record is None:
             return None
         try:
             shard = self._shard(record)
@@ -162,12 +166,10 @@ class Answering(Granting):
 
         Not where they were never sent, the consent to that was over, or its end was seen in the city's log before.
         """
-        if task.trust.part("central") is None:
-            return False
         return any(
             self._contributed(r.consent) and r.consent.claims.expires > task.opened
             and not int.from_bytes(self._vault.state(held.ENDED + r.consent.digest.hex()) or LATE, "big") < task.opened
-            for r in self._same(task)
+            for r in self._same(task) if r.consent.claims.trust.name == "central"
         )  # fmt: skip
 
     def _shard(self, record: Record) -> Shard:
