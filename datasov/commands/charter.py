@@ -11,6 +11,7 @@ from datasov.authority import approval
 from datasov.authority.approval import Signed
 from datasov.authority.charter import missing, read_charter
 from datasov.commands import approvals, operator, words
+from datasov.commands.nested import nested
 from datasov.errors import InvalidDataError
 from datasov.model.charter import CHARTER, Charter
 from datasov.model.consent import CityId
@@ -27,17 +28,10 @@ Exit codes: 0 done, and in check nothing is missing; 1 refused, or signatures ar
 
 def add(commands: Any) -> None:
     """Add `charter` with its commands to those of `datasov`."""
-    charter = commands.add_parser(
-        "charter", help="write, sign, collect and check who may allow questions in a city", description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parsers = charter.add_subparsers(dest="charter_command", required=True, metavar="COMMAND")
+    inside = nested(commands, "charter", "write, sign, collect and check who may allow questions in a city", _ABOUT)
 
     def command(name: str, help_: str, more: str = "") -> argparse.ArgumentParser:
-        about = f"{help_[0].upper()}{help_[1:]}. {more}".strip()
-        parser: argparse.ArgumentParser = parsers.add_parser(name, help=help_, description=about, allow_abbrev=False)
-        parser.set_defaults(run=_RUN[name])
-        return parser
+        return inside(name, _RUN[name], help_, more)
 
     new = command("new", "write a city's first charter, unsigned", "Options go before what --from says.")
     new.add_argument("out", type=Path, metavar="OUT", help="a path where nothing is yet")

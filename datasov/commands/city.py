@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from datasov.city import City
 from datasov.commands import asking, operator, show
+from datasov.commands.nested import nested
 from datasov.errors import StoreError
 from datasov.tlog.export import write_log
 from datasov.tlog.note import vkey
@@ -29,19 +29,10 @@ DAY = 86_400
 
 def add(commands: Any) -> None:
     """Add `city` with its commands to those of `datasov`."""
-    city = commands.add_parser(
-        "city", help="keep a city: found, show, check, back up, restore, change its key, bring it to this version",
-        description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = nested(
+        commands, "city", "keep a city: found, show, check, back up, restore, change its key, bring it to this version",
+        _ABOUT, _city,
     )  # fmt: skip
-    parsers = city.add_subparsers(dest="city_command", required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], help_: str, more: str = "") -> Any:
-        about = f"{help_[0].upper()}{help_[1:]}. {more}".strip()
-        parser = parsers.add_parser(name, help=help_, description=about, allow_abbrev=False)
-        parser.add_argument("city", type=Path, metavar="CITY", help="the city's folder")
-        operator.add_option(parser)
-        parser.set_defaults(run=run)
-        return parser
 
     operator.add_founding(command)
     asking.add(command)
@@ -119,6 +110,11 @@ def _open(options: argparse.Namespace) -> City:
 
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def _city(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("city", type=Path, metavar="CITY", help="the city's folder")
+    operator.add_option(parser)
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -6,13 +6,14 @@ import argparse
 import datetime as dt
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from datasov.authority import parcel, qr
 from datasov.commands import approvals, secret, show
 from datasov.commands.log_options import Place, place
+from datasov.commands.nested import nested
 from datasov.errors import ConsentError, InvalidDataError, StoreError
 from datasov.model.consent import CityId, Consent
 from datasov.remote import Remote
@@ -33,19 +34,9 @@ _LANGUAGES: tuple[Literal["ja", "en"], ...] = ("ja", "en")
 
 def add(commands: Any) -> None:
     """Add `consent` with its commands to those of `datasov`."""
-    consent = commands.add_parser(
-        "consent", help="grant, list and revoke consents, and write what a city needs", description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parsers = consent.add_subparsers(dest="consent_command", required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], help_: str, more: str = "") -> Any:
-        about = f"{help_[0].upper()}{help_[1:]}. {more}".strip()
-        parser = parsers.add_parser(name, help=help_, description=about, allow_abbrev=False)
-        parser.add_argument("vault", type=Path, metavar="VAULT", help="the vault's folder")
-        secret.add_options(parser)
-        parser.set_defaults(run=run)
-        return parser
+    command = nested(
+        commands, "consent", "grant, list and revoke consents, and write what a city needs", _ABOUT, _vault
+    )
 
     granted = command(
         "grant", _grant, "sign a consent for a table of the vault",
@@ -88,6 +79,11 @@ def add(commands: Any) -> None:
         parser.add_argument("id", metavar="ID", help="the consent's, as `list` shows it")
     for parser in (sent, ended):
         parser.add_argument("file", type=place, metavar="FILE", help="a path where nothing is yet, or an address")
+
+
+def _vault(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("vault", type=Path, metavar="VAULT", help="the vault's folder")
+    secret.add_options(parser)
 
 
 def _open(options: argparse.Namespace) -> Resident:

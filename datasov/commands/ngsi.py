@@ -12,6 +12,7 @@ from typing import Any
 
 from datasov.city import City
 from datasov.commands import operator, secret, show
+from datasov.commands.nested import nested
 from datasov.errors import InvalidDataError, StoreError
 from datasov.ngsi import entity, standing
 from datasov.ngsi.broker import Broker
@@ -31,17 +32,9 @@ _MOST = 8 * 1024 * 1024
 
 def add(commands: Any) -> None:
     """Add `ngsi` with its commands to those of `datasov`."""
-    ngsi = commands.add_parser(
-        "ngsi", help="a city OS: publish releases to a broker, take in what a household's devices tell",
-        description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parsers = ngsi.add_subparsers(dest="ngsi_command", required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], help_: str, more: str = "") -> Any:
-        about = f"{help_[0].upper()}{help_[1:]}. {more}".strip()
-        parser = parsers.add_parser(name, help=help_, description=about, allow_abbrev=False)
-        parser.set_defaults(run=run)
-        return parser
+    command = nested(
+        commands, "ngsi", "a city OS: publish releases to a broker, take in what a household's devices tell", _ABOUT
+    )
 
     shown = command(
         "show", _show, "print the entities of a city's releases, one a line, without sending any",

@@ -14,6 +14,7 @@ from datasov.authority.approval import Signed
 from datasov.authority.charter import missing
 from datasov.authority.programme import read_programme
 from datasov.commands import approvals, operator, words
+from datasov.commands.nested import nested
 from datasov.errors import InvalidDataError, InvalidQueryError
 from datasov.model.programme import MECHANISMS, PROGRAMME
 from datasov.model.schema import Schema
@@ -31,17 +32,10 @@ Exit codes: 0 done, and in check nothing is missing; 1 refused, or signatures ar
 
 def add(commands: Any) -> None:
     """Add `programme` with its commands to those of `datasov`."""
-    programme = commands.add_parser(
-        "programme", help="write, sign, collect and check what a city may ask", description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parsers = programme.add_subparsers(dest="programme_command", required=True, metavar="COMMAND")
+    inside = nested(commands, "programme", "write, sign, collect and check what a city may ask", _ABOUT)
 
     def command(name: str, help_: str, more: str = "") -> argparse.ArgumentParser:
-        about = f"{help_[0].upper()}{help_[1:]}. {more}".strip()
-        parser: argparse.ArgumentParser = parsers.add_parser(name, help=help_, description=about, allow_abbrev=False)
-        parser.set_defaults(run=_RUN[name])
-        return parser
+        return inside(name, _RUN[name], help_, more)
 
     new = command(
         "new", "write a programme, unsigned",

@@ -5,11 +5,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +15,7 @@ from datasov.crypto.kdf import random
 from datasov.demo.memory import peak_bytes
 from datasov.demo.questions import GRANTS, PURPOSE, Tables
 from datasov.demo.source import Source, baskets, months, on_device
+from datasov.engine.spawned import spread
 from datasov.model.consent import CityId, Consent
 from datasov.resident import Resident
 
@@ -99,24 +97,7 @@ def enrol_all(folder: Path, source: Source, tables: Tables, city: CityId) -> Ite
     if len(source.households) < FEW:
         yield from map(job, households(source))
         return
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as executor:
-        with _environment("POLARS_MAX_THREADS", "1"):
-            results = executor.map(job, households(source), chunksize=4)
-        yield from results
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable for the processes that start meanwhile: here, one Polars thread in each."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    yield from spread(job, households(source), workers=WORKERS, chunk=4)
 
 
 def vault_path(folder: Path, household: int) -> Path:

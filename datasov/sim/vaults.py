@@ -6,10 +6,7 @@ import datetime as dt
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import polars as pl
 
 from datasov.city import City
 from datasov.crypto.kdf import random
+from datasov.engine.spawned import spread
 from datasov.errors import IndexTakenError, InternalError, InvalidQueryError
 from datasov.model.consent import CityId, Consent
 from datasov.model.privacy import Loss
@@ -170,26 +168,9 @@ def _all(
     if many < 2 or len(jobs) < FEW:
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(many, mp_context=get_context("spawn")) as executor:
-        with _environment("POLARS_MAX_THREADS", "1"):
-            results = executor.map(work, jobs, chunksize=8)
-        yield from results
+    yield from spread(work, jobs, workers=many, chunk=8)
 
 
 def _bare(grant: Grant) -> Grant:
     """Without the list of who signs, which need not travel to each process."""
     return replace(grant, residents=None)
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable for the processes that start meanwhile: here, one Polars thread in each."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
