@@ -21,7 +21,7 @@ from tests.locals import ALL, COUNT, MEAN
 from tests.statistical.significance import Share, discrete_gaussian, discrete_laplace, too_rare
 
 SHARE = Share("mixed")
-TIMES = 400
+TIMES = 200
 
 
 @pytest.mark.parametrize("draws", [2, 3])
