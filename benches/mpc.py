@@ -15,7 +15,8 @@
 - `enrolled_reports`, with `enrolled_end_to_end_cpu_s`, `enrolled_leader_cpu_s`, `enrolled_helper_cpu_s`: the same with
   two enrolment tokens in every report. Before, each resident is put on both rolls and fetches both over HTTP:
   `enrolled_fetching_ms_each` of the device, `enrolled_issuing_ms_each` of either aggregator, in processor time.
-- `error_vs_central`: the mean L1 error of 256 cells at pure epsilon 1, for 10^4, 10^5 and 10^6 residents.
+- `error_vs_central`: the mean L1 error of 256 cells at pure epsilon 1, for 10^4, 10^5 and 10^6 residents: one adder,
+  two, and under local trust (`python -m benches.error_part FILE` draws it).
 - `pycryptodome`: whether TurboSHAKE128 is PyCryptodome's where that is faster (extra `two-server`), or NumPy's alone.
 """
 

@@ -29,6 +29,7 @@ from datasov.kernel.contribute import add
 from datasov.kernel.ledger import Ledger
 from datasov.kernel.noise import draw
 from datasov.kernel.plan import compile
+from datasov.mpc.local import Encoding, Tally, encoding
 from datasov.mpc.report import make_reports
 from datasov.mpc.task import Task
 from datasov.resident import enrolling
@@ -173,8 +174,18 @@ def end_to_end(reports: int, cells: int = 16, *, tokens: bool = False) -> dict[s
     }
 
 
+def _local(how: Encoding, true: np.ndarray, generator: np.random.Generator) -> float:
+    """The L1 error of devices' own noise, each resident in a cell: supports drawn from their law, two binomials."""
+    residents = int(true.sum())
+    supports = generator.binomial(true, how.own) + generator.binomial(residents - true, how.other)
+    return float(np.abs(Tally(how, supports, residents).estimates() - true).sum())
+
+
 def error_vs_central(sizes: Sequence[int], cells: int = 256, times: int = 20) -> list[dict[str, object]]:
-    """The mean L1 error of a histogram under pure epsilon = 1, one resident added or removed, for so many residents."""
+    """The mean L1 error of a histogram under pure epsilon = 1, one resident added or removed, for so many residents.
+
+    Under local trust epsilon holds between any two answers.
+    """
     plan, loss = compile(ds.query(_schema(cells)).keys("x").bound(rows=1, keys=1).count()), ds.pure(epsilon=1)
     with tempfile.TemporaryDirectory() as name:
         store = SQLiteStore(Path(name) / "ledger.db", create=True)
@@ -184,12 +195,16 @@ def error_vs_central(sizes: Sequence[int], cells: int = 256, times: int = 20) ->
             return draw(add([], plan), plan, ledger.reserve(loss)).values[0]
 
         rows: list[dict[str, object]] = []
+        how, generator = encoding(cells, loss), np.random.default_rng()
         for residents in sizes:
+            true = np.bincount(np.arange(residents) % cells, minlength=cells)
+            local = np.mean([_local(how, true, generator) for _ in range(times)])
             central = float(np.mean([np.abs(noise()).sum() for _ in range(times)]))
             both = float(np.mean([np.abs(noise() + noise()).sum() for _ in range(times)]))
             rows.append({
                 "residents": residents, "central": round(central, 1), "two_servers": round(both, 1),
                 "ratio": round(both / central, 3), "two_servers_share": round(both / residents, 6),
+                "local": round(float(local), 1), "local_share": round(float(local) / residents, 6),
             })  # fmt: skip
         store.close()
     return rows

@@ -41,8 +41,6 @@ def found(
             raise InvalidQueryError("an allowance is a part of the budget: give one that is not above it")
     if not purposes or isinstance(purposes, str):
         raise InvalidQueryError("a new city needs a list of purposes: name them, for instance ['bus-planning']")
-    if trust.name == "local":
-        raise InvalidQueryError("no city collects answers under local trust in this version: found it under another")
     check_place(processing)
     known = declared(purposes)
     if not name or not name.isprintable() or len(name) > 64 or ":" in name:
@@ -60,7 +58,7 @@ def found(
         "purposes": [p.name for p in known], "trust": trust.name, "epoch": epoch, "tick": tick,
         "period": period, "erase_within": erase_within, "founded": now, "processing": processing,
         "purpose_documents": [p.document() for p in known if p.document() != Purpose(p.name).document()],
-        **({"parties": {"aggregators": [a.document() for a in trust.aggregators]}} if trust.aggregators else {}),
+        **({"parties": parties} if (parties := {k: v for k, v in trust.document().items() if k != "model"}) else {}),
     }  # fmt: skip
 
     def fill(new: Store) -> None:

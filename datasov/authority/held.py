@@ -18,10 +18,12 @@ from datasov.wire import cbor, fields
 
 CONSENTS, LIFETIME, SEQUENCE, LOG, NUMBER = "consents", "lifetime", "sequence/", "log/", "contributed/"
 DELEGATIONS, SIGNED, PURPOSE = "delegations", "signed", "purpose/"
-OPERATORS, ACCOUNT = "operators/", "account/"
+OPERATORS, ACCOUNT, ENDED = "operators/", "account/", "ended/"
+ANSWER, SPENT, NOISED = "answer/", "spent/", "local/"
 """Names under which a vault keeps a resident's notes; after SEQUENCE comes an account's, after LOG and ACCOUNT the
-city's, after NUMBER a consent's digest, after PURPOSE that of its record, after OPERATORS a log's. CONSENTS draw on the
-resident's own accounts, SIGNED on those of somebody else."""
+city's, after NUMBER and ENDED a consent's digest, after PURPOSE that of its record, after OPERATORS a log's, after
+ANSWER a task's identity, after SPENT an account that the vault charges and a device of the resident, after NOISED a
+question under local trust. CONSENTS draw on the resident's own accounts, SIGNED on those of somebody else."""
 
 DAY = 86_400
 
@@ -114,9 +116,6 @@ class HeldDelegation:
         return HeldDelegation(tuple(chain), *others)
 
 
-ANSWER, SPENT, NOISED = "answer/", "spent/", "local/"
-"""Names of notes: after ANSWER comes a task's identity, after SPENT an account and a device of the resident, after
-NOISED a question under local trust."""
 AHEAD = 64
 """So many contributions after the last one that the vault knows of are looked for in a log."""
 
@@ -125,6 +124,12 @@ def sent(record: Record, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """The salted hashes under which contributions of these numbers stand in the city's log."""
     for number in numbers:
         yield number, messages.salted(record.salt, messages.admission_record(record.consent.digest, number))
+
+
+def ended(record: Record, now: int) -> list[bytes]:
+    """The salted hashes, one of which tells the end of a consent in the city's log: of each day since it began."""
+    digest, first = record.consent.digest, day(record.consent.claims.issued)
+    return [messages.salted(record.salt, messages.revocation_record(digest, d)) for d in range(first, now + DAY, DAY)]
 
 
 def log_note(city: str) -> str:
@@ -215,12 +220,14 @@ def unpack_limit(note: bytes | None) -> Loss | None:
 def granted(records: Iterable[Record]) -> Loss:
     """The zCDP loss reserved by all of them: for each city, purpose and table, that of the largest consent.
 
-    Consents in pure epsilon have an account of their own there, and count with the zCDP loss that they imply.
+    Consents in pure epsilon have an account of their own there, and count with the zCDP loss that they imply. So have
+    those under which rows travel, which the city charges, and those under which the vault answers and charges.
     """
-    largest: dict[tuple[str, str, bytes, str], Loss] = {}
+    largest: dict[tuple[str, str, bytes, str, bool], Loss] = {}
     for record in records:
         claims = record.consent.claims
-        account = claims.audience, claims.purpose, claims.coverage[0].schema_digest, claims.loss.measure
+        here = claims.trust.name != "central"
+        account = claims.audience, claims.purpose, claims.coverage[0].schema_digest, claims.loss.measure, here
         held, new = largest.get(account, Loss(0)), claims.loss.concentrated
         largest[account] = Loss(max(held.nano, new.nano), delta=max(held.delta, new.delta))
     return sum(largest.values(), Loss(0))

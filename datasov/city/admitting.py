@@ -67,13 +67,13 @@ class Admitting(State):
 
     def _verified(self, pair: tuple[Consent | bytes, bytes]) -> Admission | DatasovError:
         consent, contribution = pair
-        if self.trust.name != "central":
+        if (pooled := self.trust.part("central")) is None:
             return ConsentError("this city takes no rows: residents answer its tasks on their devices")
         try:
             return self._who.take(
                 lambda city, key: admit(
                     consent, contribution,
-                    city=city, key=key, purposes=self.purposes, trusts=(self.trust.text,), now=int(self._clock()),
+                    city=city, key=key, purposes=self.purposes, trusts=(pooled.text,), now=int(self._clock()),
                     place=self.processing, directory=self._signers.at(int(self._clock())),
                 ),
                 int(self._clock()),

@@ -20,7 +20,7 @@ from datasov.founding import DEFAULT_PLACE, found
 from datasov.governing import check_founding
 from datasov.kernel import monitor
 from datasov.model.consent import CityId
-from datasov.model.privacy import Loss, Trust, central
+from datasov.model.privacy import Loss, Trust, central, mixed
 from datasov.model.purposes import Purpose, named
 from datasov.model.schema import Schema
 from datasov.store import place
@@ -42,7 +42,7 @@ class City(Public, Collecting, Governed):
         *,
         budget: Loss | None = None,
         purposes: Sequence[str | Purpose] | None = None,
-        trust: Trust | None = None,
+        trust: Trust | Sequence[Trust] | None = None,
         processing: str | None = None,
         name: str | None = None,
         epoch: int = DAY,
@@ -66,7 +66,8 @@ class City(Public, Collecting, Governed):
             budget: the loss that all answers may ever cost together; fixed when the city is founded.
             purposes: what may be asked for; fixed then too. A name of your own, a term of the Data Privacy Vocabulary
                 like "dpv:ImproveTransportMobility", or a :class:`datasov.Purpose`.
-            trust: who adds: :func:`datasov.central`, or :func:`datasov.two_server`; fixed then too.
+            trust: who adds: :func:`datasov.central`, :func:`datasov.two_server` or :func:`datasov.local`, or several of
+                them, of which each resident accepts one and all answer together; fixed then too. None: central.
             processing: where the city processes, an ISO 3166 code like "JP-10"; fixed then too. None: "JP".
             epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
             allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
@@ -92,6 +93,7 @@ class City(Public, Collecting, Governed):
             InvalidQueryError: a new city without purposes.
         """
         path = Path(path)
+        trust = mixed(trust) if trust is not None and not isinstance(trust, Trust) else trust
         new = not path.exists()
         if new and place.anchor_path(path).exists():
             raise StoreError(

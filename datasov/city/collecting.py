@@ -1,26 +1,35 @@
-"""Questions under two servers: a collection is opened, devices answer, and the two shares make the release."""
+"""Questions to devices: a collection is opened, they answer, and what two servers or they themselves noised is told."""
 
 from __future__ import annotations
 
 import datetime as dt
+from typing import cast
+
+import numpy as np
 
 from datasov.aggregator.messages import Share, open_share
-from datasov.city.asking import Asking, check_made
+from datasov.city.asking import check_made
+from datasov.city.opening import Opening, Pooled
+from datasov.city.responding import Responding
 from datasov.crypto.kdf import random
 from datasov.errors import InvalidQueryError, PeerError, ProgrammeError
-from datasov.kernel.ledger import KEY
+from datasov.kernel import monitor
+from datasov.kernel.ledger import Ledger
 from datasov.kernel.plan import compile
 from datasov.model.document import digest
 from datasov.model.instants import instant
-from datasov.model.plan import Noised, Request
-from datasov.model.preview import Preview
-from datasov.model.privacy import Loss
+from datasov.model.plan import Noised, Plan, Request
+from datasov.model.preview import Preview, expected
+from datasov.model.privacy import Loss, Trust
 from datasov.model.query import Query
 from datasov.model.release import Release
+from datasov.model.responses import Fit
 from datasov.model.series import Series, SeriesRelease
 from datasov.model.shard import Integers
-from datasov.mpc.fitting import fit
+from datasov.mpc import fitting, local
+from datasov.mpc.permanent import renewal
 from datasov.mpc.task import SUBJECT, Task, read_task
+from datasov.pool.asked import Asked
 from datasov.tlog.leaves import NoticeLeaf, encode_leaf
 from datasov.tlog.record import record_release, unpack_release
 from datasov.wire import cbor, fields
@@ -29,51 +38,58 @@ LONGEST = 366 * 86_400
 """Seconds for which a collection may be open."""
 
 
-class Collecting(Asking):
-    """The part of :class:`datasov.City` that asks devices, where two servers add."""
+class Collecting(Responding):
+    """The part of :class:`datasov.City` that asks devices, where two servers add, or nobody."""
 
     def preview(self, query: Query | Series, *, loss: Loss, confidence: float = 0.95) -> Preview:
         """The error to expect, before anything is spent. It touches no data.
 
-        Under two servers it is that of both noises together.
+        Under two servers it is that of both noises together. Under local trust it grows with the root of the number of
+        devices, and is that of 10,000.
 
         Raises:
             InvalidQueryError: the question is malformed or unbounded, or does not fit the trust model.
         """
-        if self.trust.name == "two_server":
-            fit(compile(_one(query)), loss)
-        return super().preview(query, loss=loss, confidence=confidence)
+        if self.trust.name == "central":
+            return super().preview(query, loss=loss, confidence=confidence)
+        plan = compile(_one(query))
+        device = _fits(plan, loss, self.trust)
+        found = super().preview(query, loss=loss, confidence=confidence)
+        return found if device is None else expected(plan, device, found)
 
     def follow(
         self, series: Series, *, loss: Loss, purpose: str, programme: bytes | str | None = None
     ) -> SeriesRelease:
-        """As :meth:`datasov.city.asking.Asking.follow`; under two servers there are no series."""
-        if self.trust.name == "two_server":
+        """As :meth:`datasov.city.asking.Asking.follow`; only under central trust there are series."""
+        if self.trust.name != "central":
             _one(series)
         return super().follow(series, loss=loss, purpose=purpose, programme=programme)
 
     def collect(
         self, query: Query, *, loss: Loss, purpose: str, until: str | dt.date | dt.datetime,
-        zone: str = "Asia/Tokyo", programme: bytes | str | None = None,
+        zone: str = "Asia/Tokyo", programme: bytes | str | None = None, every: int = 0,
     ) -> bytes:  # fmt: skip
-        """Ask devices: a task that they answer until then, signed, told to both aggregators and in the log.
+        """Ask devices: a task that they answer until then, signed, in the log, and told to both aggregators if any.
 
         The loss is spent when the task is made, here and at each aggregator. Asked again in the same data epoch, the
         same task is given, and told again to an aggregator that did not answer.
 
         Args:
             until: the last day, to its end in `zone`, or the very instant. From then on :meth:`release` answers.
+            every: under local trust, data epochs after which devices noise their answer to this question anew, and are
+                charged again; until then they repeat what they said. 0: never.
 
         Raises:
-            InvalidQueryError: malformed, unbounded, or not of a form that two servers can add; or the city is no such.
+            InvalidQueryError: malformed, unbounded, or not of a form that the city's trust model can answer; or it is
+                central trust alone.
             ConsentError, ProgrammeError, BudgetExceededError: as :meth:`release`; also where an aggregator refuses.
             PeerError: an aggregator does not answer: collect again.
         """
-        if self.trust.name != "two_server":
+        if self.trust.name == "central":
             raise InvalidQueryError("this city adds by itself: ask with city.release")
         plan = compile(query)
         plan.losses(loss)
-        fit(plan, loss)
+        _fits(plan, loss, self.trust)
         check_made(query)
         self.tick()
         now, ends = int(self._clock()), instant(until, zone)
@@ -84,22 +100,40 @@ class Collecting(Asking):
         if not running:
             raise ProgrammeError("the programme is over: no question is opened under it")
         self._authorise(request)
+        if request.cohort and self.trust.part("local"):
+            raise InvalidQueryError("local trust tests no minimum cohort: ask under two servers, or central trust")
         key = _task_key(request)
         if (stored := self._ledger.stored(key)) is None:
-            reservation = self._ledger.reserve(loss, request.purses)
             task = Task(
                 city=str(self.id), query=query, loss=loss, purpose=purpose, programme=request.programme,
                 cohort=request.cohort, epoch=request.epoch, trust=self.trust, opened=now, until=ends, salt=random(16),
+                renewal=renewal(self.epoch, every),
             )  # fmt: skip
-            signed = task.signed(self._key)
-            leaf = encode_leaf(NoticeLeaf(SUBJECT, now, task.id, signed))
-            stored = self._ledger.commit(reservation, key, cbor.encode([SUBJECT, signed]), leaf, stands=True)
+            stored = self._open_task(request, key, task)
         self._anchor()
         signed = _signed(stored)
         task = read_task(signed)
-        if self._post(task.trust.aggregators[0], "tasks", signed) != task.id:
+        if task.trust.aggregators and self._post(task.trust.aggregators[0], "tasks", signed) != task.id:
             raise PeerError("the leader took another task: check that both run the same version")
         return signed
+
+    def _open_task(self, request: Request, key: bytes, task: Task) -> bytes:
+        """The stored task; with what the pool says to it, noised now, where residents of central trust answer too."""
+        signed = task.signed(self._key)
+        leaf = encode_leaf(NoticeLeaf(SUBJECT, task.opened, task.id, signed))
+        if task.trust.part("central") is None:
+            reservation = self._ledger.reserve(request.loss, request.purses)
+            return self._ledger.commit(reservation, key, cbor.encode([SUBJECT, signed]), leaf, stands=True)
+        asked = Asked(self._pool, self._registry, self._lists)
+
+        def record(_: Request, noised: Noised) -> tuple[bytes, bytes]:
+            words = [v.astype("<i8").tobytes() for v in noised.values]
+            return cbor.encode([SUBJECT, signed, words, asked.status]), leaf
+
+        return monitor.release(
+            request, authorise=self._authorise, ledger=cast(Ledger, Opening(self._ledger, key)), pool=Pooled(asked),
+            engine=self._engine, record=record,
+        )  # fmt: skip
 
     def tasks(self) -> list[bytes]:
         """The tasks that devices may answer now, oldest first."""
@@ -109,8 +143,9 @@ class Collecting(Asking):
     def release(
         self, query: Query, *, loss: Loss, purpose: str, as_of: int | None = None, programme: bytes | str | None = None
     ) -> Release:
-        """As :meth:`datasov.city.asking.Asking.release`. Under two servers it answers the newest collection of the
-        question, once that is over, from the aggregators' noised shares; later the stored answer.
+        """As :meth:`datasov.city.asking.Asking.release`. Under other than central trust it answers the newest
+        collection of the question, once that is over, from the aggregators' noised shares or the devices' noised
+        reports; later the stored answer.
 
         Args:
             as_of: the data epoch in which the collection was opened.
@@ -119,7 +154,7 @@ class Collecting(Asking):
             As there; and InvalidQueryError: no collection of the question was opened, or it still runs.
             PeerError, VerificationError: an aggregator does not answer as agreed: ask again.
         """
-        if self.trust.name != "two_server":
+        if self.trust.name == "central":
             return super().release(query, loss=loss, purpose=purpose, as_of=as_of, programme=programme)
         wanted = programme.hex() if isinstance(programme, bytes) else programme
         for _, task in reversed(self._tasks()):
@@ -135,27 +170,43 @@ class Collecting(Asking):
             return stored
         if now < task.until:
             raise InvalidQueryError("the collection is still open: ask for its release after its end")
-        leader = task.trust.aggregators[0]
-        parts = fields.items(cbor.decode(self._post(leader, "collect", task.id)), 2, 2)
+        key = _task_key(request)
+        _, _, *pooled = cbor.decode(self._ledger.stored(key) or b"")
+        values = self._added(task)
+        if pooled:
+            values = [_both(v, np.frombuffer(w, dtype="<i8")) for v, w in zip(values, pooled[0], strict=True)]
+        responses = self._responses(task)
+        reservation = self._ledger.resume(key, task.loss)
+        noised = Noised(reservation.identifier, tuple(values))
+        recorded = record_release(request, noised, str(self.id), now, pooled[1] if pooled else b"", responses)
+        data = self._ledger.commit(reservation, request.key, *recorded)
+        self._anchor()
+        return data
+
+    def _added(self, task: Task) -> list[Integers]:
+        """What both servers' shares come to, a vector a statistic; zeros where there are none."""
+        if not task.trust.aggregators:
+            return [np.zeros(s.size(task.plan.cells), dtype=np.int64) for s in task.plan.statistics]
+        parts = fields.items(cbor.decode(self._post(task.trust.aggregators[0], "collect", task.id)), 2, 2)
         mine, other = (
             self._who.take(lambda _, key, p=part, r=role: open_share(p, task, r, key))  # type: ignore[misc]
             for role, part in enumerate(parts)
         )
-        key = _task_key(request)
-        reservation = self._ledger.resume(key, task.loss)
-        noised = Noised(reservation.identifier, tuple(_values(task, mine, other)))
-        data = self._ledger.commit(reservation, request.key, *record_release(request, noised, str(self.id), now))
-        self._anchor()
-        return data
+        return _values(task, mine, other)
 
-    def _tasks(self) -> list[tuple[bytes, Task]]:
-        """All tasks, oldest first. What was read of them before is kept."""
-        for body in self._store.read("releases", self._tasks_read):
-            found = cbor.decode(body[KEY:])
-            if found[0] == SUBJECT:
-                self._tasks_known.append((found[1], read_task(found[1])))
-            self._tasks_read += 1
-        return list(self._tasks_known)
+
+def _both(one: Integers, two: Integers) -> Integers:
+    """The sum of two noised vectors; PeerError where it is beyond all that honest parties could have sent."""
+    if np.abs(one.astype(np.float64)).max(initial=0) + np.abs(two.astype(np.float64)).max(initial=0) >= 2.0**63:
+        raise PeerError("an aggregate beyond all bounds: an aggregator is at fault, so do not rely on it")
+    return one + two
+
+
+def _fits(plan: Plan, loss: Loss, trust: Trust) -> Fit | None:
+    """InvalidQueryError unless the question fits every model of the trust; what it is on a device under local trust."""
+    if trust.part("two_server"):
+        fitting.fit(plan, loss)
+    return local.fit(plan, loss) if trust.part("local") else None
 
 
 def _task_key(request: Request) -> bytes:
@@ -178,5 +229,5 @@ def _values(task: Task, mine: Share, other: Share) -> list[Integers]:
 
 def _one(query: Query | Series) -> Query:
     if isinstance(query, Series):
-        raise InvalidQueryError("two servers answer single questions: follow a series under central trust")
+        raise InvalidQueryError("devices answer single questions: follow a series under central trust")
     return query

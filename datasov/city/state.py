@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasov.aggregator.client import over_http
@@ -28,6 +29,14 @@ from datasov.store import anchor, place, settings
 from datasov.store.stores import Store
 from datasov.tlog.log import Log
 from datasov.upkeep.identity import identity
+
+
+@dataclass(slots=True)
+class Seen:
+    """The tags of a task's noised reports, and the SHA-256 of each report, as far as they were read."""
+
+    read: int = 0
+    tags: dict[bytes, bytes] = field(default_factory=dict)
 
 
 class OneAsker:
@@ -67,6 +76,7 @@ class State:
         self._anchored: int | None = None
         self._post: Post = over_http
         self._tasks_read, self._tasks_known = 0, list[tuple[bytes, Task]]()
+        self._seen: dict[str, Seen] = {}
         self._asking: weakref.WeakValueDictionary[bytes, OneAsker] = weakref.WeakValueDictionary()
 
     @property

@@ -18,7 +18,7 @@ from datasov.errors import ConsentError, InvalidQueryError
 from datasov.model.consent import CityId, Claims, Consent
 from datasov.model.delegation import Delegation, Kind, check_losses, check_narrower
 from datasov.model.instants import instant
-from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.privacy import Loss, Trust, check_loss, single
 from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.vault import Vault
@@ -153,7 +153,7 @@ class Delegating:
         claims = Claims(
             issuer=key.public, audience=last.audience, token_id=random(16), issued=issued, not_before=issued,
             expires=min(last.expires, last.handover) if until is None else instant(until, zone), coverage=covered,
-            purpose=named.name, trust=trust or central(), loss=_checked(loss), jurisdiction=place,
+            purpose=named.name, trust=single(trust), loss=_checked(loss), jurisdiction=place,
             processing=last.processing if processing is None else processing,
             status=int.from_bytes(random(4), "big"), special=scope, subject=last.subject,
             parent=links[-1].digest,

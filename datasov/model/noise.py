@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from datasov.errors import InternalError
 from datasov.model.privacy import Measure
 
 
@@ -15,7 +16,8 @@ from datasov.model.privacy import Measure
 class Noise:
     """Discrete noise with a scale: Gaussian (sigma) under zCDP, Laplace (b) under pure epsilon; 0 is none.
 
-    `draws`: the sum of so many independent ones of that scale: 1, or 2 where two servers add one each.
+    `draws`: the sum of so many independent ones of that scale: 1, 2 where two servers add one each, 3 where a pool and
+    two servers are added; 0 is none.
     """
 
     scale: float
@@ -29,10 +31,12 @@ class Noise:
 
     def half_width(self, confidence: float) -> int:
         """The least whole t with P(|Z| <= t) >= confidence."""
-        if self.scale <= 0:
+        if self.scale <= 0 or self.draws == 0:
             return 0
-        if self.draws == 2:
-            return (both_half_width if self.measure == "zcdp" else both_laplace_half_width)(self.scale, confidence)
+        if self.draws > 1 and self.measure == "zcdp":
+            return summed_half_width(self.scale, confidence, self.draws)
+        if self.draws > 1:
+            return summed_laplace_half_width(self.scale, confidence, self.draws)
         return (half_width if self.measure == "zcdp" else laplace_half_width)(self.scale, confidence)
 
 
@@ -72,39 +76,55 @@ def laplace_half_width(scale: float, confidence: float) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def both_half_width(sigma: float, confidence: float) -> int:
-    """The least whole t with P(|X + Y| <= t) >= confidence for two independent discrete Gaussians of this sigma.
+def summed_half_width(sigma: float, confidence: float, draws: int) -> int:
+    """The least whole t with P(|Z| <= t) >= confidence for the sum of independent discrete Gaussians of this sigma.
 
-    From sigma = 3 on the sum is the discrete Gaussian of sigma sqrt(2) but for a relative error below exp(-80): by
+    From sigma = 3 on the sum is the discrete Gaussian of sigma sqrt(draws) but for a relative error below exp(-80): by
     Poisson's summation the mass over any shifted lattice agrees to about exp(-pi^2 sigma^2). Below, it is summed.
     """
     if sigma >= 3:
-        return half_width(math.sqrt(2) * sigma, confidence)
+        return half_width(math.sqrt(draws) * sigma, confidence)
     last = math.ceil(12 * sigma) + 1
-    mass = [math.exp(-(z * z) / (2 * sigma * sigma)) for z in range(-last, last + 1)]
-    size = len(mass)
-    both = [
-        math.fsum(mass[i] * mass[k - i] for i in range(max(0, k - size + 1), min(size, k + 1)))
-        for k in range(2 * size - 1)
-    ]
-    t, covered, total = 0, both[size - 1], math.fsum(both)
+    one = [math.exp(-(z * z) / (2 * sigma * sigma)) for z in range(-last, last + 1)]
+    both = one
+    for _ in range(draws - 1):
+        size, more = len(one), len(both)
+        both = [
+            math.fsum(one[i] * both[k - i] for i in range(max(0, k - more + 1), min(size, k + 1)))
+            for k in range(size + more - 1)
+        ]
+    middle = len(both) // 2
+    t, covered, total = 0, both[middle], math.fsum(both)
     while covered < confidence * total:
         t += 1
-        covered += 2 * both[size - 1 + t]
+        covered += 2 * both[middle + t]
     return t
 
 
-def both_laplace_half_width(scale: float, confidence: float) -> int:
-    """The least whole t with P(|X + Y| <= t) >= confidence for two independent discrete Laplaces of this scale.
+def summed_laplace_half_width(scale: float, confidence: float, draws: int) -> int:
+    """The least whole t with P(|Z| <= t) >= confidence for the sum of 2 or 3 discrete Laplaces of this scale.
 
-    With a = exp(-1 / scale), P(X + Y = k) = ((1 - a) / (1 + a))^2 a^|k| (|k| + (1 + a^2) / (1 - a^2)): the convolution
-    of two symmetric geometrics. Its tail is a geometric sum.
+    The sum is the difference of two negative binomials, so that P(Z = k), k >= 0, is a^k times a polynomial in k, where
+    a = exp(-1 / scale) and x = a^2: of two, ((1 - a) / (1 + a))^2 (k + (1 + x) / (1 - x)); of three, (1 - a)^6 times
+    (1 + 4 x + x^2) / (1 - x)^5 + k 3 (1 + x) / (2 (1 - x)^4) + k^2 / (2 (1 - x)^3), by the sums of x^j C(j + 2, 2) over
+    j times 1, j and C(j + 2, 2). The tail is a geometric sum.
     """
+    if draws not in (2, 3):
+        raise InternalError("the sum of two or three draws of noise")
     a, rest = math.exp(-1 / scale), -math.expm1(-1 / scale)
-    square, offset = (rest / (1 + a)) ** 2, (1 + a * a) / (rest * (1 + a))
+    x, gap = a * a, rest * (1 + a)  # gap: 1 - x
+    if draws == 2:
+        square = (rest / (1 + a)) ** 2
+        terms = (square * (1 + x) / gap, square, 0.0)
+    else:
+        sixth = (rest * rest / gap) ** 3
+        terms = (sixth * (1 + 4 * x + x * x) / gap**2, sixth * 1.5 * (1 + x) / gap, sixth / 2)
 
     def tail(t: int) -> float:
-        return 2 * square * math.exp(-(t + 1) / scale) * ((t + 1 + offset) / rest + a / rest**2)
+        m = t + 1
+        whole = (terms[0] + terms[1] * m + terms[2] * m * m) / rest
+        whole += (terms[1] + 2 * terms[2] * m) * a / rest**2 + terms[2] * a * (1 + a) / rest**3
+        return 2 * math.exp(-m / scale) * whole
 
     low, high = -1, max(1, math.ceil(4 * scale))
     while tail(high) > 1 - confidence:

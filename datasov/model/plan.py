@@ -18,6 +18,8 @@ from datasov.model.statistics import Statistic
 LEAST_DELTA = 10_000
 """Of delta in 1e-18, the least for each key that a resident may have: OpenDP's map resolves about 1e-16 of it."""
 
+RESPONSE = "randomised response"
+"""The mechanism of devices that noise their own answers (docs/proofs/local.md)."""
 _MECHANISMS = {"zcdp": "discrete Gaussian", "pure": "discrete Laplace"}
 
 
@@ -119,6 +121,13 @@ class Request:
     cohort: int = 0
     series: Series | None = None
     time: int | None = None
+
+    @property
+    def mechanism(self) -> str:
+        """The name of what draws, under this trust."""
+        mine = self.plan.mechanism(self.loss) + (", binary tree" if self.series else "")
+        devices = [RESPONSE] if any(part.name == "local" for part in self.trust.each) else []
+        return ", ".join([*([mine] if self.trust.draws else []), *devices])
 
     @property
     def key(self) -> bytes:

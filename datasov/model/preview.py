@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import polars as pl
 
@@ -18,6 +19,7 @@ from datasov.model.plan import Plan
 from datasov.model.privacy import ATTO, MAX_NANO, Loss
 from datasov.model.quantiles import rank_half_width
 from datasov.model.query import Query
+from datasov.model.responses import Fit
 from datasov.model.series import Series, half_width
 from datasov.model.statistics import Statistic
 
@@ -81,6 +83,8 @@ def _expected(
     return (math.sqrt(sigma), math.sqrt(margin)) if aggregate.kind == "std" else (sigma, margin)
 
 
+DEVICES = 10_000
+"""Devices for which a preview states the error under local trust."""
 MEAN_ROWS = 1000
 """Rows in a cell for which a preview states the error of a mean."""
 
@@ -114,6 +118,33 @@ def preview(
         least = threshold(scales[found], loss.delta / ATTO / statistics[found].touched) + 1
         notes = (*notes, f"an unknown key shows where its residents, with their noise, reach {least}")
     return Preview(loss, confidence, cells, pl.DataFrame(rows), notes, estimate(query, statistics))
+
+
+def expected(plan: Plan, fit: Fit, beside: Preview) -> Preview:
+    """The preview where devices noise their own answers: of a cell of none among DEVICES, and what is added beside.
+
+    Of a mean it is that of a cell that holds MEAN_ROWS residents.
+    """
+    rows, each = [], fit.how.deviation(DEVICES)
+    wide = NormalDist().inv_cdf((1 + beside.confidence) / 2)
+    reach = max(abs(fit.low), abs(fit.high))
+    for aggregate, row in zip(plan.query.aggregates, beside.frame.to_dicts(), strict=True):
+        unit = 1 if aggregate.kind in ("count", "distinct") else unit_of(plan.query, aggregate)
+        weight = math.hypot(1, 1) if fit.total is not None and unit == 1 else 1.0
+        if aggregate.kind == "sum":
+            weight = math.hypot(fit.low, fit.high)
+        if aggregate.kind == "mean":
+            weight = math.sqrt(2) * reach / MEAN_ROWS
+        sigma = each * weight / unit
+        rows.append(
+            {
+                "statistic": row["statistic"],
+                "sigma": math.hypot(sigma, row["sigma"]),
+                "margin": wide * sigma + row["margin"],
+            }
+        )
+    note = f"under local trust the error grows with the root of the number of devices: it is stated for {DEVICES:,}"
+    return replace(beside, frame=pl.DataFrame(rows), notes=(*beside.notes, note))
 
 
 def least_loss(preview_of: Callable[[Loss], Preview], within: float | Mapping[str, float], like: Loss) -> Loss:

@@ -23,7 +23,7 @@ MAX_NANO, MAX_DELTA = 10**15, 10**16
 
 Measure: TypeAlias = Literal["zcdp", "pure"]
 Number: TypeAlias = float | int | str | Fraction
-TrustName: TypeAlias = Literal["central", "two_server", "local"]
+TrustName: TypeAlias = Literal["central", "two_server", "local", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +156,30 @@ class Trust:
     """Who adds and who noises, and so who must be trusted for what.
 
     Attributes:
-        commitment: SHA-256 of the aggregators' documents, 32 bytes: what a token commits to beside the model's name.
-            Empty where nobody but the city adds.
+        commitment: SHA-256 of the aggregators' documents, or of the parts', 32 bytes: what a token or a leaf commits to
+            beside the model's name. Empty where nobody but the city adds.
         aggregators: the leader and the helper; empty also where a token told the commitment alone.
+        parts: of "mixed" the trust models under which residents answer together; else empty.
     """
 
     name: TrustName
     commitment: bytes = b""
     aggregators: tuple[AggregatorId, ...] = field(default=(), compare=False)
+    parts: tuple[Trust, ...] = field(default=(), compare=False)
+
+    @property
+    def each(self) -> tuple[Trust, ...]:
+        """The models under one of which each resident answers: the parts of "mixed", else this one alone."""
+        return self.parts or (self,)
+
+    def part(self, name: TrustName) -> Trust | None:
+        """The model of this name among :attr:`each`."""
+        return next((t for t in self.each if t.name == name), None)
+
+    @property
+    def trusted(self) -> dict[str, str]:
+        """Under each model of :attr:`each`, by its text: who must be trusted for what."""
+        return {t.text: _TRUSTED[t.name] for t in self.each}
 
     @property
     def text(self) -> str:
@@ -174,11 +190,13 @@ class Trust:
 
     @property
     def draws(self) -> int:
-        """How many independent draws of noise are in an answer: one of each party that adds."""
-        return 2 if self.name == "two_server" else 1
+        """How many independent draws of noise are in an answer beside the devices' own: one of each who adds."""
+        return sum({"two_server": 2, "central": 1}.get(t.name, 0) for t in self.each)
 
     def document(self) -> dict[str, Any]:
-        """The model, and the parties where there are any."""
+        """The model, and the parties or the parts where there are any."""
+        if self.parts:
+            return {"model": self.name, "parts": [t.document() for t in self.parts]}
         parties = {"aggregators": [a.document() for a in self.aggregators]} if self.aggregators else {}
         return {"model": self.name, **parties}
 
@@ -201,12 +219,46 @@ class Trust:
     @staticmethod
     def from_document(doc: Mapping[str, Any]) -> Trust:
         """The trust of :meth:`document`; InvalidQueryError where it is none."""
+        if doc["model"] == "mixed":
+            return mixed([Trust.from_document(d) for d in doc["parts"] if d["model"] != "mixed"])
         parties = [AggregatorId.from_document(d) for d in doc.get("aggregators", [])]
         if doc["model"] in ("central", "local") and not parties:
             return Trust(doc["model"])
         if doc["model"] != "two_server" or len(parties) != 2:
             raise InvalidQueryError("a trust model that this version does not know: update datasov")
         return two_server(city=parties[0], council=parties[1])
+
+
+_TRUSTED = {
+    "central": "the city's operator, who can see the rows, keeps them to itself, and adds and noises as it says",
+    "two_server": "one of the two aggregators at least shows its shares to nobody, and noises; both, that they add",
+    "local": "nobody for privacy: the device noises its own answer; for the numbers, that each person answers once",
+}
+_ORDER = {"central": 0, "two_server": 1, "local": 2}
+
+
+def mixed(parts: Sequence[Trust]) -> Trust:
+    """Residents under different models answer one question together, each under the one that their consent names.
+
+    Args:
+        parts: two or three of :func:`central`, :func:`two_server` and :func:`local`, in any order.
+
+    Raises:
+        InvalidQueryError: fewer, or one of them twice.
+    """
+    found = tuple(sorted(parts, key=lambda t: _ORDER.get(t.name, -1)))
+    names = [t.name for t in found]
+    if len(found) < 2 or len(set(names)) < len(names) or "mixed" in names:
+        raise InvalidQueryError("several trust models are two or three different ones: central, two servers, local")
+    aggregators = next((t.aggregators for t in found if t.aggregators), ())
+    return Trust("mixed", digest([t.document() for t in found]), aggregators, found)
+
+
+def single(trust: Trust | None) -> Trust:
+    """The one model that a consent names, central where None; InvalidQueryError where there are several."""
+    if trust is not None and trust.parts:
+        raise InvalidQueryError("a consent names one trust model: choose the weakest that you accept of trust.each")
+    return trust or central()
 
 
 def central() -> Trust:

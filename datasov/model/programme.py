@@ -25,7 +25,7 @@ from datasov.model.charter import (
 from datasov.model.cohort import missing
 from datasov.model.consent import CityId, Coverage, check_place, check_purpose
 from datasov.model.document import Document, canonical, check_name, digest
-from datasov.model.plan import Request
+from datasov.model.plan import RESPONSE, Request
 from datasov.model.privacy import Loss
 from datasov.model.query import MAX_QUESTION, MAX_TABLES
 from datasov.model.template import Template, within
@@ -34,9 +34,10 @@ PROGRAMME = "datasov programme v1"
 MAX_COHORT, MAX_RETENTION = 1_000_000, 36_525
 MECHANISMS = (
     "discrete Gaussian", "discrete Laplace", "discrete Gaussian, binary tree", "discrete Laplace, binary tree",
-    "discrete Gaussian, thresholded", "noisy max (zcdp)", "noisy max (pure)",
+    "discrete Gaussian, thresholded", "noisy max (zcdp)", "noisy max (pure)", RESPONSE,
+    f"discrete Laplace, {RESPONSE}",
 )  # fmt: skip
-TRUSTS = ("central", "two_server", "local")
+TRUSTS = ("central", "two_server", "local", "mixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Programme:
 
         It reads the request alone: the question, its plan, its loss, purpose and trust.
         """
-        mechanism = request.plan.mechanism(request.loss) + (", binary tree" if request.series else "")
+        mechanism = request.mechanism
         if request.purpose != self.purpose:
             return "its purpose is another"
         if mechanism not in self.mechanisms:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from datasov.errors import InvalidQueryError
-from datasov.model import estimates
+from datasov.model import estimates, responses
 from datasov.model.aggregate import Aggregate
 from datasov.model.columns import Category
 from datasov.model.document import Document, digest
@@ -21,6 +21,7 @@ from datasov.model.noise import Noise
 from datasov.model.partition import axes_of
 from datasov.model.privacy import Loss, Trust
 from datasov.model.query import Query, query_from_document
+from datasov.model.responses import Responses
 from datasov.model.schema import Schema
 from datasov.model.statistics import Statistic
 
@@ -40,6 +41,7 @@ class Release:
         cohort: cells with fewer noisy residents were withheld before the release was stored; 0: none were.
         withheld: those cells, ascending, with values of 0 that show as null; of unknown keys they are left out instead.
         withheld_whole: what was asked about the whole question is withheld too.
+        responses: of devices that noised their own answers; their estimates are added to what `values` tell.
     """
 
     identifier: bytes
@@ -60,6 +62,7 @@ class Release:
     cohort: int = 0
     withheld: tuple[int, ...] = ()
     withheld_whole: bool = False
+    responses: Responses | None = None
 
     def frame(self, confidence: float = 0.95, *, adjusted: bool = False) -> pl.DataFrame:
         """A row a key, in the order of the public cells: the keys, then value, low and high of each aggregate.
@@ -85,7 +88,7 @@ class Release:
         for aggregate, part in asked:
             found = self._columns(aggregate, part, confidence)
             if adjusted and estimates.adjustable(aggregate):
-                values = self.values[part[0]]
+                values = self.values[part[0]] if self.responses is None else _whole(self.query, aggregate, found[0])
                 shown = np.isin(np.arange(len(values)), self.withheld, invert=True)
                 whole = np.zeros_like(values)
                 whole[shown] = estimates.adjusted(values[shown])
@@ -112,9 +115,12 @@ class Release:
         """The scale of the noise of an aggregate by its column's name, in the column's unit.
 
         It is sigma of discrete Gaussian noise under zCDP, b of discrete Laplace noise under pure epsilon; under two
-        servers each adds noise of this scale. Of a mean it is that of its sum; of a variance or a standard deviation
+        servers each adds noise of this scale. Where devices noised their own answers there is none
+        (InvalidQueryError). Of a mean it is that of its sum; of a variance or a standard deviation
         that of its sum of squares, unit squared.
         """
+        if self.responses is not None:
+            raise InvalidQueryError("devices noised their own answers, so there is no one scale: see the intervals")
         for aggregate, part in zip(self.query.aggregates, self.parts, strict=True):
             if aggregate.name == name:
                 power = {"square": 2, "count": 0}.get(self.statistics[part[-1]].kind, 1)
@@ -124,6 +130,8 @@ class Release:
     def _columns(self, aggregate: Aggregate, part: tuple[int, ...], confidence: float) -> list[pl.Series]:
         noises = [Noise(self.scales[i], self.loss.measure, self.trust.draws) for i in part]
         pieces = [(self.statistics[i], self.values[i], n) for i, n in zip(part, noises, strict=True)]
+        if self.responses is not None:
+            return responses.columns(self.query, aggregate, pieces, self.responses, confidence)
         return estimates.columns(self.query, aggregate, pieces, confidence)
 
     def document(self) -> dict[str, Any]:
@@ -136,8 +144,14 @@ class Release:
             "statistics": [s.document() for s in self.statistics],
             "parts": [list(p) for p in self.parts], "scales": [s.hex() for s in self.scales],
             "cells": None if self.cells is None else self.cells.tolist(),
-            **self._withheld(),
+            **self._withheld(), **({"responses": self.responses.document()} if self.responses else {}),
         }  # fmt: skip
+
+    @property
+    def words(self) -> list[bytes]:
+        """The little-endian words of each statistic, and then of the responses' supports, where there are any."""
+        supports = [self.responses.tally.supports] if self.responses else []
+        return [v.astype("<i8").tobytes() for v in (*self.values, *supports)]
 
     def _withheld(self) -> Document:
         """Only where a minimum cohort was asked for: without one a document is what it was before there were any."""
@@ -161,16 +175,24 @@ class Release:
             cells=None if doc["cells"] is None else np.array(doc["cells"], dtype=np.int64),
             cohort=doc.get("cohort", 0), withheld=tuple(doc.get("withheld", ())),
             withheld_whole=doc.get("withheld_whole", False),
+            responses=Responses.from_document(doc["responses"], values[len(doc["statistics"])])
+            if "responses" in doc else None,
         )  # fmt: skip
 
     @property
     def digest(self) -> bytes:
         """SHA-256 that the log's leaf carries: of the document and the values, 32 bytes."""
-        return digest({**self.document(), "values": [v.astype("<i8").tobytes().hex() for v in self.values]})
+        return digest({**self.document(), "values": [w.hex() for w in self.words]})
 
     def __repr__(self) -> str:
         names = ", ".join(a.name for a in self.query.aggregates)
         return f"<Release of {names} from {self.query.schema.name}, {self.loss}, epoch {self.epoch}>"
+
+
+def _whole(query: Query, aggregate: Aggregate, shown: pl.Series) -> npt.NDArray[np.int64]:
+    """Estimates in whole codes."""
+    whole: npt.NDArray[np.int64] = np.rint(shown.to_numpy() * estimates.unit_of(query, aggregate)).astype(np.int64)
+    return whole
 
 
 def key_columns(query: Query, cells: npt.NDArray[np.int64] | None) -> list[pl.Series]:

@@ -12,77 +12,27 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from datasov.errors import InvalidQueryError, VerificationError
 from datasov.kernel.noise import respond
-from datasov.model.estimates import check_confidence, unit_of
+from datasov.model.estimates import check_confidence
+from datasov.model.noise import Noise
 from datasov.model.plan import Plan
 from datasov.model.privacy import NANO, Loss, check_loss
 from datasov.model.release import key_columns
+from datasov.model.responses import Encoding, Fit, Responses, Tally, columns
 from datasov.model.shard import Integers
 from datasov.model.statistics import Statistic
+
+__all__ = ["Encoding", "Fit", "Responses", "Tally", "check", "encoding", "fit", "frame", "randomise", "tally"]
 
 MOST_UNARY = 1 << 16
 """Categories of the longest unary report, 8 KiB."""
 MOST_CATEGORIES = 1 << 22
 MOST_EPSILON = 16
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How one of so many categories, or none, travels in a noised report.
-
-    Attributes:
-        flip: the chance with which a bit is flipped, a little above 1 / (1 + e^epsilon).
-    """
-
-    kind: Literal["unary", "hadamard"]
-    categories: int
-    flip: float
-
-    @property
-    def own(self) -> float:
-        """The chance that a report supports the category that it was made of."""
-        return 0.5 if self.kind == "unary" else 1 - self.flip
-
-    @property
-    def other(self) -> float:
-        """The chance that it supports any other one; each one, where it was made of none."""
-        return self.flip if self.kind == "unary" else 0.5
-
-    @property
-    def replace_one(self) -> float:
-        """The loss between reports of two different categories: epsilon."""
-        return math.log((1 - self.flip) / self.flip)
-
-    @property
-    def add_remove(self) -> float:
-        """The loss between a report of a category and a null report: ln((1 + e^epsilon) / 2)."""
-        return -math.log(2 * self.flip)
-
-    @property
-    def bits(self) -> int:
-        """Bits of a report."""
-        return self.categories if self.kind == "unary" else self.categories.bit_length()
-
-    @property
-    def size(self) -> int:
-        """Bytes of a report."""
-        return -(-self.bits // 8)
-
-    def deviation(self, reports: int, share: float = 0.0) -> float:
-        """The standard deviation of the estimated count of a category that this share of the reports is made of."""
-        variances = [p * (1 - p) for p in (self.own, self.other)]
-        spread = reports * (share * variances[0] + (1 - share) * variances[1])
-        return math.sqrt(spread) / (self.own - self.other)
 
 
 def encoding(categories: int, loss: Loss) -> Encoding:
@@ -126,54 +76,6 @@ def randomise(category: int | None, how: Encoding, loss: Loss) -> bytes:
     return drawn.to_bytes(how.size, "little")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tally:
-    """Reports added up.
-
-    Attributes:
-        supports: how many reports support each category; int64.
-        reports: how many there are, null reports among them: public.
-    """
-
-    how: Encoding
-    supports: Integers
-    reports: int
-
-    def estimates(self) -> Floats:
-        """How many residents are of each category: unbiased, also below zero."""
-        return (self.supports.astype(np.float64) - self.reports * self.how.other) / (self.how.own - self.how.other)
-
-    def intervals(self, confidence: float) -> tuple[Floats, Floats]:
-        """Low and high of each: each holds the true number with at least this probability, for any number of reports.
-
-        Reports support a category independently, with differing chances; in its tails their sum is no likelier than
-        the binomial of the same mean (Hoeffding 1956), whose tails are at most the normal's at the root of twice the
-        divergence (Zubkov and Serov 2013). The ends are where that reaches the confidence.
-        """
-        check_confidence(confidence)
-        z, n = NormalDist().inv_cdf((1 + confidence) / 2), self.reports
-        if n == 0:
-            return np.zeros(len(self.supports)), np.zeros(len(self.supports))
-        high = _mean_above(self.supports.astype(np.float64) + 1, n, z)
-        low = n - _mean_above(n - self.supports.astype(np.float64) + 1, n, z)
-        ends = [(m - n * self.how.other) / (self.how.own - self.how.other) for m in (low, high)]
-        return np.clip(ends[0], 0, n), np.clip(ends[1], 0, n)
-
-
-def _mean_above(seen: Floats, n: int, z: float) -> Floats:
-    """The greatest mean m of n trials that the tail up to `seen` does not exclude: 2 n KL(seen / n, m / n) = z^2."""
-    share = np.minimum(seen / n, 1.0)
-    low, high = share.copy(), np.ones_like(share)
-    for _ in range(60):
-        middle = (low + high) / 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            one = np.where(share > 0, share * np.log(share / middle), 0.0)
-            two = np.where(share < 1, (1 - share) * np.log((1 - share) / (1 - middle)), 0.0)
-        outside = 2 * n * (one + two) > z * z
-        low, high = np.where(outside, low, middle), np.where(outside, middle, high)
-    return high * n
-
-
 def tally(how: Encoding, reports: Sequence[bytes]) -> Tally:
     """The sum of reports.
 
@@ -210,33 +112,6 @@ def _transformed(values: Integers) -> Integers:
         values = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).reshape(-1)
         width *= 2
     return values
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A plan under local trust.
-
-    Attributes:
-        count, total: indices of the plan's statistics of items and of their sum; None: not asked for.
-        low, high: the range of an item's value about its centre; both 0 without a sum.
-    """
-
-    how: Encoding
-    count: int | None
-    total: int | None
-    low: int
-    high: int
-
-    def category(self, vectors: Sequence[Integers]) -> int | None:
-        """The category of a resident's dense vectors, one a statistic, with the value rounded to one of its ends."""
-        where = np.flatnonzero(vectors[self.total if self.count is None else self.count])  # type: ignore[index]
-        if not len(where):
-            return None
-        cell = int(where[0])
-        if self.total is None:
-            return cell
-        above = int(vectors[self.total][cell]) - self.low
-        return 2 * cell + (secrets.randbelow(self.high - self.low) < above)
 
 
 def fit(plan: Plan, loss: Loss) -> Fit:
@@ -283,34 +158,8 @@ def frame(plan: Plan, found: Fit, added: Tally, confidence: float = 0.95) -> pl.
     Each interval holds the exact bounded statistic with at least this probability over the devices' noise.
     """
     check_confidence(confidence)
-    columns: list[pl.Series] = list(key_columns(plan.query, np.arange(plan.cells)))
-    for aggregate in plan.query.aggregates:
-        unit = unit_of(plan.query, aggregate)
-        centre = plan.statistics[found.total].centre if found.total is not None else 0
-        values: Sequence[npt.NDArray[Any]]
-        if found.total is None:
-            values = [added.estimates(), *added.intervals(confidence)]
-        else:
-            values = _of_ends(aggregate.kind, found, added, centre, confidence)
-        names = (aggregate.name, aggregate.name + "_low", aggregate.name + "_high")
-        columns += [pl.Series(n, v / (1 if aggregate.kind in ("count", "distinct") else unit))
-                    for n, v in zip(names, values, strict=True)]  # fmt: skip
-    return pl.DataFrame(columns)
-
-
-def _of_ends(kind: str, found: Fit, added: Tally, centre: int, confidence: float) -> list[Floats]:
-    """Count, sum or mean of cells from the two ends of each, and intervals that hold where those of both ends do."""
-    value = added.estimates().reshape(-1, 2)
-    low, high = (end.reshape(-1, 2) for end in added.intervals(1 - (1 - confidence) / 2))
-    if kind in ("count", "distinct"):
-        return [each.sum(axis=1) for each in (value, low, high)]
-    least, most = found.low, found.high
-    if kind == "sum":
-        ends = np.array([least, most])
-        small, large = np.where(ends < 0, high, low), np.where(ends < 0, low, high)
-        return [each @ ends.astype(np.float64) for each in (value, small, large)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(value.sum(axis=1) >= 1, value[:, 1] / value.sum(axis=1), 0.5)
-        ratios = [high_of / (high_of + other) for high_of, other in ((low[:, 1], high[:, 0]), (high[:, 1], low[:, 0]))]
-    lower, upper = np.nan_to_num(ratios[0], nan=0.0), np.nan_to_num(ratios[1], nan=1.0)
-    return [centre + least + np.clip(s, 0, 1) * (most - least) for s in (share, lower, upper)]
+    nothing = [(s, np.zeros(s.size(plan.cells), dtype=np.int64), Noise(0.0, "pure")) for s in plan.statistics]
+    parts = zip(plan.query.aggregates, plan.parts, strict=True)
+    own = Responses(found, added)
+    each = (columns(plan.query, a, [nothing[i] for i in part], own, confidence) for a, part in parts)
+    return pl.DataFrame([*key_columns(plan.query, np.arange(plan.cells)), *(c for three in each for c in three)])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from datasov.authority.held import NOISED
 from datasov.errors import InvalidQueryError
 from datasov.kernel.plan import compile
 from datasov.model.document import digest
@@ -20,7 +21,7 @@ from datasov.model.query import Query
 from datasov.model.shard import Integers
 from datasov.mpc.local import Fit, check, fit, randomise
 
-NOTE = "local/"
+NOTE = NOISED
 """What the names of a vault's notes of reports begin with."""
 
 

@@ -1,4 +1,4 @@
-"""A task: a question that devices answer for two servers, as a public document that the city signs.
+"""A task: a question that devices answer, for two servers or noised by themselves, as a document that the city signs.
 
 Its identity is the hash of all that it says, and stands in the context of every share: a share made for one question,
 circuit, noise, purpose or pair of aggregators is one for no other. docs/spec/two-server.md
@@ -22,6 +22,7 @@ from datasov.model.privacy import Loss, Trust
 from datasov.model.query import Query, query_from_document
 from datasov.model.schema import Schema
 from datasov.mpc.fitting import Fit, fit
+from datasov.mpc.permanent import Asked
 from datasov.wire import cose
 
 KIND = "datasov task v1"
@@ -41,6 +42,7 @@ class Task:
         opened, until: Unix seconds: reports are taken before `until`, and collected from then on.
         salt: 16 random bytes, so that no two tasks are one.
         purpose, programme, cohort, epoch: as in a request.
+        renewal: under local trust, how many renewals of devices' reports came before (:func:`permanent.renewal`).
     """
 
     city: str
@@ -54,6 +56,7 @@ class Task:
     opened: int
     until: int
     salt: bytes
+    renewal: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.opened < self.until < 2**63 or not (0 <= self.epoch < 2**63 and 0 <= self.cohort < 2**63):
@@ -66,8 +69,15 @@ class Task:
 
     @cached_property
     def fits(self) -> tuple[Fit, ...]:
-        """A circuit for each statistic."""
-        return fit(self.plan, self.loss)
+        """A circuit for each statistic, where two servers add."""
+        return fit(self.plan, self.loss) if self.trust.part("two_server") else ()
+
+    @cached_property
+    def asked(self) -> Asked | None:
+        """The question to devices that noise their own answers, where there are any."""
+        if self.trust.part("local") is None:
+            return None
+        return Asked(self.city, self.query, self.loss, self.purpose, self.renewal)
 
     @cached_property
     def share_sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -82,7 +92,7 @@ class Task:
     @property
     def token(self) -> int:
         """Bytes of the enrolment token beside each share: none where the trust's aggregators ask for none."""
-        return TOKEN if self.trust.aggregators[0].issuer_key else 0
+        return TOKEN if any(a.issuer_key for a in self.trust.aggregators) else 0
 
     @cached_property
     def text(self) -> bytes:
@@ -107,7 +117,14 @@ class Task:
             "scales": [s.hex() for s in self.plan.scales(self.loss)], "loss": self.loss.document(),
             "purpose": self.purpose, "programme": self.programme, "cohort": self.cohort, "epoch": self.epoch,
             "trust": self.trust.document(), "opened": self.opened, "until": self.until, "salt": self.salt.hex(),
+            **self._responses(),
         }  # fmt: skip
+
+    def _responses(self) -> dict[str, Any]:
+        if self.asked is None:
+            return {}
+        how = self.asked.fit.how
+        return {"responses": [how.kind, how.categories, how.flip.hex()], "renewal": self.renewal}
 
     def request(self) -> Request:
         """The question as one of the city's, under whose key the release is stored."""
@@ -140,9 +157,10 @@ def read_task(data: bytes) -> Task:
             loss=Loss.from_document(doc["loss"]), purpose=str(doc["purpose"]), programme=str(doc["programme"]),
             cohort=int(doc["cohort"]), epoch=int(doc["epoch"]), trust=Trust.from_document(doc["trust"]),
             opened=int(doc["opened"]), until=int(doc["until"]), salt=bytes.fromhex(doc["salt"]),
+            renewal=int(doc.get("renewal", 0)),
         )  # fmt: skip
         task.plan.losses(task.loss)
-        same = task.text == payload and task.trust.name == "two_server" and len(task.salt) == 16
+        same = task.text == payload and task.trust.name != "central" and len(task.salt) == 16
     except VerificationError:
         raise
     except (DatasovError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):

@@ -173,7 +173,7 @@ def combined(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict[str
             found[name] = max(mine.get(name, note), note)
         elif name.startswith(held.SPENT):
             found[name] = b"".join(max(pair) for pair in _halves(mine.get(name, note), note))
-        elif name.startswith((held.ANSWER, held.NOISED)):
+        elif name.startswith((held.ANSWER, held.NOISED, held.ENDED)):
             found[name] = min(mine.get(name, note), note)
         elif name.startswith((held.PURPOSE, held.ACCOUNT)):
             found.setdefault(name, note)

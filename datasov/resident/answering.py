@@ -1,4 +1,4 @@
-"""What a resident's device answers to two servers: one report a task, with their bounded rows or with nothing."""
+"""What a resident's device answers to tasks: one report each, with their bounded rows or with nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from datasov.authority import held
 from datasov.authority.coverage import to_send
 from datasov.authority.held import Record
 from datasov.crypto.kdf import sha256
-from datasov.errors import ConsentError, InvalidDataError
+from datasov.errors import ConsentError, InternalError, InvalidDataError
 from datasov.kernel.contribute import contribute, shares
 from datasov.model.charges import amounts
-from datasov.model.privacy import Loss
+from datasov.model.privacy import Loss, Trust
 from datasov.model.shard import RESIDENT, Integers, Shard
+from datasov.mpc.noised import TAG, NoisedReport
 from datasov.mpc.prio3 import NONCE_SIZE
 from datasov.mpc.report import make_reports
 from datasov.mpc.task import Task, check_open, read_task
@@ -24,21 +25,28 @@ from datasov.resident.enrolling import tokens
 from datasov.resident.granting import Granting
 
 ANSWER, SPENT = held.ANSWER, held.SPENT
+LATE = b"\xff" * 8
 
 
 class Answering(Granting):
     """The part of :class:`datasov.Resident` that answers tasks."""
 
     def answer(self, task: bytes, *, refuse: bool = False, post: Post = over_http) -> bytes:
-        """The report to a task, for its leader: the same bytes whenever it is asked for again.
+        """The report to a task: the same bytes whenever it is asked for again.
+
+        It is for the city (:meth:`datasov.City.take`) where :meth:`part` is local trust, and for the task's leader
+        where it is two servers; where it is central trust nothing is to be sent, and the bytes are empty.
 
         Where a consent covers the question under this very trust, and its account holds the price, the report carries
         what the owner's rows come to under the question's bounds, and the account is charged, once, before the report
-        leaves. Otherwise it is a null report, which no server can tell from another one: it has the same size and
+        leaves. Otherwise it is a null report, which nobody can tell from another one: it has the same size and
         shape, and counts for nothing. Send it at a time that does not follow from when it was made.
 
         Where the aggregators ask for enrolment tokens, one of each is fetched first, for a null report too: that it was
         fetched tells nothing. So call this for every task, at a time that does not depend on what you would answer.
+
+        Under local trust it is noised here, charged whole, and stands: the next task that asks the same gets the same
+        noised answer, at no cost, until the city's next renewal, whatever changed: rows, consents, or a refusal.
 
         Args:
             refuse: give a null report, whatever the consents say.
@@ -57,18 +65,52 @@ class Answering(Granting):
             return kept[8:]
         now = int(self._clock())
         check_open(read, now)
-        held_tokens = tokens(self._vault.derive, read, post)
-        found = None if refuse else self._paid(read, now)
-        vectors, charge = found or ([np.zeros(f.entries, dtype=np.int64) for f in read.fits], {})
-        nonce = self._vault.derive(b"datasov report nonce v1 " + read.id)[:NONCE_SIZE]
-        (report,) = make_reports(read, [vectors], [held_tokens], [nonce])
+        part = self._part(read)
+        if part.name == "central":
+            return b""
+        if part.name == "local":
+            report, beside = self._noised(read, now, part, refuse)
+        else:
+            held_tokens = tokens(self._vault.derive, read, post)
+            found = None if refuse else self._paid(read, now, part)
+            vectors, beside = found or ([np.zeros(f.entries, dtype=np.int64) for f in read.fits], {})
+            nonce = self._vault.derive(b"datasov report nonce v1 " + read.id)[:NONCE_SIZE]
+            (report,) = make_reports(read, [vectors], [held_tokens], [nonce])
         over: dict[str, bytes | None] = {
             name: None
             for name, value in self._vault.states().items()
             if name.startswith(ANSWER) and int.from_bytes(value[:8], "big") <= now
         }
-        self._vault.set_state({**over, **charge, note: read.until.to_bytes(8, "big") + report})
+        self._vault.set_state({**over, **beside, note: read.until.to_bytes(8, "big") + report})
         return report
+
+    def part(self, task: bytes) -> Trust:
+        """Under which of the task's trust models this vault answers: that of its newest consent for the question.
+
+        It is central trust, and nothing is to be sent, as long as the city may have counted rows that it was sent
+        before: until that consent expires, or its end was seen in the city's log before the task was opened. Where
+        there is no consent, or it names another model, it is two servers or else local trust: with a null report.
+        """
+        return self._part(read_task(task))
+
+    def _part(self, task: Task) -> Trust:
+        newest, pool = self._newest(task), task.trust.part("central")
+        if pool is not None and self._pooled(task):
+            return pool
+        named = [t for t in task.trust.each if newest is not None and t == newest.consent.claims.trust]
+        found = (*named, task.trust.part("two_server"), task.trust.part("local"))
+        return next(t for t in found if t is not None)
+
+    def _noised(self, task: Task, now: int, part: Trust, refuse: bool) -> tuple[bytes, dict[str, bytes | None]]:
+        """The report under local trust, and the notes of what it says and costs."""
+        asked = task.asked
+        if asked is None:
+            raise InternalError("a task with a local part asks devices: please report it")
+        kept = self._vault.state(asked.note)
+        found = None if refuse or kept is not None else self._paid(task, now, part)
+        answer, _ = asked.report(kept, None if found is None else found[0])
+        tag = self._vault.derive(b"datasov local report v1 " + task.id)[:TAG]
+        return NoisedReport(task.id, tag, answer).to_bytes(), {**(found[1] if found else {}), asked.note: answer}
 
     def spent(self, consent_loss: Loss, task: bytes) -> Loss:
         """What answers have cost on the account that this task would draw on, in the measure of `consent_loss`."""
@@ -95,44 +137,63 @@ class Answering(Granting):
         delta += int.from_bytes(own[16:], "big") - all_delta
         return {name: nano.to_bytes(16, "big") + delta.to_bytes(16, "big")}
 
-    def _covering(self, task: Task, now: int) -> Record | None:
-        """The newest consent for the task's city, purpose and table, where it is live and covers the question."""
+    def _same(self, task: Task) -> list[Record]:
+        """The consents for the task's city, purpose and table, live or not."""
         tables = task.query.tables()
-        same = [
+        return [
             r for r in self._records()
             if (c := r.consent.claims).audience == task.city and c.purpose == task.purpose
             and (c.coverage[0].table, c.coverage[0].schema_digest) == tables[0][:2]
         ]  # fmt: skip
-        newest = max(same, key=lambda r: r.consent.claims.issued, default=None)
+
+    def _newest(self, task: Task) -> Record | None:
+        return max(self._same(task), key=lambda r: r.consent.claims.issued, default=None)
+
+    def _covering(self, task: Task, now: int, part: Trust) -> Record | None:
+        """The newest one, where it is live and covers the question under this very trust."""
+        newest = self._newest(task)
         if newest is None or newest.revoked:
             return None
         claims = newest.consent.claims
-        fits = claims.trust == task.trust and claims.loss.measure == task.loss.measure
-        return newest if fits and held.covers(claims, task.purpose, now, tables) else None
+        fits = claims.trust == part and claims.loss.measure == task.loss.measure
+        return newest if fits and held.covers(claims, task.purpose, now, task.query.tables()) else None
 
-    def _paid(self, task: Task, now: int) -> tuple[list[Integers], dict[str, bytes | None]] | None:
+    def _paid(self, task: Task, now: int, part: Trust) -> tuple[list[Integers], dict[str, bytes | None]] | None:
         """The owner's vectors and the note of what they cost; None where a null report is to be given."""
-        record = self._covering(task, now)
+        record = self._covering(task, now, part)
         if record is None:
             return None
         try:
             shard = self._shard(record)
         except (ConsentError, InvalidDataError):
             return None
-        part = contribute(task.plan, shard, np.ones(1, dtype=np.bool_))
-        share = shares(task.plan, part, task.loss)
+        bounded = contribute(task.plan, shard, np.ones(1, dtype=np.bool_))
+        share = shares(task.plan, bounded, task.loss)
         note = self._account(task, task.loss.measure)
         nano, delta = self._spent(note)
-        nano, delta = nano + int(amounts(share, task.loss.nano)[0]), delta + int(amounts(share, task.loss.delta)[0])
+        # A noised answer tells of any row and of none alike, so it costs its whole loss.
+        nano += task.loss.nano if part.name == "local" else int(amounts(share, task.loss.nano)[0])
+        delta += int(amounts(share, task.loss.delta)[0])
         cap = record.consent.claims.loss
         if nano > cap.nano or delta > cap.delta:
             return None
         vectors = []
-        for vector, statistic in zip(part.vectors, task.plan.statistics, strict=True):
+        for vector, statistic in zip(bounded.vectors, task.plan.statistics, strict=True):
             dense = np.zeros(statistic.size(task.plan.cells), dtype=np.int64)
             np.add.at(dense, vector.entry.astype(np.int64), vector.value)
             vectors.append(dense)
         return vectors, self._spending(note, nano, delta)
+
+    def _pooled(self, task: Task) -> bool:
+        """Whether the task's city may have counted this vault's rows in its pool when it opened the task.
+
+        Not where they were never sent, the consent to that was over, or its end was seen in the city's log before.
+        """
+        return any(
+            self._contributed(r.consent) and r.consent.claims.expires > task.opened
+            and not int.from_bytes(self._vault.state(held.ENDED + r.consent.digest.hex()) or LATE, "big") < task.opened
+            for r in self._same(task) if r.consent.claims.trust.name == "central"
+        )  # fmt: skip
 
     def _shard(self, record: Record) -> Shard:
         """What a consent covers, as a city's pool would hold it of this resident alone."""

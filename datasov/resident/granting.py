@@ -19,7 +19,7 @@ from datasov.delegating import end, ending, find
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError
 from datasov.model.consent import CityId, Claims, Consent, Coverage
 from datasov.model.instants import instant
-from datasov.model.privacy import Loss, Trust, central, check_loss
+from datasov.model.privacy import Loss, Trust, check_loss, single
 from datasov.model.purposes import Purpose, as_purpose
 from datasov.model.schema import Schema
 from datasov.resident.state import State, numbered
@@ -89,7 +89,7 @@ class Granting(State):
         )
         claims = Claims(
             issuer=key.public, audience=str(parsed), token_id=random(16), issued=issued, not_before=issued,
-            expires=expires, coverage=covered, purpose=named.name, trust=trust or central(), loss=loss,
+            expires=expires, coverage=covered, purpose=named.name, trust=single(trust), loss=loss,
             jurisdiction=jurisdiction, status=int.from_bytes(random(4), "big"), processing=processing, special=scope,
         )  # fmt: skip
         told = make_record(claims, named)
@@ -170,8 +170,8 @@ class Granting(State):
 
         One that you signed for somebody else can be ended by you and by them.
         The city takes it also before the consent: a contribution that is late on its way is then refused.
-        Under two servers there is nothing to send, and the bytes are empty: the city never had the consent, and from
-        now on the vault gives null reports.
+        Under other than central trust there is nothing to send, and the bytes are empty: the city never had the
+        consent, and from now on the vault gives null reports.
         """
         record, key = ending(self._vault, consent)
         if consent.claims.trust.name != "central":

@@ -14,6 +14,7 @@ from datasov.errors import ProofError, StoreError
 from datasov.model.consent import CityId, Consent
 from datasov.notices import Notice, read_notices
 from datasov.resident.state import State, numbered
+from datasov.tlog import scan
 from datasov.tlog.evidence import Evidence, compare_under
 from datasov.tlog.log import LogReader
 from datasov.tlog.note import peek_checkpoint
@@ -169,8 +170,17 @@ class Watching(State):
         seen = [self._vault.state(name) for name in names]
         receipts.continues(whole, seen)
         note, told = whole.checkpoint.note, followed(self._vault, whole)
-        if told or any(old != note for old in seen):
-            self._vault.set_state({**dict.fromkeys(names, note), **told})
+        over = self._over(whole, mine)
+        if told or over or any(old != note for old in seen):
+            self._vault.set_state({**dict.fromkeys(names, note), **told, **over})
+
+    def _over(self, whole: Whole, mine: Iterable[Record]) -> dict[str, bytes | None]:
+        """Notes of when the log was first seen to tell of the end of consents, of those under which rows were sent."""
+        now = int(self._clock())
+        names = {held.ENDED + r.consent.digest.hex(): r for r in mine if r.revoked and self._contributed(r.consent)}
+        hashes = {h: name for name, r in names.items() if not self._vault.state(name) for h in held.ended(r, now)}
+        found = scan.batched(whole.leaves, "revocations", hashes)
+        return {hashes[h]: now.to_bytes(8, "big") for h in found}
 
     def _not_rolled_back(self, whole: Whole, mine: Iterable[Record], accept: bool) -> None:
         newest = receipts.newest(whole, ((r, self._contributed(r.consent)) for r in mine))

@@ -13,6 +13,7 @@ from datasov.model.cohort import withhold
 from datasov.model.document import canonical, digest
 from datasov.model.plan import Noised, Request
 from datasov.model.release import Release
+from datasov.model.responses import Responses
 from datasov.model.series import SeriesRelease, step_digest
 from datasov.tlog.leaves import ReleaseLeaf, StepLeaf, encode_leaf
 from datasov.wire import cbor, fields
@@ -20,7 +21,7 @@ from datasov.wire import cbor, fields
 
 def pack_release(release: Release) -> bytes:
     """Canonical CBOR: [the document's canonical text, the little-endian words of each statistic]."""
-    return cbor.encode([canonical(release.document()), [v.astype("<i8").tobytes() for v in release.values]])
+    return cbor.encode([canonical(release.document()), release.words])
 
 
 def unpack_release(data: bytes) -> Release:
@@ -92,20 +93,21 @@ def leaf_of_series(opening: SeriesRelease) -> ReleaseLeaf:
 
 
 def record_release(
-    request: Request, noised: Noised, city: str, now: int, status: bytes = b""
+    request: Request, noised: Noised, city: str, now: int, status: bytes = b"", responses: Responses | None = None
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """An answer as it is stored, without the cells below its programme's minimum cohort, and its leaf.
 
-    `status` is the digest of the set of status lists that was applied.
+    `status` is the digest of the set of status lists that was applied; `responses` are devices' that noised their own.
     """
     plan = request.plan
     kept = withhold(plan.statistics, noised, request.cohort)
     release = Release(
         identifier=noised.identifier, city=city, query=plan.query, purpose=request.purpose,
-        programme=request.programme, loss=request.loss, trust=request.trust, mechanism=plan.mechanism(request.loss),
+        programme=request.programme, loss=request.loss, trust=request.trust, mechanism=request.mechanism,
         epoch=request.epoch, time=now, statistics=plan.statistics, parts=plan.parts, values=kept.noised.values,
-        scales=plan.scales(request.loss), cells=kept.noised.cells, cohort=request.cohort, withheld=kept.cells,
-        withheld_whole=kept.whole,
+        scales=plan.scales(request.loss) if request.trust.draws else (0.0,) * len(plan.statistics),
+        cells=kept.noised.cells, cohort=request.cohort, withheld=kept.cells, withheld_whole=kept.whole,
+        responses=responses,
     )  # fmt: skip
     return pack_release(release), encode_leaf(replace(leaf_of(release), status=status))
 
@@ -122,7 +124,7 @@ def record_step(
     opening = SeriesRelease(
         identifier=noised.identifier, city=city, series=request.series, purpose=request.purpose,
         programme=request.programme, loss=request.loss, trust=request.trust,
-        mechanism=plan.mechanism(request.loss) + ", binary tree", time=now, statistic=plan.statistics[0],
+        mechanism=request.mechanism, time=now, statistic=plan.statistics[0],
         scale=plan.scales(request.series.paid(request.loss))[0],
     )  # fmt: skip
     return pack_opening(opening), encode_leaf(replace(leaf_of_series(opening), status=status))

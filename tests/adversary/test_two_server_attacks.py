@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 import datasov as ds
-from datasov.aggregator import noising
+from datasov.aggregator import leader, noising
 from datasov.aggregator.messages import open_share
 from datasov.aggregator.state import keys
 from datasov.crypto.seal import seal

@@ -1,4 +1,4 @@
-"""One suite over both trust models: without noise two servers give what the central pool gives, at the same price."""
+"""One suite over the trust models: without noise devices and two servers give what the central pool gives."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from datasov.authority.registry import partition_name
 from datasov.crypto.kdf import hkdf
 from datasov.kernel.contribute import contribute, shares
 from datasov.kernel.plan import compile
+from datasov.model import responses
 from datasov.model.charges import amounts
 from datasov.model.plan import Request
+from datasov.mpc import local
 from datasov.mpc.task import read_task
 from datasov.pool.ranks import ranked
 from datasov.resident import answering
@@ -123,3 +125,48 @@ def test_what_two_servers_cannot_add_is_refused_with_the_trust_that_can(world, q
         with pytest.raises(ds.InvalidQueryError, match="central trust"):
             ask()
         assert city.remaining == before
+
+
+FREQUENCIES = {
+    "one cell": ONE.count(), "residents": ds.query(TRIPS).keys("district").bound(rows=1, keys=1).distinct(),
+    "of all": ds.query(TRIPS).bound(rows=1, keys=1).count(), "where": ONE.where(ds.col("km") > 10).count(),
+    "by age": ONE.join(PEOPLE).keys("people.ward").where(ds.col("people.age") >= 30).count(),
+    "means": ONE.mean("km"), "sums that bind": ONE.count().sum("km"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("question", FREQUENCIES)
+def test_devices_without_noise_are_the_central_pool(world, question, monkeypatch, tmp_path):
+    harness, _, _, people, clock = world
+    query, loss = FREQUENCIES[question], ds.pure(epsilon=1)
+    silent(monkeypatch)
+    monkeypatch.setattr(local, "respond", lambda data, chance, _: b"\x01" * len(data) if chance == 0.5 else data)
+    monkeypatch.setattr(responses.secrets, "randbelow", lambda width: width // 2)
+    now = as_the_pool(harness, monkeypatch)
+    with ds.City.open(tmp_path / "c", clock=clock, budget=loss, purposes=[PURPOSE], trust=ds.local()) as city:
+        for n, who in zip(NAMES, people, strict=True):
+            grant(who, city, loss=loss, join=[PEOPLE] if n in AGES else [])
+        task = opened(city, query, clock, loss)
+        found, exact = read_task(task).asked.fit, harness.totals(query)
+        for n, who in zip(NAMES, people, strict=True):
+            now["name"] = n
+            city.take(who.answer(task))
+            covered = n in AGES or not query.profiles
+            assert who.spent(loss, task) == (loss if covered else ds.Loss(0, "pure"))
+        clock.now += LONG
+        release = city.release(query, loss=loss, purpose=PURPOSE)
+    assert release.responses.tally.reports == len(NAMES)
+    supports = release.responses.tally.supports
+    if found.total is None:
+        assert supports.tolist() == padded(exact)[0][: len(supports)].tolist()
+    else:
+        assert supports.reshape(-1, 2).sum(axis=1).tolist() == padded(exact)[found.count][: len(supports) // 2].tolist()
+
+
+@pytest.mark.parametrize("question", ["counts", "variances", "medians", "sums in two keys", "coverage", "of two rows"])
+def test_what_devices_cannot_say_is_refused_with_the_trusts_that_can(clock, tmp_path, question):
+    query = QUESTIONS[question][0] if question in QUESTIONS else ds.query(TRIPS).bound(rows=2, keys=1).count()
+    with ds.City.open(tmp_path / "c", clock=clock, budget=LOSS, purposes=[PURPOSE], trust=ds.local()) as city:
+        with pytest.raises(ds.InvalidQueryError, match="two servers or central trust"):
+            opened(city, query, clock, ds.pure(epsilon="0.01"))
+        assert city.remaining == LOSS

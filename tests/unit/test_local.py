@@ -249,7 +249,7 @@ def test_a_report_is_kept_and_charged_once_and_a_null_one_never():
 def test_the_trust_is_a_name_that_tokens_carry():
     assert ds.local() == Trust("local") == Trust.parse("local") == Trust.from_document({"model": "local"})
     assert terms._trust("local") == ds.local() != ds.central()
-    assert ds.local().draws == 1
+    assert ds.local().draws == 0
     with pytest.raises(ConsentError):
         terms._trust("locale")
     with pytest.raises(ConsentError):
@@ -266,9 +266,3 @@ def test_a_consent_under_it_is_granted_and_read_and_gives_no_rows(tmp_path):
         assert read.claims.loss == ONE
         with pytest.raises(ConsentError, match="no row leaves"):
             who.contribute(consent)
-
-
-def test_no_city_is_founded_under_it_yet(tmp_path):
-    with pytest.raises(InvalidQueryError, match="no city collects"):
-        ds.City.open(tmp_path / "c", budget=ds.pure(epsilon=1), purposes=[PURPOSE], trust=ds.local())
-    assert not (tmp_path / "c").exists()

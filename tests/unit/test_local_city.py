@@ -1,0 +1,269 @@
+"""A city under local trust: tasks, reports that are noised on devices, releases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import datasov as ds
+from datasov.authority import held
+from datasov.errors import (
+    BudgetExceededError,
+    ConsentError,
+    DeniedError,
+    InvalidDataError,
+    InvalidQueryError,
+    ProofError,
+    VerificationError,
+)
+from datasov.model.release import Release
+from datasov.mpc.noised import NoisedReport
+from datasov.tlog.leaves import NoticeLeaf, ReleaseLeaf, decode_leaf
+from datasov.tlog.record import pack_release, unpack_release
+from tests.helpers import PURPOSE, TRIPS, instant
+from tests.locals import COUNT, LARGE, MEAN, PURE, certain, city_of, person, read_task, send
+from tests.servers import LONG, grant, opened, resident
+
+
+@pytest.fixture
+def city(tmp_path, clock):
+    made, _ = city_of(tmp_path, clock, ds.local())
+    with made:
+        yield made
+
+
+def people_of(tmp_path, clock, city, districts, **given):
+    return [person(tmp_path, clock, n, city, d, ds.local(), **given) for n, d in enumerate(districts)]
+
+
+def test_a_count_is_estimated_with_a_leaf_and_a_receipt(tmp_path, clock, city, monkeypatch):
+    everybody = people_of(tmp_path, clock, city, ["N", "N", "E", None, "S"])
+    with monkeypatch.context() as patch:
+        certain(patch)
+        task = opened(city, COUNT, clock, PURE)
+        assert city.tasks() == [task]
+        send(city, None, everybody, task)
+    clock.now += LONG
+    release = city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    how = read_task(task).asked.fit.how
+    assert release.responses.tally.reports == 5
+    assert release.responses.tally.supports.tolist() == [2, 1, 1, 0]
+    expected = [(s - 5 * how.other) / (how.own - how.other) for s in (2, 1, 1, 0)]
+    frame = release.frame()
+    assert np.allclose(frame["count"], expected)
+    assert (frame["count_low"] <= frame["count"].clip(0, 5)).all()
+    assert (frame["count_high"] >= frame["count"].clip(0, 5)).all()
+    assert frame["count_high"].max() <= 5
+    assert release.mechanism == "randomised response"
+    assert release.trust == ds.local()
+    assert "nobody" in release.trust.trusted["local"]
+    leaves = [decode_leaf(leaf) for leaf in city.log.leaves(0, city.log.checkpoint().size)]
+    (notice,) = [leaf for leaf in leaves if isinstance(leaf, NoticeLeaf) and leaf.subject == "task"]
+    (told,) = [leaf for leaf in leaves if isinstance(leaf, ReleaseLeaf)]
+    assert notice.identity == read_task(task).id
+    assert (told.trust, told.mechanism, told.result_digest) == ("local", release.mechanism, release.digest)
+    assert len(everybody[0].receipts(city.log)) == 1
+    again = city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    assert again.digest == release.digest
+    assert unpack_release(pack_release(release)).digest == release.digest
+    with pytest.raises(InvalidQueryError, match="intervals"):
+        release.scale("count")
+    adjusted = release.frame(adjusted=True)["count_adjusted"]
+    assert adjusted.sum() == max(round(sum(np.rint(expected))), 0)
+    for who in everybody:
+        who.close()
+
+
+def test_other_supports_are_another_release(tmp_path, clock, city):
+    (who,) = people_of(tmp_path, clock, city, ["N"])
+    task = opened(city, COUNT, clock, PURE)
+    city.take(who.answer(task))
+    clock.now += LONG
+    release = city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    words = release.words
+    words[-1] = bytes(8) + (9).to_bytes(8, "little") + words[-1][16:]
+    other = Release.from_document(release.document(), dict(enumerate(words)))
+    assert other.digest != release.digest
+    who.close()
+
+
+def test_the_budget_is_charged_when_opened_and_the_account_whole_and_once(tmp_path, clock, city):
+    first, second = people_of(tmp_path, clock, city, ["N", None])
+    task = opened(city, COUNT, clock, PURE)
+    assert city.remaining == ds.pure(epsilon=99)
+    for who in (first, second):
+        assert who.answer(task) == who.answer(task)
+        assert who.spent(PURE, task) == PURE, "also of somebody without a row"
+    city.take_many([first.answer(task), second.answer(task)])
+    clock.now += LONG
+    city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    assert city.remaining == ds.pure(epsilon=99)
+    for who in (first, second):
+        who.close()
+
+
+def test_asked_again_a_device_repeats_itself_at_no_cost_until_a_renewal(tmp_path, clock, city):
+    (who,) = people_of(tmp_path, clock, city, ["N"], loss=ds.pure(epsilon=2))
+    said = []
+    for _ in range(4):
+        task = opened(city, COUNT, clock, PURE, every=2)
+        said.append((read_task(task).renewal, NoisedReport.from_bytes(who.answer(task))))
+        who.put(TRIPS, [{"district": "E", "km": 1}])
+        clock.now += 86_400
+    renewals = [n for n, _ in said]
+    assert len(set(renewals)) in (2, 3)
+    by_renewal = {n: {r.answer for m, r in said if m == n} for n in renewals}
+    assert all(len(answers) == 1 for answers in by_renewal.values())
+    assert len({r.tag for _, r in said}) == 4, "tags of two tasks are not linked"
+    assert who.spent(PURE, task).nano == min(len(set(renewals)), 2) * PURE.nano
+    who.close()
+
+
+@pytest.mark.parametrize("case", ["refuses", "no consent", "revoked", "spent", "another trust"])
+def test_who_does_not_answer_sends_a_null_report_that_costs_nothing(tmp_path, clock, city, case, monkeypatch):
+    who = resident(tmp_path, clock, case, {TRIPS: [{"district": "N", "km": 7}]})
+    if case != "no consent":
+        loss = ds.pure(epsilon="0.5") if case == "spent" else LARGE
+        consent = grant(who, city, loss=loss, trust=ds.central() if case == "another trust" else ds.local())
+    if case == "revoked":
+        assert who.revoke(consent) == b""
+    task = opened(city, COUNT, clock, PURE)
+    with monkeypatch.context() as patch:
+        certain(patch)
+        report = NoisedReport.from_bytes(who.answer(task, refuse=case == "refuses"))
+    assert report.answer == b"\x00"
+    assert who.spent(PURE, task).nano == 0
+    city.take(report.to_bytes())
+    who.close()
+
+
+def test_reports_are_of_their_task_in_its_time_and_one_a_vault(tmp_path, clock, city):
+    first, second = people_of(tmp_path, clock, city, ["N", "E"])
+    task = opened(city, COUNT, clock, PURE)
+    report, other = first.answer(task), second.answer(task)
+    city.take(report)
+    city.take(report)
+    read = NoisedReport.from_bytes(report)
+    changed = NoisedReport(read.task, read.tag, bytes([read.answer[0] ^ 1])).to_bytes()
+    with pytest.raises(DeniedError):
+        city.take(changed)
+    for wrong in (b"", b"junk", NoisedReport(bytes(32), read.tag, read.answer).to_bytes(),
+                  NoisedReport(read.task, bytes(16), b"\xff").to_bytes(),
+                  NoisedReport(read.task, bytes(16), b"\x01\x01").to_bytes()):  # fmt: skip
+        with pytest.raises(VerificationError):
+            city.take(wrong)
+    refused = city.take_many([other, changed, report, other])
+    assert [type(r) for r in refused] == [type(None), DeniedError, type(None), type(None)]
+    with pytest.raises(InvalidQueryError, match="still open"):
+        city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    clock.now += LONG
+    with pytest.raises(InvalidDataError):
+        city.take(NoisedReport(read.task, bytes(16), read.answer).to_bytes())
+    assert city.release(COUNT, loss=PURE, purpose=PURPOSE).responses.tally.reports == 2
+    for who in (first, second):
+        who.close()
+
+
+def test_reports_are_kept_over_a_restart(tmp_path, clock):
+    city, _ = city_of(tmp_path, clock, ds.local())
+    who = person(tmp_path, clock, 1, city, "N", ds.local())
+    task = opened(city, COUNT, clock, PURE)
+    city.take(who.answer(task))
+    city.close()
+    with ds.City.open(tmp_path / "l.city", clock=clock) as city:
+        assert city.trust == ds.local()
+        read = NoisedReport.from_bytes(who.answer(task))
+        with pytest.raises(DeniedError):
+            city.take(NoisedReport(read.task, read.tag, bytes([read.answer[0] ^ 1])).to_bytes())
+        clock.now += LONG
+        assert city.release(COUNT, loss=PURE, purpose=PURPOSE).responses.tally.reports == 1
+    who.close()
+
+
+def test_means_and_previews(tmp_path, clock, city):
+    preview = city.preview(MEAN, loss=PURE)
+    assert preview.frame["margin"][0] > 0
+    assert any("10,000" in note for note in preview.notes)
+    how = read_task(opened(city, COUNT, clock, PURE)).asked.fit.how
+    counted = city.preview(COUNT, loss=PURE).frame
+    assert np.isclose(counted["sigma"][0], how.deviation(10_000))
+    everybody = [person(tmp_path, clock, n, city, "N", ds.local(), km=10 + n) for n in range(4)]
+    task = opened(city, MEAN, clock, LARGE)
+    send(city, None, everybody, task)
+    clock.now += LONG
+    frame = city.release(MEAN, loss=LARGE, purpose=PURPOSE).frame()
+    assert (frame["km_mean_low"] <= frame["km_mean"]).all()
+    assert (frame["km_mean"] <= frame["km_mean_high"]).all()
+    for who in everybody:
+        who.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "loss"),
+    [
+        (COUNT, ds.zcdp(rho="0.1")), (ds.query(TRIPS).keys("district").bound(rows=2, keys=2).count(), PURE),
+        (COUNT.top(1), PURE), (ds.query(TRIPS).keys("district").bound(rows=1, keys=1).median("km"), PURE),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_before_anything_is_spent(tmp_path, clock, query, loss):
+    with city_of(tmp_path, clock, ds.local(), budget=ds.zcdp(rho=100))[0] as city:
+        before = city.remaining
+        for ask in (lambda: opened(city, query, clock, loss), lambda: city.preview(query, loss=loss)):
+            with pytest.raises(InvalidQueryError, match=r"two servers or central|pure epsilon"):
+                ask()
+        assert city.remaining == before
+
+
+def test_a_budget_that_is_spent_opens_nothing(tmp_path, clock):
+    with city_of(tmp_path, clock, ds.local(), budget=PURE)[0] as city:
+        opened(city, COUNT, clock, PURE)
+        with pytest.raises(BudgetExceededError):
+            opened(city, MEAN, clock, PURE)
+
+
+def test_it_takes_no_rows_and_no_token_of_it_is_admitted_elsewhere(tmp_path, clock, city):
+    who = person(tmp_path, clock, 1, city, "N", ds.local())
+    (consent,) = who.consents
+    with pytest.raises(ConsentError, match="no row leaves"):
+        who.contribute(consent)
+    with pytest.raises(ConsentError, match="takes no rows"):
+        city.admit(consent, b"")
+    who.close()
+
+
+def test_two_devices_that_merge_keep_what_either_said_and_spent():
+    from datasov.portability.notes import combined
+
+    name, account = held.NOISED + "q", held.SPENT + "a"
+    one, two = (
+        {name: b"2", account: bytes(15) + b"\x05" + bytes(16)},
+        {name: b"1", account: bytes(15) + b"\x03" + bytes(16)},
+    )
+    for mine, theirs in ((one, two), (two, one), ({}, combined(one, two)), (combined(one, two), combined(one, two))):
+        found = combined(mine, theirs)
+        assert found[name] == b"1"
+        assert found[account] == bytes(15) + b"\x08" + bytes(16)
+
+
+def test_a_task_of_another_trust_or_encoding_is_none(clock, city):
+    import json
+
+    from datasov.wire import cose
+
+    task = read_task(opened(city, COUNT, clock, PURE))
+    signed = task.signed(city._key)
+    assert read_task(signed).text == task.text
+    for change in ({"renewal": 1.5}, {"responses": ["unary", 4, (0.4).hex()]}, {"trust": {"model": "central"}}):
+        doc = json.loads(task.text) | change
+        text = json.dumps(doc, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        with pytest.raises(VerificationError):
+            read_task(cose.sign1(text, city._key, "datasov task v1"))
+
+
+def test_a_log_that_is_no_citys_is_no_receipt(tmp_path, clock, city):
+    who = resident(tmp_path, clock, "x", {TRIPS: []})
+    assert who.receipts(city.log) == []
+    with pytest.raises(ProofError):
+        who.notices(city.log)
+    who.close()
+    assert instant(clock.now)
