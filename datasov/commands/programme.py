@@ -118,6 +118,8 @@ def _new(options: argparse.Namespace) -> int:
         "tables": None if options.table is None else [_table(text) for text in options.table],
         "question": None if options.question is None else approval.parse(approvals.read(options.question)),
     }  # fmt: skip
+    if str(document["not_before"]) < now:
+        document["not_before"] = now  # a programme to begin with is older: this one cannot start before it is written
     document |= {name: value for name, value in given.items() if value is not None}
     if options.days is not None:
         start = dt.datetime.fromisoformat(document["not_before"])

@@ -16,7 +16,7 @@ TEXT = (ROOT / "docs" / "catalogue.md").read_text(encoding="utf-8")
 
 def test_every_block_runs(tmp_path: Path) -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "(('long_term_care', 'level'),)" in done.stdout
     assert "53393599" in done.stdout

@@ -14,7 +14,7 @@ TEXT = (ROOT / "docs" / "delegation.md").read_text(encoding="utf-8")
 
 def test_every_block_runs(tmp_path: Path) -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert said[0] == "school-routes ('district', 'km') rho = 0.1"

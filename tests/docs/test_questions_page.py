@@ -13,6 +13,6 @@ from tests.paths import ROOT
 def test_every_block_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "an unknown key shows where" in done.stdout

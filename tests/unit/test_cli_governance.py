@@ -303,7 +303,8 @@ def test_a_programme_from_a_file_and_for_one_question(run, place, adopted):
     (place / "q.json").write_text(json.dumps(COUNT.document()))
     new_programme(run, "base.json")
     parts = json.loads((place / "base.json").read_text())
-    (place / "from.json").write_text(json.dumps({**parts, "template": None, "cohort": 3}))
+    older = "2020-01-01T00:00:00Z"
+    (place / "from.json").write_text(json.dumps({**parts, "template": None, "cohort": 3, "not_before": older}))
     given = ("--charter", "charter.signed", "--from", "from.json")
     run("programme", "new", "p.json", *given, "--question", "q.json", "--version", "2", "--cohort", "4")
     made = json.loads((place / "p.json").read_text())

@@ -265,7 +265,7 @@ def test_the_help_says_where_a_key_comes_from(capsys: pytest.CaptureFixture[str]
 
 def test_it_runs_as_a_process(run: Run, city: str):
     command = [sys.executable, "-m", "datasov.cli", "log", "checkpoint", "lake.city"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == run("checkpoint", "lake.city")
     assert TRIPS.name not in done.stdout
