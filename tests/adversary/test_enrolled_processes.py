@@ -45,6 +45,7 @@ def forget(who):
     who._vault.set_state({n: None for n in who._vault.states() if n.startswith("answer/")})
 
 
+@pytest.mark.campaign
 def test_one_person_one_report_by_commands_over_http_and_after_kills(pair, tmp_path, capsys):
     city = str(pair.city.id)
     people = [device(tmp_path, name, lambda: float(pair.now)) for name in "abc"]

@@ -54,6 +54,7 @@ def kill_at_random(folder: Path, rounds: int, seed: int, mode: str = "loop") -> 
     assert seen, "nothing was ever answered: the test kills too early"
 
 
+@pytest.mark.campaign
 def test_a_city_killed_at_random_twenty_times(tmp_path):
     kill_at_random(tmp_path, 20, 1)
 

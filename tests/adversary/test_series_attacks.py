@@ -39,7 +39,7 @@ def check(city: ds.City) -> None:
     assert city._store.length("releases") == 5
 
 
-@pytest.mark.parametrize("what", ["append", "fsync", "replace"])
+@pytest.mark.parametrize("what", [pytest.param("append", marks=pytest.mark.campaign), "fsync", "replace"])
 def test_a_series_that_dies_between_every_two_steps(tmp_path, what):
     def run(copy: Path, point: str) -> int:
         died = subprocess.run(

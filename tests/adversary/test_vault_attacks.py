@@ -27,6 +27,7 @@ def _refused(path: Path) -> None:
     assert str(found.value) == str(fmt.damaged())
 
 
+@pytest.mark.campaign
 def test_every_byte_of_every_file_flipped(tmp_path: Path) -> None:
     expected = vaults.varied(tmp_path / "v")
     files = vaults.sealed_files(tmp_path / "v")
@@ -56,6 +57,7 @@ def test_every_byte_of_a_passphrase_header_but_its_costs_flipped(tmp_path: Path)
             Vault.open(tmp_path / "v", passphrase="correct horse", device_secret=KEY, write=False)
 
 
+@pytest.mark.campaign
 def test_every_truncation_and_extension(tmp_path: Path) -> None:
     expected = vaults.varied(tmp_path / "v")
     for file in vaults.sealed_files(tmp_path / "v"):

@@ -172,6 +172,7 @@ def test_no_option_takes_a_secret() -> None:
         "import",
         "evolve",
         "enrol",
+        "enrolment-key",
         "merge",
         "keys",
         "check",

@@ -234,15 +234,16 @@ def test_it_takes_no_rows_and_no_token_of_it_is_admitted_elsewhere(tmp_path, clo
 def test_two_devices_that_merge_keep_what_either_said_and_spent():
     from datasov.portability.notes import combined
 
-    name, account = held.NOISED + "q", held.SPENT + "a"
+    name, first, second = held.NOISED + "q", held.SPENT + "a/1", held.SPENT + "a/2"
     one, two = (
-        {name: b"2", account: bytes(15) + b"\x05" + bytes(16)},
-        {name: b"1", account: bytes(15) + b"\x03" + bytes(16)},
+        {name: b"2", first: bytes(15) + b"\x05" + bytes(16)},
+        {name: b"1", first: bytes(15) + b"\x02" + bytes(16), second: bytes(15) + b"\x03" + bytes(16)},
     )
     for mine, theirs in ((one, two), (two, one), ({}, combined(one, two)), (combined(one, two), combined(one, two))):
         found = combined(mine, theirs)
         assert found[name] == b"1"
-        assert found[account] == bytes(15) + b"\x08" + bytes(16)
+        assert found[first] == bytes(15) + b"\x05" + bytes(16), "the larger of what one device noted"
+        assert found[second] == bytes(15) + b"\x03" + bytes(16), "beside what the other one spent"
 
 
 def test_a_task_of_another_trust_or_encoding_is_none(clock, city):
