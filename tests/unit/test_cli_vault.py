@@ -188,7 +188,7 @@ def test_no_option_takes_a_secret() -> None:
     assert list(ways.choices) == ["list", "add", "remove", "replace"]
     parsers = [*actions.choices.values(), *ways.choices.values()]
     taken = {o for p in parsers for a in p._actions if a.nargs != 0 for o in a.option_strings}
-    public = {"--schema", "--table", "--rows", "--form", "--age-recipient", "--fill", "--label", "--drop"}
+    public = {"--schema", "--table", "--city", "--rows", "--form", "--age-recipient", "--fill", "--label", "--drop"}
     assert {o for o in taken if not re.search(r"-file$|-identity$", o)} == public
 
 
