@@ -13,18 +13,19 @@ from urllib.parse import urlsplit
 
 from datasov.aggregator import app, place
 from datasov.commands import approvals
+from datasov.commands.nested import nested
 from datasov.errors import InvalidDataError, MissingExtraError
+
+_ABOUT = """One of the two servers that add what no one server can read. Run two, under owners who do not answer to each
+other, and name both in the trust of a city: docs/spec/two-server.md.
+
+Exit codes: 0 done; 1 refused or failed; 2 cannot be run as asked."""
 
 
 def add(commands: Any) -> None:
     """Add the command and its parts."""
-    parser = commands.add_parser(
-        "aggregator", help="run one of the two servers that add shares",
-        description="One of the two servers that add what no one server can read. Run two, under owners who do not "
-        "answer to each other, and name both in the trust of a city: docs/spec/two-server.md.",
-    )  # fmt: skip
-    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
-    init = parts.add_parser("init", help="make one, and print its id")
+    command = nested(commands, "aggregator", "run one of the two servers that add shares", _ABOUT)
+    init = command("init", _init, "make one, and print its id")
     init.add_argument(
         "folder", type=Path, metavar="FOLDER", help="a new folder; its secret lies beside it, as FOLDER.key"
     )
@@ -38,10 +39,9 @@ def add(commands: Any) -> None:
         "--without-tokens", action="store_true",
         help="issue no enrolment tokens and ask for none: a device can then send any number of reports; for good",
     )  # fmt: skip
-    init.set_defaults(run=_init)
-    enrol = parts.add_parser(
-        "enrol", help="put residents on the roll of a city, from a file",
-        description="Whoever is on the roll gets one token for each task, and with it one report. You decide who is: "
+    enrol = command(
+        "enrol", _enrol, "put residents on the roll of a city, from a file",
+        "Whoever is on the roll gets one token for each task, and with it one report. You decide who is: "
         "check at a counter, or by a certificate, that the key is the person's, and that nobody is on the roll twice. "
         "The other aggregator's owner does the same on their own. The aggregator may be running.",
     )  # fmt: skip
@@ -53,14 +53,12 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     enrol.add_argument("--city", required=True, metavar="ID", help="the city whose tasks they answer")
     enrol.add_argument("--strike", action="store_true", help="take people off the roll instead; lines of PERSON alone")
-    enrol.set_defaults(run=_enrol)
-    serve = parts.add_parser("serve", help="run it until it is ended")
+    serve = command("serve", _serve, "run it until it is ended")
     serve.add_argument("folder", type=Path, metavar="FOLDER", help="that `init` made")
     serve.add_argument(
         "--city", action="append", required=True, metavar="ID", help="a city whose tasks it takes (may be repeated)"
     )
     serve.add_argument("--bind", metavar="HOST:PORT", help="where to listen (default: what its address says)")
-    serve.set_defaults(run=_serve)
 
 
 def _init(options: argparse.Namespace) -> int:
