@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from datasov import errors
+from datasov.aggregator.messages import MOST_BODY
 from datasov.errors import DatasovError, MissingExtraError, PeerError
 from datasov.model.parties import AggregatorId
 
@@ -33,14 +34,20 @@ def over_http(to: AggregatorId, path: str, body: bytes) -> bytes:
     """
     httpx = _httpx()
     try:
-        answer = _client().post(
-            f"{to.url}/{path}", content=body, timeout=TIMEOUT, headers={"content-type": "application/octet-stream"},
-        )  # fmt: skip
+        with _client().stream(
+            "POST", f"{to.url}/{path}", content=body, timeout=TIMEOUT,
+            headers={"content-type": "application/octet-stream"},
+        ) as answer:  # fmt: skip
+            found = bytearray()
+            for piece in answer.iter_bytes():
+                found += piece
+                if len(found) > MOST_BODY:
+                    raise PeerError(f"{to.name} answers without an end: do not rely on it")
     except httpx.HTTPError:
         raise PeerError(f"{to.name} cannot be reached: try again later") from None
     if answer.status_code == 200:
-        return bytes(answer.content)
-    raise refusal(to, answer.content)
+        return bytes(found)
+    raise refusal(to, bytes(found))
 
 
 def refusal(to: AggregatorId, content: bytes) -> DatasovError:

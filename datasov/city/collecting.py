@@ -11,6 +11,7 @@ from datasov.aggregator.messages import Share, open_share
 from datasov.city.asking import check_made
 from datasov.city.opening import Opening, Pooled
 from datasov.city.responding import Responding
+from datasov.city.state import OneAsker
 from datasov.crypto.kdf import random
 from datasov.errors import InvalidQueryError, PeerError, ProgrammeError
 from datasov.kernel import monitor
@@ -103,13 +104,16 @@ class Collecting(Responding):
         if request.cohort and self.trust.part("local"):
             raise InvalidQueryError("local trust tests no minimum cohort: ask under two servers, or central trust")
         key = _task_key(request)
-        if (stored := self._ledger.stored(key)) is None:
-            task = Task(
-                city=str(self.id), query=query, loss=loss, purpose=purpose, programme=request.programme,
-                cohort=request.cohort, epoch=request.epoch, trust=self.trust, opened=now, until=ends, salt=random(16),
-                renewal=renewal(self.epoch, every),
-            )  # fmt: skip
-            stored = self._open_task(request, key, task)
+        task = Task(
+            city=str(self.id), query=query, loss=loss, purpose=purpose, programme=request.programme,
+            cohort=request.cohort, epoch=request.epoch, trust=self.trust, opened=now, until=ends, salt=random(16),
+            renewal=renewal(self.epoch, every),
+        )  # fmt: skip
+        with self._guard:
+            asking = self._asking.setdefault(key, OneAsker())
+        with asking.lock:
+            if (stored := self._ledger.stored(key)) is None:
+                stored = self._open_task(request, key, task)
         self._anchor()
         signed = _signed(stored)
         task = read_task(signed)
