@@ -99,12 +99,13 @@ class Responding(Asking):
 
     def _tasks(self) -> list[tuple[bytes, Task]]:
         """All tasks, oldest first. What was read of them before is kept."""
-        for body in self._store.read("releases", self._tasks_read):
-            found = cbor.decode(body[KEY:])
-            if found[0] == SUBJECT:
-                self._tasks_known.append((found[1], read_task(found[1])))
-            self._tasks_read += 1
-        return list(self._tasks_known)
+        with self._guard:
+            for body in self._store.read("releases", self._tasks_read):
+                found = cbor.decode(body[KEY:])
+                if found[0] == SUBJECT:
+                    self._tasks_known.append((found[1], read_task(found[1])))
+                self._tasks_read += 1
+            return list(self._tasks_known)
 
 
 def _stream(task: bytes) -> str:
