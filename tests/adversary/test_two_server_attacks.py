@@ -443,6 +443,29 @@ def test_a_crash_at_any_write_draws_no_second_noise_that_leaves(clock, which, la
     assert not crashed[-1], "all writes were tried"
 
 
+def test_no_sum_without_noise_and_no_report_is_left_once_the_noised_share_stands(pair, clock, monkeypatch):
+    """Whoever gets hold of both stores later has the two noised shares, as the city had, and nothing more exact."""
+    city, servers = pair
+    task = read_task(opened(city, CELL, clock))
+    reports, _ = honest(task, 5)
+    servers.upload(reports)
+    clock.now += LONG
+    while servers.leader.work():
+        pass
+    sums = [cbor.decode(s.blobs["sum/" + task.id.hex()])[4] for s in servers.stores]
+    assert all(len(each) == 1 for each in sums)
+    shares = servers.leader.handle("collect", task.id)
+    for store, (exact,) in zip(servers.stores, sums, strict=True):
+        kept = [*store.blobs.values(), *(body for bodies in store.streams.values() for body in bodies)]
+        assert not any(exact[:16] in each for each in kept)
+        assert not any(report[60:90] in each for each in kept for report in reports)
+    servers.restart()
+    assert servers.leader.handle("collect", task.id) == shares
+    assert servers.leader.work() == 0
+    with pytest.raises(DatasovError, match="no reports now"):
+        servers.upload(reports)
+
+
 # --- bias
 
 
