@@ -11,6 +11,8 @@ import shutil
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from functools import reduce
+from operator import xor
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import pytest
 import datasov as ds
 from datasov.aggregator import client, leader, messages, place
 from datasov.aggregator.aggregator import LONGEST
+from datasov.city import collecting
 from datasov.crypto.kdf import random
 from datasov.crypto.seal import seal
 from datasov.errors import DatasovError, InvalidDataError, PeerError, StoreError, VerificationError
@@ -28,7 +31,7 @@ from datasov.mpc.report import Report, info, make_reports
 from datasov.mpc.task import read_task
 from datasov.wire import cbor
 from tests.helpers import PURPOSE, TRIPS, Clock
-from tests.servers import IDS, LONG, LOSS, URLS, made_task, opened, silent, two_server_city
+from tests.servers import CITY_KEYS, IDS, LONG, LOSS, URLS, made_task, opened, silent, two_server_city
 
 CELL = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
 ONE = np.array([1, 0, 0, 0])
@@ -91,6 +94,23 @@ def test_a_question_of_a_city_that_is_not_served_is_not_compiled(pair, clock, mo
     changed[-1] ^= 1
     with pytest.raises(VerificationError):
         servers.leader.handle("tasks", bytes(changed))
+
+
+def test_a_task_for_others_or_that_is_over_costs_nothing(pair, clock):
+    _, servers = pair
+    other = ds.AggregatorId("city", URLS[0], IDS[0].verify_key[::-1], IDS[0].seal_key[::-1])
+    served = frozenset([str(ds.CityId("keys", CITY_KEYS[0].public, CITY_KEYS[1].public))])
+    for who in servers.both:
+        who.cities, before = served, who.remaining
+        third = replace(IDS[1], name="third", url="http://127.0.0.1:7303", verify_key=bytes(32))
+        signed, _ = made_task(CELL, clock, trust=ds.two_server(city=other, council=third))
+        with pytest.raises(ds.ConsentError, match="another aggregator"):
+            who.handle("tasks", signed)
+        signed, _ = made_task(CELL, clock)
+        clock.now += LONG
+        with pytest.raises(InvalidDataError, match="is over"):
+            who.handle("tasks", signed)
+        assert who.remaining == before
 
 
 def test_a_question_of_more_statistics_than_a_report_names_is_refused_before_anything_is_spent(
@@ -344,6 +364,29 @@ def test_a_stores_copy_from_before_a_loss_does_not_open_and_one_from_before_a_ba
     assert open_now["b"].aggregator.remaining.nano == ds.zcdp(rho=1).nano - LOSS.nano
     for each in open_now.values():
         each.close()
+
+
+def test_what_was_counted_is_told_by_its_nonces_and_other_nonces_are_refused(pair, clock):
+    city, servers = pair
+    task = read_task(opened(city, CELL, clock))
+    reports = make_reports(task, [[ONE]] * 5)
+    servers.upload(reports)
+    clock.now += LONG
+    shares = cbor.decode(servers.leader.handle("collect", task.id))
+    mine, other = (
+        city._who.take(lambda _, key, r=r, s=s: messages.open_share(s, task, r, key)) for r, s in enumerate(shares)
+    )
+    hashes = [int.from_bytes(messages.sha256(Report.from_bytes(r).nonce), "big") for r in reports]
+    assert int.from_bytes(mine.checksum, "big") == reduce(xor, hashes)
+    assert collecting._values(task, mine, other)[0].shape == (4,)
+    for changed in (
+        replace(other, checksum=bytes(32)), replace(other, reports=4), replace(other, shares=()),
+        replace(other, shares=other.shares * 2), replace(other, shares=(other.shares[0] + bytes(16),)),
+        replace(other, shares=(b"\xff" * len(other.shares[0]),)),
+        replace(other, shares=(bytes(len(other.shares[0]) - 1) + b"\x7f",)),
+    ):  # fmt: skip
+        with pytest.raises((PeerError, VerificationError), match="at fault"):
+            collecting._values(task, mine, changed)
 
 
 def test_two_tasks_that_differ_in_a_bit_of_the_question_share_nothing(pair, clock, monkeypatch):

@@ -160,6 +160,28 @@ def test_vectors_that_are_not_one_hot_are_refused(pair, clock, monkeypatch):
     assert counted(city, servers, task) == {30}
 
 
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_report_of_which_one_statistic_is_invalid_counts_in_none(pair, clock, part, monkeypatch):
+    silent(monkeypatch)
+    city, servers = pair
+    query = CELL.sum("km")
+    task = read_task(opened(city, query, clock))
+    assert len(task.fits) == 2
+    good, expected = honest(task, 5)
+    real, one = circuits.encode, [np.eye(4, dtype=np.int64)[0]] * 2
+    with monkeypatch.context() as patch:
+        spoilt = task.fits[part].vdaf.circuit
+        patch.setattr(
+            circuits, "encode",
+            lambda circuit, measured: real(circuit, measured) + (2 if circuit == spoilt else 0)
+        )  # fmt: skip
+        bad = make_reports(task, [one] * 3)
+    servers.upload([*good[:2], *bad, *good[2:]])
+    release = answer(city, clock, query)
+    assert [v.tolist() for v in release.values] == expected
+    assert counted(city, servers, task) == {5}
+
+
 @pytest.mark.campaign
 def test_a_hundred_thousand_invented_vectors(clock, monkeypatch):
     """What both aggregators run on a report, without its seals."""
