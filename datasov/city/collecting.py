@@ -100,6 +100,10 @@ class Collecting(Responding):
         request, running = self._under(request, programme, now)
         if not running:
             raise ProgrammeError("the programme is over: no question is opened under it")
+        if request.programme:
+            state = self._governing.state()
+            if ends > state.end(state.programme(bytes.fromhex(request.programme))):
+                raise ProgrammeError("the programme ends before the collection would: give an earlier `until`")
         self._authorise(request)
         if request.cohort and self.trust.part("local"):
             raise InvalidQueryError("local trust tests no minimum cohort: ask under two servers, or central trust")

@@ -243,6 +243,35 @@ def test_whatever_a_helper_answers_nothing_is_counted_that_it_did_not_vouch_for(
     assert city.release(CELL, loss=LOSS, purpose=PURPOSE).values[0].tolist() in ([2, 0, 0, 0], [0, 0, 0, 0])
 
 
+def test_no_batch_is_added_once_the_noised_share_stands(pair, clock):
+    """Or reports of the leader's choice would come after the answer that was noised for all."""
+    city, servers = pair
+    task = read_task(opened(city, CELL, clock))
+    servers.upload(make_reports(task, [[ONE]] * 3))
+    clock.now += LONG
+    shares = servers.leader.handle("collect", task.id)
+    sent = [body for _, path, body, _ in servers.said if path == "jobs"][-1]
+    content = cbor.decode(messages.cose.open1(sent, IDS[0].verify_key, messages.REQUEST))
+    named, number, *rest = cbor.decode(content[2])
+    with pytest.raises(InvalidDataError, match="was collected"):
+        ask(servers, "jobs", [named, number + 1, *rest])
+    assert ask(servers, "jobs", [named, number, *rest]), "the last one is answered again"
+    assert servers.leader.handle("collect", task.id) == shares
+
+
+def test_a_verify_key_is_fixed_before_the_first_report(pair, clock):
+    """A leader that chose another one later could have the same reports verified twice."""
+    city, servers = pair
+    task = read_task(opened(city, CELL, clock))
+    given = [servers.leader.verify_key(task), random(32)]
+    sealed = [seal(IDS[1].seal_key, key, leader.KEY_INFO + task.id) for key in given]
+    assert ask(servers, "keys", [task.id, sealed[0]]) == b""
+    servers.restart()
+    with pytest.raises(VerificationError, match="another verify key"):
+        ask(servers, "keys", [task.id, sealed[1]])
+    assert servers.leader.verify_key(read_task(opened(city, CELL.sum("km"), clock))) not in given
+
+
 def test_an_answer_to_another_request_or_by_another_is_no_answer(pair, clock):
     city, servers = pair
     task = read_task(opened(city, CELL, clock))

@@ -256,6 +256,10 @@ def test_a_question_under_a_programme_keeps_to_it(world, exact, monkeypatch):
     )
     identity = city.approve(signed(programme)).identity.hex()
     world.clock.now += 4 * DAY
+    if name != "central":
+        with pytest.raises(ds.ProgrammeError, match="ends before the collection"):
+            city.collect(COUNT, loss=LARGE, purpose=PURPOSE, until=instant(NOW + 20 * DAY + 1), programme=identity)
+        assert city.remaining == city.budget
     release = world.ask(COUNT, programme=identity)
     assert counts(release) == [1, 0, 0, 0]
     assert release.programme == identity
