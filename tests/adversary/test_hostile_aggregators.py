@@ -135,22 +135,22 @@ def test_what_goes_to_the_helper_at_once_fits_in_one_request(pair, clock, monkey
     """A question of many sums, whose reports each bring the helper much: the batch is as small as that asks for."""
     silent(monkeypatch)
     city, servers = pair
-    most = 100_000
+    most = 16_000
     for module in (messages, leader):
         monkeypatch.setattr(module, "MOST_BODY", most)
-    columns = {f"c{n}": ds.Integer(0, 20 + n) for n in range(12)}
+    columns = {f"c{n}": ds.Integer(0, 20 + n) for n in range(4)}
     schema = ds.Schema("w", domain="mobility", columns={"d": ds.Category("NESW"), **columns}, keys=[("d",)])
     query = ds.query(schema).keys("d").bound(rows=1, keys=1).count()
     for name in columns:
         query = query.sum(name)
     task = read_task(opened(city, query, clock))
-    vectors = [ONE, *[ONE * 7] * 12]
-    reports = make_reports(task, [vectors] * 30)
-    for at in range(0, 30, 10):
-        servers.upload(reports[at : at + 10])
+    vectors = [ONE, *[ONE * 7] * 4]
+    reports = make_reports(task, [vectors] * 12)
+    for at in range(0, 12, 4):
+        servers.upload(reports[at : at + 4])
     clock.now += LONG
     release = city.release(query, loss=LOSS, purpose=PURPOSE)
-    assert [v.tolist() for v in release.values] == [(30 * v).tolist() for v in vectors]
+    assert [v.tolist() for v in release.values] == [(12 * v).tolist() for v in vectors]
     sizes = [len(body) for _, path, body, _ in servers.said if path == "jobs"]
     assert len(sizes) > 1
     assert max(sizes) < most
@@ -176,7 +176,7 @@ def test_an_answer_without_an_end_is_cut_off(monkeypatch):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         party = ds.AggregatorId("x", f"http://127.0.0.1:{server.server_port}", bytes(32), bytes(range(32)))
         assert len(client.over_http(party, "most", b"?")) == 100_000
         for path in ("endless", "more"):

@@ -157,7 +157,7 @@ def life(machine: type[Devices], examples: int, steps: int) -> None:
 
 @pytest.mark.parametrize("machine", [Devices, Local])
 def test_devices_whole_life(machine):
-    life(machine, 4, 15)
+    life(machine, 3, 12)
 
 
 @pytest.mark.campaign

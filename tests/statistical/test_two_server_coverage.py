@@ -21,7 +21,9 @@ SCHEMA = ds.Schema(
 QUERY = ds.query(SCHEMA).keys(ds.bin("x", list(range(1, CELLS)))).bound(rows=1, keys=1).count().sum("km")
 
 
-@pytest.mark.parametrize("loss", [ds.zcdp(rho="0.1"), ds.pure(epsilon="0.8")], ids=["zcdp", "pure"])
+@pytest.mark.parametrize(
+    "loss", [ds.zcdp(rho="0.1"), pytest.param(ds.pure(epsilon="0.8"), marks=pytest.mark.campaign)], ids=["zcdp", "pure"]
+)
 def test_intervals_of_two_servers_cover(tmp_path, clock, loss):
     city, servers = two_server_city(tmp_path, clock, budget=loss)
     rng = np.random.default_rng(11)
