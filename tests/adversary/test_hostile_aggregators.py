@@ -27,6 +27,7 @@ from datasov.errors import DatasovError, InvalidDataError, PeerError, StoreError
 from datasov.kernel.plan import compile
 from datasov.mpc import fitting
 from datasov.mpc import task as tasks
+from datasov.mpc.field import FIELD128
 from datasov.mpc.report import Report, info, make_reports
 from datasov.mpc.task import read_task
 from datasov.wire import cbor
@@ -129,6 +130,17 @@ def test_a_question_of_more_statistics_than_a_report_names_is_refused_before_any
         opened(city, query, clock)
     assert city.remaining == before
     assert len(fitting.fit(compile(replace(query, aggregates=query.aggregates[1:])), LOSS)) == fitting.MOST_STATISTICS
+
+
+@pytest.mark.parametrize("keys", [(), ("d",)], ids=["one sum", "many"])
+def test_sums_that_could_wrap_around_with_their_noise_are_refused(keys):
+    schema = ds.Schema("w", domain="mobility", columns={"d": ds.Category("NESW"), "x": ds.Integer(0, 2**31)},
+                       keys=[("d",)])  # fmt: skip
+    plan = compile(ds.query(schema).keys(*keys).bound(rows=1, keys=1).sum("x"))
+    with pytest.raises(ds.InvalidQueryError, match="could overflow"):
+        fitting.fit(plan, ds.Loss(1, "pure"))
+    (found,) = fitting.fit(plan, ds.pure(epsilon=1))
+    assert found.kind == ("sum-vec" if keys else "sum")
 
 
 def test_what_goes_to_the_helper_at_once_fits_in_one_request(pair, clock, monkeypatch):
@@ -289,10 +301,23 @@ def test_an_answer_to_another_request_or_by_another_is_no_answer(pair, clock):
     with pytest.raises(VerificationError):
         servers.leader.work()
     _, _, body, answer = next(s for s in servers.said if s[1] == "keys")
-    with pytest.raises(VerificationError):
-        messages.ask(lambda *_: answer, servers.leader.signing, IDS[0], "keys", [task.id, b""])
+    with pytest.raises(VerificationError, match="another request"):
+        messages.ask(lambda *_: answer, servers.leader.signing, IDS[1], "keys", [task.id, b""])
     with pytest.raises(DatasovError):
         servers.leader.handle("keys", body)
+
+
+def test_a_request_is_for_one_aggregator_and_one_path(pair, clock, monkeypatch):
+    city, servers = pair
+    task = read_task(opened(city, CELL, clock))
+    clock.now += LONG
+    inner = cbor.encode([task.id, 0, bytes(32)])
+    for to, path in ((IDS[1], "keys"), (IDS[0], "close")):
+        content = cbor.encode([to.verify_key, path, inner])
+        signed = messages.cose.sign1(content, servers.leader.signing, messages.REQUEST)
+        with pytest.raises(VerificationError, match="another aggregator, or for another path"):
+            servers.helper.handle("close", signed)
+    assert ask(servers, "close", [task.id, 0, bytes(32)])
 
 
 def test_noise_leaves_once_though_all_collect_at_once_and_whoever_asks(pair, clock, monkeypatch):
@@ -408,6 +433,9 @@ def test_what_was_counted_is_told_by_its_nonces_and_other_nonces_are_refused(pai
     hashes = [int.from_bytes(messages.sha256(Report.from_bytes(r).nonce), "big") for r in reports]
     assert int.from_bytes(mine.checksum, "big") == reduce(xor, hashes)
     assert collecting._values(task, mine, other)[0].shape == (4,)
+    for share in (b"\xff" * 16 + bytes(48), bytes(48) + FIELD128.modulus.to_bytes(16, "little"), bytes(63), bytes(80)):
+        with pytest.raises(VerificationError, match="another form"):
+            task.fits[0].words(share)
     for changed in (
         replace(other, checksum=bytes(32)), replace(other, reports=4), replace(other, shares=()),
         replace(other, shares=other.shares * 2), replace(other, shares=(other.shares[0] + bytes(16),)),

@@ -163,4 +163,4 @@ def test_devices_whole_life(machine):
 @pytest.mark.campaign
 @pytest.mark.parametrize("machine", [Devices, Local])
 def test_devices_whole_life_many_times(machine):
-    life(machine, 40, 30)
+    life(machine, 20, 30)

@@ -73,7 +73,7 @@ def test_any_questions_vectors_are_valid_reports_that_add_up(case):
 
 
 @pytest.mark.campaign
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases())
-def test_any_questions_vectors_are_valid_reports_that_add_up_in_400_cases(case):
+def test_any_questions_vectors_are_valid_reports_that_add_up_in_200_cases(case):
     check(case)
