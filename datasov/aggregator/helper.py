@@ -58,9 +58,9 @@ def _job(me: State, held: Held, body: Any, digest: bytes) -> bytes:
 
     The last two batches are answered again, since the leader may have two under way that it has not recorded.
     """
-    _, number, nonces, public, sealed, shares = fields.items(body, 6, 6)
-    first = held.jobs - len(held.last)
-    if type(number) is int and first <= number < held.jobs and held.last[number - first][0] == digest:
+    _, told, nonces, public, sealed, shares = fields.items(body, 6, 6)
+    number, first = fields.integer(told, 0, 2**62), held.jobs - len(held.last)
+    if first <= number < held.jobs and held.last[number - first][0] == digest:
         return held.last[number - first][1]
     if me.ledger.stored(share_key(held.task.id)) is not None:
         raise InvalidDataError("the task was collected: no batch is added to it")

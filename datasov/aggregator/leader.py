@@ -13,7 +13,7 @@ from typing import Any
 
 from datasov.aggregator.batch import Batch, begin, finish
 from datasov.aggregator.held import Held
-from datasov.aggregator.messages import MOST_BODY, ask, pack, unpack
+from datasov.aggregator.messages import MOST_BODY, pack, request, unpack
 from datasov.aggregator.noising import noised, share_key
 from datasov.aggregator.state import State
 from datasov.crypto.seal import seal
@@ -39,7 +39,7 @@ def introduce(me: State, task: Task) -> None:
     if me.post(helper, "tasks", me.ledger.stored(task.id) or b"") != task.id:
         raise PeerError("the helper took another task: check that both run the same version")
     sealed = seal(helper.seal_key, me.verify_key(task), KEY_INFO + task.id)
-    ask(me.post, me.signing, helper, "keys", [task.id, sealed])
+    request(me.signing, helper, "keys", [task.id, sealed]).send(me.post)
     me.introduced.add(task.id)
 
 
@@ -96,20 +96,20 @@ def _drive(me: State, held: Held, sender: ThreadPoolExecutor) -> int:
     ends, the helper took at most two batches that are not recorded here, and it answers those two again.
     """
     sent = deque[tuple[Batch, list[str], Future[Any]]]()
-    first, at, helper = held.jobs, held.uploads, held.task.trust.aggregators[1]
+    helper, first, number, at = held.task.trust.aggregators[1], held.jobs, held.jobs, held.uploads
     while True:
         found = _uploads(me, held, at)
         if found:
             blobs = [_blob(held.task, at + i) for i in range(found)]
             reports = read_columns(held.task, [r for name in blobs for r in cbor.decode(me.store.blob(name))])
             batch = begin(held, reports, me.verify_key(held.task), me.opening, me.check)
-            at += found
+            number, at = number + 1, at + found
+            asking = request(me.signing, helper, "jobs", [held.task.id, number - 1, *_told(held.task, batch)])
         while sent and (not found or len(sent) == AHEAD):
             _record(me, held, *sent.popleft())
         if not found:
             return held.jobs - first
-        request = [held.task.id, held.jobs + len(sent), *_told(held.task, batch)]
-        sent.append((batch, blobs, sender.submit(ask, me.post, me.signing, helper, "jobs", request)))
+        sent.append((batch, blobs, sender.submit(asking.send, me.post)))
 
 
 def _told(task: Task, batch: Batch) -> list[Any]:
@@ -177,5 +177,5 @@ def collect(me: State, identifier: bytes) -> bytes:
         if identifier not in me.introduced:
             introduce(me, task)
         helper = task.trust.aggregators[1]
-        other = ask(me.post, me.signing, helper, "close", [task.id, held.reports, held.checksum])
+        other = request(me.signing, helper, "close", [task.id, held.reports, held.checksum]).send(me.post)
         return cbor.encode([noised(held, me.ledger, me.signing), fields.blob(other, MOST_BODY)])

@@ -23,18 +23,32 @@ MOST_BODY = 64 * 1024 * 1024
 """Bytes in a request."""
 
 
-def ask(post: Post, key: SigningKey, to: AggregatorId, path: str, body: object) -> Any:
-    """Send a signed request to the other aggregator; what it answered, once it is signed for this very request.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A signed request to the other aggregator, ready to be sent."""
 
-    Raises:
-        VerificationError: the answer is not signed by that aggregator for this request.
-    """
+    to: AggregatorId
+    path: str
+    digest: bytes
+    message: bytes
+
+    def send(self, post: Post) -> Any:
+        """Send it; what the other answered, once that is signed for this very request.
+
+        Raises:
+            VerificationError: the answer is not signed by that aggregator for this request.
+        """
+        answer = post(self.to, self.path, self.message)
+        digest, found = fields.items(cbor.decode(cose.open1(answer, self.to.verify_key, REPLY)), 2, 2)
+        if digest != self.digest:
+            raise VerificationError("an answer to another request: ask the other aggregator again")
+        return cbor.decode(fields.blob(found, MOST_BODY))
+
+
+def request(key: SigningKey, to: AggregatorId, path: str, body: object) -> Request:
+    """A request that is signed for that aggregator and path."""
     content = cbor.encode([to.verify_key, path, cbor.encode(body)])
-    answer = post(to, path, cose.sign1(content, key, REQUEST))
-    digest, found = fields.items(cbor.decode(cose.open1(answer, to.verify_key, REPLY)), 2, 2)
-    if digest != sha256(content):
-        raise VerificationError("an answer to another request: ask the other aggregator again")
-    return cbor.decode(fields.blob(found, MOST_BODY))
+    return Request(to, path, sha256(content), cose.sign1(content, key, REQUEST))
 
 
 def asked(request: bytes, path: str, me: AggregatorId, sender: Callable[[Any], bytes]) -> tuple[Any, bytes]:
