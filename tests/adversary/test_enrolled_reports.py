@@ -127,6 +127,21 @@ def test_a_vault_that_forgot_its_report_makes_another_which_is_known_by_its_toke
     who.close()
 
 
+def test_one_persons_tokens_under_many_nonces_count_once_within_a_batch_and_across(pair, clock, monkeypatch):
+    city, servers = pair
+    servers.enrol({n: credential.enrolment_key(vault(n), city.id).public for n in "ab"})
+    task = read_task(opened(city, CELL, clock))
+    tokens = [tuple(token(servers, task, n, party) for party in ISSUERS) for n in "ab"]
+    reports = make_reports(task, [ONE] * 8, [tokens[n // 6] for n in range(8)])
+    assert len({Report.from_bytes(r).nonce for r in reports}) == 8
+    monkeypatch.setattr(leader, "BATCH", 2)
+    servers.upload(reports[:2])  # one batch
+    servers.upload(reports[2:4])  # the next, begun before that one is recorded
+    assert servers.leader.work() == 2
+    servers.upload(reports[4:])
+    assert total(city, clock) == [2, 0, 0, 0]
+
+
 def test_two_devices_of_one_person_answer_once_before_and_after_they_merge(pair, clock, tmp_path):
     city, servers = pair
     [phone] = enrolled(tmp_path, clock, city, servers, "a")

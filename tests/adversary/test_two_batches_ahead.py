@@ -50,7 +50,7 @@ def insist(servers, call, tries=20):
     raise AssertionError("it never comes to an end")
 
 
-def check(servers, task, key, clock):
+def check(servers, task, key, clock, batches=BATCHES):
     """Every batch once at each, and every report in the sum once."""
     while insist(servers, servers.leader.work):
         pass
@@ -59,7 +59,18 @@ def check(servers, task, key, clock):
     found = [open_share(s, task, role, key) for role, s in enumerate(shares)]
     assert [f.reports for f in found] == [2 * BATCHES] * 2
     assert task.fits[0].joined(found[0].shares[0], found[1].shares[0], 2 * BATCHES).tolist() == [2, 2, 2, 2]
-    assert [s.length("jobs/" + task.id.hex()) for s in servers.stores] == [BATCHES] * 2
+    assert [s.length("jobs/" + task.id.hex()) for s in servers.stores] == [batches] * 2
+
+
+def test_a_report_that_comes_again_before_its_batch_is_recorded_counts_once(ready, clock):
+    servers, task, key = ready
+    uploads = [servers.stores[0].blob(f"reports/{task.id.hex()}/{n:09d}") for n in range(BATCHES)]
+    for n in (0, 1, 1, 3):
+        servers.leader.handle("reports", uploads[n])
+    one = cbor.decode(uploads[2])[0]
+    servers.leader.handle("reports", cbor.encode([one, one]))
+    assert servers.leader.work() == BATCHES + 5
+    check(servers, task, key, clock, batches=BATCHES + 5)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
