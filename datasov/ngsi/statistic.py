@@ -203,8 +203,8 @@ def _source(
         city=CityId.parse(answer.city).name, release=answer.identifier.hex(), step=step, query=asked.hex(),
         standing=b64url(digest(named)[:16]), table=query.schema.name, domain=query.schema.domain,
         purpose=answer.purpose, programme=answer.programme, loss=answer.loss,
-        trust=", ".join(t.name for t in answer.trust.each), mechanism=answer.mechanism, epoch=epoch, time=time, confidence=confidence, cohort=cohort,
-        zone=zone_of(query, zone), proof=proof,
+        trust=", ".join(t.name for t in answer.trust.each), mechanism=answer.mechanism, epoch=epoch, time=time,
+        confidence=confidence, cohort=cohort, zone=zone_of(query, zone), proof=proof,
     )  # fmt: skip
 
 
