@@ -17,6 +17,7 @@ from datasov.authority.credential import Wanted
 from datasov.city import responding
 from datasov.errors import ConsentError, DeniedError, InvalidDataError, PeerError, ProofError, VerificationError
 from datasov.mpc.noised import NoisedReport
+from tests.adversary.test_races import in_threads
 from tests.helpers import PURPOSE, TRIPS, Clock
 from tests.locals import ALL, COUNT, MEAN, PURE, Way, certain, city_of, forget, person, read_task
 from tests.servers import ENROLLED, ISSUERS, LONG, Crash, FailingStore, opened, resident
@@ -375,6 +376,25 @@ def test_a_stop_at_any_write_costs_nobody_their_report_and_gives_nobody_two(tmp_
     assert city.release(COUNT, loss=PURE, purpose=PURPOSE).digest == release.digest
     who.close()
     city.close()
+
+
+def test_two_processes_and_many_threads_count_one_report_of_a_person(tmp_path, clock, city):
+    """Each thread has another answer under the same token, and asks for a token with another vault's request."""
+    strangers(city, "a")
+    task = read_task(opened(city, COUNT, clock, PURE))
+    with ds.City.open(tmp_path / "l.city", clock=clock) as other:
+        both = (city, other)
+        tokens = in_threads(6, lambda i: token(both[i % 2], task, "a", vault(f"vault {i}"), key_of=vault("a")))
+        (found,) = [t for t in tokens if isinstance(t, bytes)]
+        sent = [report(city, task, found, bytes([n])) for n in range(8)]
+        taken = in_threads(8, lambda i: both[i % 2].take(sent[i]))
+        assert [type(t) for t in taken].count(type(None)) == 1
+        assert {type(t) for t in taken} == {type(None), DeniedError}
+        clock.now += LONG
+        releases = in_threads(4, lambda i: both[i % 2].release(COUNT, loss=PURE, purpose=PURPOSE))
+    assert {r.digest for r in releases} == {releases[0].digest}
+    assert releases[0].responses.tally.reports == 1
+    assert not [n for n in city._store.blobs() if n.startswith("responses/")]
 
 
 def test_the_roll_and_the_issuers_key_outlive_the_operators_key(tmp_path, clock):
