@@ -15,7 +15,15 @@ from datasov.aggregator.state import issuer_key
 from datasov.authority import credential, held
 from datasov.authority.credential import Wanted
 from datasov.city import responding
-from datasov.errors import ConsentError, DeniedError, InvalidDataError, PeerError, ProofError, VerificationError
+from datasov.errors import (
+    ConsentError,
+    DecryptionError,
+    DeniedError,
+    InvalidDataError,
+    PeerError,
+    ProofError,
+    VerificationError,
+)
 from datasov.mpc.noised import NoisedReport
 from tests.adversary.test_races import in_threads
 from tests.helpers import PURPOSE, TRIPS, Clock
@@ -188,6 +196,9 @@ def test_who_reads_a_report_on_the_way_cannot_move_its_token_to_another(clock, c
     ):  # fmt: skip
         with pytest.raises(VerificationError):
             city.take(stolen.to_bytes())
+        with pytest.raises(DecryptionError):
+            stolen.token(city._who.opening)
+    assert sent.token(city._who.opening) == plain
     city.take(sent.to_bytes())
     assert counted(city, clock) == 1
 
@@ -400,19 +411,24 @@ def test_two_processes_and_many_threads_count_one_report_of_a_person(tmp_path, c
 def test_the_roll_and_the_issuers_key_outlive_the_operators_key(tmp_path, clock):
     """The consent names the issuer, so that it still counts; people are enrolled for the new id, in their places."""
     city, _ = city_of(tmp_path, clock, ds.local(), enrol=True)
-    (who,) = enrolled(tmp_path, clock, city, "ann")
+    who, late = enrolled(tmp_path, clock, city, "ann", "bo")
     before, issuer = city.id, city.trust.issuer_key
+    earlier = opened(city, MEAN, clock, PURE)
+    sent = who.answer(earlier, post=Way(city))
     after = city.rotate()
     with ds.City.open(tmp_path / "l.city", clock=clock, trust=ds.local(), enrol=True) as city:
         assert city.id == after != before
         assert city.trust.issuer_key == issuer
+        city.take(sent)
+        city.take(late.answer(earlier, post=lambda _, path, body: {"tokens": city.tokens}[path](body)))
         signed = opened(city, COUNT, clock, PURE)
         with pytest.raises(ConsentError, match="not on the roll"):
             who.answer(signed, post=Way(city))
-        assert city.enrol([("ann", who.enrolment_key(city.id))]) == 1
+        assert city.enrol([("ann", who.enrolment_key(city.id))]) == 2
         city.take(who.answer(signed, post=Way(city)))
         assert counted(city, clock) == 1
-    who.close()
+        assert city.release(MEAN, loss=PURE, purpose=PURPOSE).responses.tally.reports == 2, "asked under the old id"
+    close(who, late)
 
 
 def test_only_a_city_with_a_roll_is_opened_as_one(tmp_path, clock):
@@ -426,5 +442,10 @@ def test_only_a_city_with_a_roll_is_opened_as_one(tmp_path, clock):
     for given in ({"trust": ALL}, {"trust": [ds.central(), ds.local()], "enrol": True}):
         with pytest.raises(ds.StoreError, match="trust model"):
             ds.City.open(tmp_path / "l.city", clock=clock, **given)
+    free = tmp_path / "free"
+    free.mkdir()
+    city_of(free, clock, ds.local())[0].close()
+    with pytest.raises(ds.StoreError, match="without a roll"):
+        ds.City.open(free / "l.city", clock=clock, enrol=True)
     for given in ({"trust": ALL, "enrol": True}, {"trust": made.trust}, {"trust": made.trust, "enrol": True}, {}):
         ds.City.open(tmp_path / "l.city", clock=clock, **given).close()
