@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from datasov import errors
 from datasov.aggregator.messages import MOST_BODY
 from datasov.errors import DatasovError, MissingExtraError, PeerError
+from datasov.model.consent import CityId
 from datasov.model.parties import AggregatorId
 
 TIMEOUT = 600.0
@@ -24,14 +25,16 @@ KINDS: Mapping[str, type[DatasovError]] = {
 """Refusals that keep their kind on the way; all else is a PeerError."""
 
 
-def over_http(to: AggregatorId, path: str, body: bytes) -> bytes:
+def over_http(to: AggregatorId | CityId, path: str, body: bytes) -> bytes:
     """POST a body to a path of an aggregator; its answer.
 
     Raises:
         DatasovError: what the aggregator answered.
-        PeerError: it cannot be reached.
+        PeerError: it cannot be reached; or it is a city, whose id holds no address.
         MissingExtraError: httpx is not installed.
     """
+    if isinstance(to, CityId):
+        raise PeerError(f"{to.name} issues tokens itself, and its id holds no address: hand in `post` with_city(...)")
     httpx = _httpx()
     try:
         with _client().stream(
@@ -48,6 +51,19 @@ def over_http(to: AggregatorId, path: str, body: bytes) -> bytes:
     if answer.status_code == 200:
         return bytes(found)
     raise refusal(to, bytes(found))
+
+
+def with_city(
+    send: Callable[[str, bytes], bytes], servers: Callable[[AggregatorId, str, bytes], bytes] = over_http
+) -> Callable[[AggregatorId | CityId, str, bytes], bytes]:
+    """A way to aggregators and to a city, for `resident.answer(task, post=...)`.
+
+    Args:
+        send: posts a body to a path of the city ("tokens"), and gives what `City.tokens` answered. That the answer is
+            the city's, its proof says, whoever brings it.
+        servers: posts to aggregators.
+    """
+    return lambda to, path, body: send(path, body) if isinstance(to, CityId) else servers(to, path, body)
 
 
 def refusal(to: AggregatorId, content: bytes) -> DatasovError:
