@@ -54,15 +54,23 @@ class Intake:
             await asyncio.sleep(self._tick)
             began, batch = time.monotonic(), sorted(self._waiting, key=lambda pair: pair[0])
             self._waiting = []
-            outcomes: Sequence[BaseException | None]
-            try:
-                outcomes = await asyncio.to_thread(self._keep, [report for report, _ in batch])
-            except asyncio.CancelledError:
-                raise
-            except BaseException as fault:  # it is every waiting one's; a panic in Rust is no Exception
-                log.error("%s of reports: %s", type(fault).__name__, trace(fault))
-                outcomes = [fault] * len(batch)
+            outcomes = await asyncio.to_thread(self._kept, [report for report, _ in batch])
             await tick_over(began, self._tick)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if not future.done():
                     future.set_result(outcome)
+
+    def _kept(self, reports: list[bytes]) -> Sequence[BaseException | None]:
+        """For each, None or why not. A report that makes the library fail is refused alone, and harms no other."""
+        try:
+            return self._keep(reports)
+        except DatasovError as why:
+            log.error("%s of reports: %s", type(why).__name__, trace(why))
+            return [why] * len(reports)
+        except BaseException as fault:  # a panic in Rust is no Exception
+            if isinstance(fault, KeyboardInterrupt | SystemExit):
+                raise
+            if len(reports) > 1:
+                return [outcome for report in reports for outcome in self._kept([report])]
+            log.error("%s of a report: %s", type(fault).__name__, trace(fault))
+            return [fault]

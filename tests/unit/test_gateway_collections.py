@@ -260,31 +260,6 @@ def test_reports_all_get_one_answer_and_count_once(tmp_path, clock, monkeypatch)
         who.close()
 
 
-def test_reports_that_come_together_are_kept_in_one_transaction(tmp_path, clock):
-    city, _ = city_of(tmp_path, clock, ds.local())
-    people = [person(tmp_path, clock, n, city, "N", ds.local()) for n in range(6)]
-    with city, client_of(city, clock, limits=short(tick_ms=300)) as client:
-        query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
-        task = city.collect(query, loss=LARGE, purpose=PURPOSE, until=instant(clock.now + LONG))
-        reports = [who.answer(task) for who in people]
-        before, answers = city._store.head()[0], list[int]()
-        threads = [
-            threading.Thread(target=lambda d=data: answers.append(report(client, d).status_code)) for data in reports
-        ]  # fmt: skip
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert answers == [202] * 6
-        assert city._store.head()[0] - before < 6
-        stored = city._store.read(f"responses/{read_task(task).id.hex()}")
-        assert len(stored) == 6
-        city.take_many(reports)
-        assert len(city._store.read(f"responses/{read_task(task).id.hex()}")) == 6
-    for who in people:
-        who.close()
-
-
 def test_a_device_over_http_from_the_list_to_the_report(tmp_path, clock, monkeypatch):
     certain(monkeypatch)
     silent(monkeypatch)
