@@ -126,7 +126,7 @@ class Remote:
     ) -> None:
         self.close()
 
-    def _asked(self, method: str, address: str, body: bytes | None = None, most: float = MAX_ANSWER) -> bytes:
+    def _asked(self, method: str, address: str, body: bytes | None = None, most: float = math.inf) -> bytes:
         waited = 0.0
         while True:
             found = self._once(method, address, body, most)
@@ -143,7 +143,7 @@ class Remote:
     def _once(self, method: str, address: str, body: bytes | None, most: float) -> Answer:
         """One exchange, within what is left of the time and the bytes."""
         end = min(self._end, self._clock() + LONGEST)
-        bounds = Bounds(end, min(self._left, most), self._clock)
+        bounds = Bounds(end, min(self._left, MAX_ANSWER, most), self._clock)
         found = exchange(self._client, method, address, bounds, name=address, body=body)
         self._left -= len(found.data)
         return found
