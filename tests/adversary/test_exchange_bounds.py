@@ -159,7 +159,8 @@ def test_a_gateway_that_answers_without_an_end_is_left(monkeypatch):
 
 def test_one_aggregator_that_answers_nothing_holds_up_no_other(monkeypatch):
     with host(silent) as bad, host(said(b"good")) as good:
-        with monkeypatch.context() as patch, pytest.raises(PeerError):
-            patch.setattr(client, "SHORT", (1024, 0.3))
+        monkeypatch.setattr(client, "SHORT", (1024, 0.3))
+        with pytest.raises(PeerError):
             over_http(bad, "tokens", b"x")
+        monkeypatch.undo()
         assert over_http(good, "tokens", b"x") == b"good"
