@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,19 +9,16 @@ import numpy as np
 from datasov.city.asking import Asking
 from datasov.city.state import Seen
 from datasov.crypto.kdf import sha256
-from datasov.errors import ConflictError, DatasovError, DeniedError, StoreError, VerificationError
+from datasov.errors import ConflictError, DatasovError, DeniedError, VerificationError
 from datasov.kernel.ledger import KEY
 from datasov.model.responses import Responses, Tally
 from datasov.mpc.local import tally
 from datasov.mpc.noised import TAG, NoisedReport
 from datasov.mpc.task import SUBJECT, Task, check_open, read_task
-from datasov.store import inbox
 from datasov.wire import cbor
 
 _AT_ONCE = 4096
 """Reports that are read together."""
-MOST_REPORTS, MOST_BYTES = 1 << 23, 4 * 1024**3
-"""Reports of one task, and their bytes: whoever makes more tags than there are people fills no disk and no memory."""
 
 
 class Responding(Asking):
@@ -38,7 +34,6 @@ class Responding(Asking):
             VerificationError: not a report of this form, or of no task of this city that asks devices so.
             InvalidDataError: its task is over.
             DeniedError: another report of this vault was taken before.
-            StoreError: the task has as many reports as a city keeps, or the disk is nearly full.
         """
         (refused,) = self.take_many([report])
         if refused is not None:
@@ -49,9 +44,6 @@ class Responding(Asking):
         results: list[DatasovError | None] = [None] * len(reports)
         by_task: dict[bytes, list[tuple[int, NoisedReport]]] = {}
         tasks, now = {task.id: task for _, task in self._tasks()}, int(self._clock())
-        with self._guard:
-            for over in {_stream(t.id) for t in tasks.values() if now >= t.until} & set(self._seen):
-                del self._seen[over]
         for place, data in enumerate(reports):
             try:
                 report = NoisedReport.from_bytes(data)
@@ -86,8 +78,6 @@ class Responding(Asking):
                         new.setdefault(report.tag, body)
                     same = seen.tags.get(report.tag) == sha256(body) or new.get(report.tag) == body
                     results.append((place, None if same else DeniedError("this vault answered before: once a task")))
-                if new:
-                    self._check_room(seen.read + len(new), len(next(iter(new.values()))))
                 try:
                     if new:
                         self._store.append({stream: (seen.read, list(new.values()))})
@@ -95,13 +85,6 @@ class Responding(Asking):
                     continue
                 yield from results
                 return
-
-    def _check_room(self, reports: int, size: int) -> None:
-        disk = os.statvfs(self._path)
-        if reports > MOST_REPORTS or reports * size > MOST_BYTES:
-            raise StoreError("this task has as many reports as a city keeps of one: look who sends them")
-        if disk.f_bavail * disk.f_frsize < inbox.FREE:
-            raise StoreError("too little free space for reports: make room on the disk of the city's folder")
 
     def _responses(self, task: Task) -> Responses | None:
         """The sum of a task's noised reports, where it asks for such."""
@@ -116,13 +99,12 @@ class Responding(Asking):
 
     def _tasks(self) -> list[tuple[bytes, Task]]:
         """All tasks, oldest first. What was read of them before is kept."""
-        with self._guard:
-            for body in self._store.read("releases", self._tasks_read):
-                found = cbor.decode(body[KEY:])
-                if found[0] == SUBJECT:
-                    self._tasks_known.append((found[1], read_task(found[1])))
-                self._tasks_read += 1
-            return list(self._tasks_known)
+        for body in self._store.read("releases", self._tasks_read):
+            found = cbor.decode(body[KEY:])
+            if found[0] == SUBJECT:
+                self._tasks_known.append((found[1], read_task(found[1])))
+            self._tasks_read += 1
+        return list(self._tasks_known)
 
 
 def _stream(task: bytes) -> str:
