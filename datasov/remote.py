@@ -104,6 +104,14 @@ class Remote:
         """
         self._asked("POST", f"{self._address}/v1/reports", report, MAX_TOLD)
 
+    def tokens(self, path: str, body: bytes) -> bytes:
+        """Ask a gateway, whose address this is, for enrolment tokens of its city: `post=with_city(remote.tokens)`.
+
+        Args:
+            path: "tokens".
+        """
+        return self._asked("POST", f"{self._address}/v1/{path}", body, MAX_TOLD)
+
     def city(self) -> dict[str, object]:
         """What a gateway says of its city. Take the city's id from elsewhere, or compare it: this proves nothing."""
         try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from datasov import errors
 from datasov.aggregator.messages import MOST_BODY
 from datasov.errors import DatasovError, MissingExtraError, PeerError
+from datasov.model.consent import CityId
 from datasov.model.parties import AggregatorId
 from datasov.wire.exchange import Bounds, exchange
 
@@ -31,20 +32,36 @@ LIMITS: Mapping[str, tuple[int, float]] = {"jobs": LONG, "close": LONG, "collect
 """By path; all else is short."""
 
 
-def over_http(to: AggregatorId, path: str, body: bytes) -> bytes:
+def over_http(to: AggregatorId | CityId, path: str, body: bytes) -> bytes:
     """POST a body to a path of an aggregator; its answer.
 
     Raises:
         DatasovError: what the aggregator answered.
-        PeerError: it cannot be reached, takes too long, or answers more than anybody asked for: :data:`LIMITS`.
+        PeerError: it cannot be reached, takes too long, or answers more than anybody asked for: :data:`LIMITS`; or it
+            is a city, whose id holds no address.
         MissingExtraError: httpx is not installed.
     """
+    if isinstance(to, CityId):
+        raise PeerError(f"{to.name} issues tokens itself, and its id holds no address: hand in `post` with_city(...)")
     most, seconds = LIMITS.get(path, SHORT)
     bounds = Bounds(time.monotonic() + seconds, most, encoded=False)
     answer = exchange(_client(to.url, seconds), "POST", f"{to.url}/{path}", bounds, name=to.name, body=body)
     if answer.status == 200:
         return answer.data
     raise refusal(to, answer.data)
+
+
+def with_city(
+    send: Callable[[str, bytes], bytes], servers: Callable[[AggregatorId, str, bytes], bytes] = over_http
+) -> Callable[[AggregatorId | CityId, str, bytes], bytes]:
+    """A way to aggregators and to a city, for `resident.answer(task, post=...)`.
+
+    Args:
+        send: posts a body to a path of the city ("tokens"), and gives what `City.tokens` answered. That the answer is
+            the city's, its proof says, whoever brings it.
+        servers: posts to aggregators.
+    """
+    return lambda to, path, body: send(path, body) if isinstance(to, CityId) else servers(to, path, body)
 
 
 def refusal(to: AggregatorId, content: bytes) -> DatasovError:

@@ -13,7 +13,7 @@ from datasov.city.opening import Opening, Pooled
 from datasov.city.responding import Responding
 from datasov.city.state import OneAsker
 from datasov.crypto.kdf import random
-from datasov.errors import CollectionError, InvalidQueryError, PeerError, ProgrammeError
+from datasov.errors import CollectionError, InvalidQueryError, PeerError, ProgrammeError, StoreError
 from datasov.kernel import monitor
 from datasov.kernel.ledger import Ledger
 from datasov.kernel.plan import compile
@@ -180,6 +180,7 @@ class Collecting(Responding):
     def _collected(self, task: Task) -> bytes:
         request, now = task.request(), int(self._clock())
         if (stored := self._ledger.stored(request.key)) is not None:
+            self._erase(task)
             return stored
         if now < task.until:
             raise CollectionError("the collection is still open: ask for its release after its end", until=task.until)
@@ -188,12 +189,18 @@ class Collecting(Responding):
         values = self._added(task)
         if pooled:
             values = [_both(v, np.frombuffer(w, dtype="<i8")) for v, w in zip(values, pooled[0], strict=True)]
-        responses = self._responses(task)
+        try:
+            responses = self._responses(task)
+        except StoreError:
+            if (stored := self._ledger.stored(request.key)) is None:
+                raise
+            return stored  # another process was first, and deleted them
         reservation = self._ledger.resume(key, task.loss)
         noised = Noised(reservation.identifier, tuple(values))
         recorded = record_release(request, noised, str(self.id), now, pooled[1] if pooled else b"", responses)
         data = self._ledger.commit(reservation, request.key, *recorded)
         self._anchor()
+        self._erase(task)
         return data
 
     def _added(self, task: Task) -> list[Integers]:

@@ -33,10 +33,10 @@ class Intake:
         self._worker: asyncio.Task[None] | None = None
 
     async def put(self, report: bytes) -> None:
-        """Keep a report, durably.
+        """Keep a report, durably, unless it is one too many: of its vault, its person, or all.
 
         Raises:
-            DatasovError: it is none of an open task: nothing else is told of it.
+            DatasovError: it is none of an open task, or the store refuses: nothing else is told of it.
             ProblemError: too many wait.
         """
         if len(self._waiting) >= MOST:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from datasov.city import City
 from datasov.city.collections import Collections
 from datasov.city.serving import Retries, Shelf
+from datasov.errors import DatasovError
 from datasov.gateway.intake import Intake
 from datasov.gateway.limits import Busy
 from datasov.gateway.problems import ProblemError
@@ -129,11 +130,15 @@ class Shared:
             ("quick", Threads("quick", limits.quick_threads, limits.quick_waiting)),
             ("kernel", Threads("kernel", limits.kernel_threads, limits.kernel_waiting)),
             ("asking", Busy(limits.kernel_each)), ("shelf", Shelf(self.city)),
-            ("collections", Collections(self.city)), ("intake", Intake(self.city.take_many, limits.tick_ms / 1000)),
+            ("collections", Collections(self.city)), ("intake", Intake(self._keep, limits.tick_ms / 1000)),
             ("retries", Retries(self.city)),
             ("cache", Cache()), ("catalogue", catalogue(self.city, self.tables)),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
+
+    def _keep(self, reports: list[bytes]) -> list[DatasovError | None]:
+        self.city.check_room()
+        return self.city.take_many(reports)
 
     def close(self) -> None:
         """End the threads; the city stays open."""

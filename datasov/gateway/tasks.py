@@ -1,6 +1,6 @@
-"""What residents' devices ask and send: the open tasks with their place in the log, and noised reports.
+"""What residents' devices ask and send: the open tasks with their place in the log, noised reports, and tokens.
 
-Both without a login, and the same for everybody. A report tells nothing of who sent it, and its answer nothing of what
+All without a login, and the same for everybody. A report tells nothing of who sent it, and its answer nothing of what
 is in it: docs/gateway-public.md
 """
 
@@ -21,7 +21,7 @@ from datasov.mpc.noised import MOST
 
 _CACHED = {"cache-control": "public, max-age=60"}
 _TAG = "residents"
-_KEPT = {"type": "object", "required": ["kept"], "properties": {"kept": {"const": True}}}
+_RECEIVED = {"type": "object", "required": ["received"], "properties": {"received": {"const": True}}}
 
 
 def operations() -> list[Operation]:
@@ -36,10 +36,18 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "POST", "/v1/reports", _report, "postReport", "Send a report that a device noised itself", _TAG, None,
-            [Reply(202, "it is kept; the answer is the same for every report of an open task", {JSON: _KEPT})],
-            "What `resident.answer` gave under local trust. Sending it again does no harm, and of one vault one report "
-            "counts. Reports to two servers go to the address of the task's leader. Answers leave at ticks.",
+            [Reply(202, "it was received; the answer is the same for every report of an open task", {JSON: _RECEIVED})],
+            "What `resident.answer` gave under local trust. It is on the disk, unless another one of the vault or the "
+            "person was there before, or the task has as many as a city keeps: nobody is told. Sending it again does "
+            "no harm. Reports to two servers go to the address of the task's leader. Answers leave at ticks.",
             body={OCTETS: {}}, most=MOST, problems=[422],
+        ),
+        Operation(
+            "POST", "/v1/tokens", _tokens, "postTokenRequests", "Get a blind enrolment token for an open task", _TAG,
+            None, [Reply(200, "for each request an answer, or a text that says why there is none", {OCTETS: {}})],
+            "Of a city that issues enrolment tokens itself: docs/spec/enrolment.md. A device asks alone, and asks for "
+            "every task; a relay may bring up to 64 requests. When a token comes back nobody can tell whose it is.",
+            body={OCTETS: {}}, most=64 * 1024, problems=[422],
         ),
     ]  # fmt: skip
 
@@ -82,4 +90,8 @@ def made(city: City) -> Rendered:
 
 async def _report(call: Call) -> Response:
     await call.shared.intake.put(call.body)
-    return JSONResponse({"kept": True}, 202, headers={"cache-control": "no-store"})
+    return JSONResponse({"received": True}, 202, headers={"cache-control": "no-store"})
+
+
+def _tokens(call: Call) -> Response:
+    return Response(call.shared.city.tokens(call.body), media_type=OCTETS, headers={"cache-control": "no-store"})
