@@ -10,10 +10,13 @@ import httpx
 import pytest
 
 import datasov as ds
+from datasov.aggregator.client import with_city
 from datasov.gateway.page import telling
 from datasov.mpc.listed import Listed
+from datasov.mpc.noised import NoisedReport
 from datasov.mpc.task import read_task
 from datasov.remote import Remote
+from datasov.wire import cbor
 from tests.gateway_ports import serving
 from tests.gateways import client_of, short
 from tests.helpers import PURPOSE, TRIPS, Clock, instant
@@ -319,3 +322,52 @@ def test_a_central_citys_page_has_no_collections(city: ds.City, clock: Clock, tm
         text = client("GET", "/?lang=en").text
         assert "#collections" not in text
         assert "the city’s operator, who adds the rows up" in text
+
+
+def test_a_city_with_a_roll_gives_a_token_and_counts_a_person_once(tmp_path, clock, monkeypatch):
+    certain(monkeypatch)
+    city, _ = city_of(tmp_path, clock, ds.local(), enrol=True)
+    ann, ben, eve = (person(tmp_path, clock, name, city, "N", city.trust) for name in ("ann", "ben", "eve"))
+    city.enrol([("Ann", ann.enrolment_key(city.id)), ("Ben", ben.enrolment_key(city.id))])
+    query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
+    with city, serving(city, {"trips": TRIPS}, clock, short()) as at, Remote(at) as remote:
+        task = city.collect(query, loss=LARGE, purpose=PURPOSE, until=instant(clock.now + LONG))
+        way = with_city(remote.tokens)
+        for who in (ann, ben):
+            remote.report(who.answer(task, post=way))
+            remote.report(who.answer(task, post=way))
+        with pytest.raises(ds.ConsentError):
+            eve.answer(task, post=way)
+        bare = NoisedReport(read_task(task).id, bytes(16), NoisedReport.from_bytes(ann.answer(task)).answer)
+        for refused in (bare.to_bytes(), NoisedReport.from_bytes(ann.answer(task)).to_bytes()[:-1] + b"\0"):
+            with pytest.raises(ds.PeerError, match="answered 400"):
+                remote.report(refused)
+        assert ds.Trust.from_document(remote.city()["parties"]) == city.trust  # type: ignore[arg-type]
+        clock.now += LONG
+        found = city.release(query, loss=LARGE, purpose=PURPOSE)
+        assert found.responses is not None
+        assert found.responses.tally.reports == 2
+    for who in (ann, ben, eve):
+        who.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\x82", cbor.encode([bytes(32), [b"x"]]), cbor.encode([bytes(31), [b"x"]]), b"\xff"]
+)
+def test_requests_for_tokens_that_are_none_are_refused(tmp_path, clock, body):
+    city, _ = city_of(tmp_path, clock, ds.local(), enrol=True)
+    with city, client_of(city, clock) as client:
+        city.collect(
+            ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count(), loss=LARGE, purpose=PURPOSE,
+            until=instant(clock.now + LONG),
+        )  # fmt: skip
+        headers = {"content-type": "application/octet-stream"}
+        assert client("POST", "/v1/tokens", content=body, headers=headers).status_code == 400
+        assert client("POST", "/v1/tokens", content=bytes(65 * 1024), headers=headers).status_code == 413
+
+
+def test_a_city_without_a_roll_gives_no_tokens(city, clock):
+    with client_of(city, clock) as client:
+        body = cbor.encode([bytes(32), [b"x"]])
+        answer = client("POST", "/v1/tokens", content=body, headers={"content-type": "application/octet-stream"})
+        assert answer.status_code == 400
