@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,15 @@ def test_a_retry_after_its_process_died_finds_the_collection_of_its_day(tmp_path
         assert city.remaining == ds.zcdp(rho="0.95")
 
 
-def test_many_who_ask_the_same_at_once_open_one_and_pay_once(tmp_path, clock):
+def test_many_who_ask_the_same_at_once_open_one_and_pay_once(tmp_path, clock, monkeypatch):
     city, _ = two_server_city(tmp_path, clock)
+    opening = city._open_task
+
+    def slow(*given: Any) -> bytes:
+        time.sleep(0.2)
+        return opening(*given)
+
+    monkeypatch.setattr(city, "_open_task", slow)
     with city:
         query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
         gate, found = threading.Barrier(4), list[bytes]()
