@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections import Counter
@@ -32,9 +33,9 @@ def audit(city: ds.City) -> int:
     assert city.remaining.nano == city.budget.nano - sum(reserved.values())
 
     charged: Counter[str] = Counter()
-    for partition in city._registry.refresh():
+    for partition, measure in itertools.product(city._registry.refresh(), ("", "/pure")):
         spent = np.zeros(len(partition), dtype=np.int64)
-        for body in city._ledger.store.read("accounts/" + partition.name):
+        for body in city._ledger.store.read("accounts/" + partition.name + measure):
             identifier, loss = body[:16].hex(), int.from_bytes(body[16:24], "big")
             assert loss == reserved[identifier], "a charge of another loss than the reservation's"
             assert not any(body[24:32]), "a delta that nobody asked for"

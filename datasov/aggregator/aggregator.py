@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection
 
 from datasov.aggregator import helper, issuing, leader
 from datasov.aggregator.held import Store
-from datasov.aggregator.messages import Post
+from datasov.aggregator.messages import MOST_BODY, Post
 from datasov.aggregator.state import State
 from datasov.errors import ConsentError, DatasovError, InvalidDataError
 from datasov.model.document import canonical
 from datasov.model.parties import AggregatorId
 from datasov.model.privacy import Loss
-from datasov.mpc.task import read_task
+from datasov.mpc.task import MOST_TASK, read_task
+
+LONGEST = {"tasks": MOST_TASK, "tokens": 1 << 16, "keys": 1 << 16, "close": 1 << 16, "collect": 32}
+"""Bytes in a request to a path, at most; to the others `MOST_BODY`."""
 
 
 class Aggregator(State):
@@ -37,6 +40,8 @@ class Aggregator(State):
         Raises:
             DatasovError: it is refused; the message tells nothing of a report.
         """
+        if len(body) > LONGEST.get(path, MOST_BODY):
+            raise InvalidDataError("the request is too long for its path: send less at once")
         match path:
             case "tasks":
                 return self._accept(body)
@@ -76,9 +81,7 @@ class Aggregator(State):
 
     def _accept(self, body: bytes) -> bytes:
         """Take a task from its city: reserve its loss, and tell the helper. Asked again, the same."""
-        task = read_task(body)
-        if task.city not in self.cities:
-            raise ConsentError("this aggregator takes no tasks of that city: its owner names the cities that it serves")
+        task = read_task(body, self.cities)
         if self.me not in task.trust.aggregators:
             raise ConsentError("the task names another aggregator, or this one by another name, address or key")
         with self.guard:

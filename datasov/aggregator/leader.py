@@ -47,7 +47,10 @@ def upload(me: State, body: bytes) -> bytes:
         InvalidDataError, VerificationError: no such task, over, or bytes of another form. One report's fault refuses
             the whole request: a device sends its own alone.
     """
-    reports = [Report.from_bytes(fields.blob(r, len(body))) for r in fields.items(cbor.decode(body), 1, UPLOAD)]
+    reports = [
+        Report.from_bytes(fields.blob(r, len(body)))
+        for r in fields.items(cbor.decode(body, cbor.MOST_ITEMS), 1, UPLOAD)
+    ]
     task = me.task(reports[0].task, 0)
     shape = _shape(task)
     for report in reports:
@@ -126,8 +129,11 @@ def _told(batch: Batch, place: int) -> list[Any]:
 
 
 def batch_size(task: Task) -> int:
-    """Reports in a batch, at least, as long as the task is open; less than `UPLOAD` more."""
-    return min(BATCH, max(UPLOAD, min(found.vdaf.block for found in task.fits)))
+    """Reports in a batch, at least, as long as the task is open; less than `UPLOAD` more: one request holds them."""
+    each = 64 + task.token + sum(task.share_sizes[1])
+    each += sum(f.vdaf.circuit.verifier_length * f.vdaf.circuit.field.size + 128 for f in task.fits)
+    room = max(1, MOST_BODY // each - UPLOAD)
+    return min(BATCH, room, max(UPLOAD, min(found.vdaf.block for found in task.fits)))
 
 
 def _uploads(me: State, held: Held, after: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datasov.aggregator.held import Held
+from typing import cast
+
+from datasov.aggregator.held import Held, Store
 from datasov.aggregator.messages import Share, pack_share
 from datasov.crypto.kdf import sha256
 from datasov.crypto.sign import SigningKey
@@ -23,9 +25,11 @@ def noised(held: Held, ledger: Ledger, key: SigningKey) -> bytes:
 
     The loss was reserved when the task was taken. The noise is that of a question without residents, which the kernel
     draws against that reservation; a second draw, after a crash before the commit, never meets the first one's reader.
+    The share without noise is deleted then: who gets hold of both stores later finds no exact sum.
     """
     task, name = held.task, share_key(held.task.id)
     if (stored := ledger.stored(name)) is not None:
+        _forget(held, ledger)
         return stored
     reservation = ledger.resume(task.id, task.loss)
     with opaque():
@@ -40,4 +44,12 @@ def noised(held: Held, ledger: Ledger, key: SigningKey) -> bytes:
             shares.append(b"".join(w.to_bytes(size, "little") for w in moved))
     body = pack_share(task, held.role, Share(held.reports, held.checksum, tuple(shares)), key)
     leaf = canonical({"task": task.id.hex(), "loss": task.loss.document(), "what": "noised share"})
-    return ledger.commit(reservation, name, body, leaf)
+    body = ledger.commit(reservation, name, body, leaf)
+    _forget(held, ledger)
+    return body
+
+
+def _forget(held: Held, ledger: Ledger) -> None:
+    if held.sums:
+        held.sums = []
+        cast(Store, ledger.store).append({}, {"sum/" + held.name: held.pack()})

@@ -100,19 +100,23 @@ class Collecting(Responding):
         request, running = self._under(request, programme, now)
         if not running:
             raise ProgrammeError("the programme is over: no question is opened under it")
+        if request.programme:
+            state = self._governing.state()
+            if ends > state.end(state.programme(bytes.fromhex(request.programme))):
+                raise ProgrammeError("the programme ends before the collection would: give an earlier `until`")
         self._authorise(request)
         if request.cohort and self.trust.part("local"):
             raise InvalidQueryError("local trust tests no minimum cohort: ask under two servers, or central trust")
         key = _task_key(request)
+        task = Task(
+            city=str(self.id), query=query, loss=loss, purpose=purpose, programme=request.programme,
+            cohort=request.cohort, epoch=request.epoch, trust=self.trust, opened=now, until=ends, salt=random(16),
+            renewal=renewal(self.epoch, every),
+        )  # fmt: skip
         with self._guard:
             asking = self._asking.setdefault(key, OneAsker())
         with asking.lock:
             if (stored := self._ledger.stored(key)) is None:
-                task = Task(
-                    city=str(self.id), query=query, loss=loss, purpose=purpose, programme=request.programme,
-                    cohort=request.cohort, epoch=request.epoch, trust=self.trust, opened=now, until=ends,
-                    salt=random(16), renewal=renewal(self.epoch, every),
-                )  # fmt: skip
                 stored = self._open_task(request, key, task)
         self._anchor()
         signed = _signed(stored)

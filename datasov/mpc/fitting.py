@@ -27,6 +27,8 @@ from datasov.mpc.prio3 import Prio3
 Kind: TypeAlias = Literal["count", "sum", "sum-vec", "histogram", "multihot"]
 MOST_ENCODED = 1 << 17
 """Elements of all encoded measurements of one report: 2 MiB at the leader."""
+MOST_STATISTICS = 1024
+"""Circuits of one report."""
 REACH = 200
 """Scales of noise that two draws together leave with a probability below 1e-80."""
 
@@ -108,6 +110,8 @@ def fit(plan: Plan, loss: Loss) -> tuple[Fit, ...]:
     if plan.unknown or plan.top:
         what = "unknown keys" if plan.unknown else "the highest cells"
         raise InvalidQueryError(f"two servers add vectors, and cannot look for {what}: ask for it under central trust")
+    if len(plan.statistics) > MOST_STATISTICS:
+        raise InvalidQueryError(f"two servers add at most {MOST_STATISTICS} statistics: ask for fewer aggregates")
     scales = plan.scales(loss)
     found = tuple(_fit(s, s.size(plan.cells), scale) for s, scale in zip(plan.statistics, scales, strict=True))
     if sum(f.encoded for f in found) > MOST_ENCODED:

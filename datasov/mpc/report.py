@@ -47,7 +47,7 @@ class Report:
         """The report of these bytes; VerificationError where they are none."""
         if len(data) > MOST_REPORT:
             raise VerificationError("a report that is too long: make it with resident.answer(task)")
-        return Report.read(cbor.decode(data))
+        return Report.read(cbor.decode(data, cbor.MOST_ITEMS))
 
     @staticmethod
     def read(value: Any) -> Report:

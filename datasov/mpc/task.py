@@ -7,13 +7,14 @@ circuit, noise, purpose or pair of aggregators is one for no other. docs/spec/tw
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from datasov.crypto.kdf import sha256
 from datasov.crypto.sign import SigningKey, check_public
-from datasov.errors import DatasovError, InvalidDataError, VerificationError
+from datasov.errors import ConsentError, DatasovError, InvalidDataError, VerificationError
 from datasov.kernel.plan import compile
 from datasov.model.consent import CityId
 from datasov.model.document import canonical
@@ -143,11 +144,16 @@ class Task:
         return cose.sign1(self.text, key, KIND)
 
 
-def read_task(data: bytes) -> Task:
+def read_task(data: bytes, cities: Collection[str] | None = None) -> Task:
     """The task of these bytes, signed by the key of the city that it names, and compiled anew to what it says.
 
+    Args:
+        cities: texts of the ids of those that may ask; any where None, and the caller knows whom to answer. A question
+            of somebody else is not compiled.
+
     Raises:
-        VerificationError: (or its subclasses) anything else. Whether that city is one to answer to, the caller knows.
+        ConsentError: another city's.
+        VerificationError: (or its subclasses) anything else.
     """
     if not isinstance(data, bytes) or len(data) > MOST_TASK:
         raise _not_one()
@@ -157,6 +163,8 @@ def read_task(data: bytes) -> Task:
         city = CityId.parse(doc["city"])
         check_public(city.verify_key)
         cose.open1(data, city.verify_key, KIND)
+        if cities is not None and str(city) not in cities:
+            raise ConsentError("this aggregator takes no tasks of that city: its owner names the cities that it serves")
         schemas = [Schema.from_document(s) for s in doc["schemas"]]
         task = Task(
             city=str(city), query=query_from_document(doc["query"], {s.digest: s for s in schemas}),
@@ -167,7 +175,7 @@ def read_task(data: bytes) -> Task:
         )  # fmt: skip
         task.plan.losses(task.loss)
         same = task.text == payload and task.trust.name != "central" and len(task.salt) == 16
-    except VerificationError:
+    except (VerificationError, ConsentError):
         raise
     except (DatasovError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         raise _not_one() from None

@@ -12,6 +12,8 @@ import cbor2
 from datasov.errors import SignatureError, VerificationError
 
 _MAX_DEPTH = 32
+MOST_ITEMS = 1 << 20
+"""In a long message that anybody may send: of empty lists alone, 64 MiB would take gigabytes and minutes to read."""
 _PLAIN = frozenset({bytes, str, bool, type(None)})
 
 
@@ -61,8 +63,14 @@ def encode(value: object) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def decode(data: bytes) -> Any:
-    """The value of an encoding that :func:`encode` would give; VerificationError for any other bytes."""
+def decode(data: bytes, most_items: int | None = None) -> Any:
+    """The value of an encoding that :func:`encode` would give; VerificationError for any other bytes.
+
+    Args:
+        most_items: one with more is refused before it is read. None: who sent it may fill the memory.
+    """
+    if most_items is not None and len(data) > most_items and _crowded(data, most_items):
+        raise VerificationError("too many items in one message: these bytes are not of this format")
     try:
         value = cbor2.loads(data, semantic_decoders=_NO_TAGS)
         _check(value)
@@ -74,6 +82,20 @@ def decode(data: bytes) -> Any:
     if again != data:
         raise SignatureError("not the canonical encoding: ask the sender for the original bytes")
     return value
+
+
+def _crowded(data: bytes, most: int) -> bool:
+    """Whether there are more than so many items, going from one head to the next."""
+    at, end, items = 0, len(data), 0
+    while at < end and items <= most:
+        head = data[at]
+        kind, short = head >> 5, head & 31
+        size = 1 << short - 24 if 24 <= short < 28 else 0
+        at += 1 + size
+        if kind in (2, 3):
+            at += int.from_bytes(data[at - size : at], "big") if size else short
+        items += 1
+    return items > most
 
 
 _LONG = {0x58: (1, 24), 0x59: (2, 2**8), 0x5A: (4, 2**16)}

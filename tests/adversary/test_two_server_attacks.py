@@ -160,6 +160,28 @@ def test_vectors_that_are_not_one_hot_are_refused(pair, clock, monkeypatch):
     assert counted(city, servers, task) == {30}
 
 
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_report_of_which_one_statistic_is_invalid_counts_in_none(pair, clock, part, monkeypatch):
+    silent(monkeypatch)
+    city, servers = pair
+    query = CELL.sum("km")
+    task = read_task(opened(city, query, clock))
+    assert len(task.fits) == 2
+    good, expected = honest(task, 5)
+    real, one = circuits.encode, [np.eye(4, dtype=np.int64)[0]] * 2
+    with monkeypatch.context() as patch:
+        spoilt = task.fits[part].vdaf.circuit
+        patch.setattr(
+            circuits, "encode",
+            lambda circuit, measured: real(circuit, measured) + (2 if circuit == spoilt else 0)
+        )  # fmt: skip
+        bad = make_reports(task, [one] * 3)
+    servers.upload([*good[:2], *bad, *good[2:]])
+    release = answer(city, clock, query)
+    assert [v.tolist() for v in release.values] == expected
+    assert counted(city, servers, task) == {5}
+
+
 @pytest.mark.campaign
 def test_a_hundred_thousand_invented_vectors(clock, monkeypatch):
     """What both aggregators run on a report, without its seals."""
@@ -441,6 +463,29 @@ def test_a_crash_at_any_write_draws_no_second_noise_that_leaves(clock, which, la
     crashed = [crashing(clock, which, late, at) for at in range(1, 14)]
     assert crashed[:5] == [True] * 5, "there was something to crash"
     assert not crashed[-1], "all writes were tried"
+
+
+def test_no_sum_without_noise_and_no_report_is_left_once_the_noised_share_stands(pair, clock, monkeypatch):
+    """Whoever gets hold of both stores later has the two noised shares, as the city had, and nothing more exact."""
+    city, servers = pair
+    task = read_task(opened(city, CELL, clock))
+    reports, _ = honest(task, 5)
+    servers.upload(reports)
+    clock.now += LONG
+    while servers.leader.work():
+        pass
+    sums = [cbor.decode(s.blobs["sum/" + task.id.hex()])[4] for s in servers.stores]
+    assert all(len(each) == 1 for each in sums)
+    shares = servers.leader.handle("collect", task.id)
+    for store, (exact,) in zip(servers.stores, sums, strict=True):
+        kept = [*store.blobs.values(), *(body for bodies in store.streams.values() for body in bodies)]
+        assert not any(exact[:16] in each for each in kept)
+        assert not any(report[60:90] in each for each in kept for report in reports)
+    servers.restart()
+    assert servers.leader.handle("collect", task.id) == shares
+    assert servers.leader.work() == 0
+    with pytest.raises(DatasovError, match="no reports now"):
+        servers.upload(reports)
 
 
 # --- bias

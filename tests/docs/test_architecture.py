@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.paths import ROOT
 
 
@@ -25,6 +27,9 @@ def test_every_link_between_the_documents_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_test_that_the_proof_names_exists():
-    for name in re.findall(r"`(tests/[\w/.]+)`", (ROOT / "docs" / "proofs" / "bounded-map.md").read_text()):
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "proofs").glob("*.md")), ids=lambda page: page.stem)
+def test_every_test_that_a_proof_names_exists(page):
+    found = re.findall(r"`(tests/[\w/.]+)`", page.read_text())
+    assert found
+    for name in found:
         assert (ROOT / name).exists(), name

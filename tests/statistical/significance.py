@@ -15,7 +15,7 @@ TOTAL = 1e-6
 CHECKS = {
     "noise": 40, "coverage": 60, "ratio": 60, "privacy": 60, "door": 24, "variance": 18, "mechanisms": 48,
     "quantiles": 140, "attacks": 48, "series": 80, "joins": 200, "refusal": 60, "cohort": 5, "servers": 20,
-    "tokens": 8, "local": 60, "mixed": 40,
+    "tokens": 8, "local": 60, "mixed": 40, "two servers": 12,
 }  # fmt: skip
 """Most checks that each file makes; a file that makes more fails (see `Share`)."""
 
