@@ -1,8 +1,12 @@
-"""Reaching an aggregator over HTTP: what it refused is raised here as the same error."""
+"""Reaching an aggregator over HTTP: what it refused is raised here as the same error.
+
+Nothing that it does exhausts who asks: an answer has a size and a time, and is not taken compressed.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,9 +16,8 @@ from datasov.aggregator.messages import MOST_BODY
 from datasov.errors import DatasovError, MissingExtraError, PeerError
 from datasov.model.consent import CityId
 from datasov.model.parties import AggregatorId
+from datasov.wire.exchange import Bounds, exchange
 
-TIMEOUT = 600.0
-"""Seconds: the end of a task with many reports takes a while."""
 KINDS: Mapping[str, type[DatasovError]] = {
     name: getattr(errors, name)
     for name in (
@@ -23,6 +26,10 @@ KINDS: Mapping[str, type[DatasovError]] = {
     )
 }  # fmt: skip
 """Refusals that keep their kind on the way; all else is a PeerError."""
+SHORT, LONG = (128 * 1024, 120.0), (2 * MOST_BODY + 1024 * 1024, 900.0)
+"""Bytes and seconds of an answer: of what devices ask, and of what is computed over many reports."""
+LIMITS: Mapping[str, tuple[int, float]] = {"jobs": LONG, "close": LONG, "collect": LONG}
+"""By path; all else is short."""
 
 
 def over_http(to: AggregatorId | CityId, path: str, body: bytes) -> bytes:
@@ -30,27 +37,18 @@ def over_http(to: AggregatorId | CityId, path: str, body: bytes) -> bytes:
 
     Raises:
         DatasovError: what the aggregator answered.
-        PeerError: it cannot be reached; or it is a city, whose id holds no address.
+        PeerError: it cannot be reached, takes too long, or answers more than anybody asked for: :data:`LIMITS`; or it
+            is a city, whose id holds no address.
         MissingExtraError: httpx is not installed.
     """
     if isinstance(to, CityId):
         raise PeerError(f"{to.name} issues tokens itself, and its id holds no address: hand in `post` with_city(...)")
-    httpx = _httpx()
-    try:
-        with _client().stream(
-            "POST", f"{to.url}/{path}", content=body, timeout=TIMEOUT,
-            headers={"content-type": "application/octet-stream"},
-        ) as answer:  # fmt: skip
-            found = bytearray()
-            for piece in answer.iter_bytes():
-                found += piece
-                if len(found) > MOST_BODY:
-                    raise PeerError(f"{to.name} answers without an end: do not rely on it")
-    except httpx.HTTPError:
-        raise PeerError(f"{to.name} cannot be reached: try again later") from None
-    if answer.status_code == 200:
-        return bytes(found)
-    raise refusal(to, bytes(found))
+    most, seconds = LIMITS.get(path, SHORT)
+    bounds = Bounds(time.monotonic() + seconds, most, encoded=False)
+    answer = exchange(_client(to.url, seconds), "POST", f"{to.url}/{path}", bounds, name=to.name, body=body)
+    if answer.status == 200:
+        return answer.data
+    raise refusal(to, answer.data)
 
 
 def with_city(
@@ -71,20 +69,18 @@ def refusal(to: AggregatorId, content: bytes) -> DatasovError:
     try:
         told = json.loads(content)
         kind, text = KINDS[told["error"]], str(told["message"])[:500]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
+        kind, text = PeerError, "\0"
+    if not text.isprintable():
         return PeerError(f"{to.name} did not answer as agreed: check its address and version")
     return kind(f"{to.name}: {text}")
 
 
-@lru_cache(maxsize=1)
-def _client() -> Any:
-    """One client for all threads: it keeps connections open, and reads the authorities' certificates once."""
-    return _httpx().Client()
-
-
-def _httpx() -> Any:
+@lru_cache(maxsize=32)
+def _client(url: str, seconds: float) -> Any:  # noqa: ARG001 - a client for each, so that one holds up no other
+    """One client of a host for all threads: it keeps connections open, and reads the certificates once."""
     try:
         import httpx
     except ImportError:
         raise MissingExtraError("aggregators are reached over HTTP: pip install 'datasov[two-server]'") from None
-    return httpx
+    return httpx.Client(timeout=seconds, follow_redirects=False)

@@ -169,7 +169,7 @@ def test_what_goes_to_the_helper_at_once_fits_in_one_request(pair, clock, monkey
 
 
 def test_an_answer_without_an_end_is_cut_off(monkeypatch):
-    monkeypatch.setattr(client, "MOST_BODY", 100_000)
+    monkeypatch.setattr(client, "SHORT", (100_000, 60.0))
 
     class Endless(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
