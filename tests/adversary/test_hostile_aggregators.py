@@ -47,7 +47,7 @@ def pair(tmp_path, clock):
 
 def ask(servers, path, body):
     """As the leader, which the helper must answer."""
-    return messages.ask(servers.post, servers.leader.signing, IDS[1], path, body)
+    return messages.request(servers.leader.signing, IDS[1], path, body).send(servers.post)
 
 
 # --- strangers
@@ -302,7 +302,7 @@ def test_an_answer_to_another_request_or_by_another_is_no_answer(pair, clock):
         servers.leader.work()
     _, _, body, answer = next(s for s in servers.said if s[1] == "keys")
     with pytest.raises(VerificationError, match="another request"):
-        messages.ask(lambda *_: answer, servers.leader.signing, IDS[1], "keys", [task.id, b""])
+        messages.request(servers.leader.signing, IDS[1], "keys", [task.id, b""]).send(lambda *_: answer)
     with pytest.raises(DatasovError):
         servers.leader.handle("keys", body)
 
@@ -326,7 +326,7 @@ def test_noise_leaves_once_though_all_collect_at_once_and_whoever_asks(pair, clo
     task = read_task(opened(city, CELL, clock))
     servers.upload(make_reports(task, [[ONE]] * 20))
     clock.now += LONG
-    found, drawn, draw = [], [], leader.noised.__globals__["draw"]
+    found, closed, drawn, draw = [], [], [], leader.noised.__globals__["draw"]
     monkeypatch.setitem(leader.noised.__globals__, "draw", lambda *a: drawn.append(1) or draw(*a))
 
     def collect():
@@ -338,12 +338,14 @@ def test_noise_leaves_once_though_all_collect_at_once_and_whoever_asks(pair, clo
     def close():
         with pytest.raises(VerificationError, match="different reports"):
             ask(servers, "close", [task.id, 20, b"?" * 32])
+        closed.append(True)
 
     threads = [threading.Thread(target=f) for f in (*[collect] * 6, *[close] * 2, servers.leader.work)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert closed == [True] * 2
     assert len(drawn) == 2
     assert len(set(found)) == 1
     assert isinstance(found[0], bytes)
