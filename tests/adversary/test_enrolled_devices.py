@@ -408,6 +408,67 @@ def test_two_processes_and_many_threads_count_one_report_of_a_person(tmp_path, c
     assert not [n for n in city._store.blobs() if n.startswith("responses/")]
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["the same person", "another"])
+def test_who_loses_a_race_for_the_stream_looks_again(tmp_path, clock, city, same):
+    """Another process keeps a report just before this one writes."""
+    strangers(city, "a", "b")
+    task = read_task(opened(city, COUNT, clock, PURE))
+    mine = report(city, task, token(city, task, "a"), b"\x01")
+    theirs = report(city, task, token(city, task, "a" if same else "b"), b"\x02")
+    with ds.City.open(tmp_path / "l.city", clock=clock) as other:
+        kept = city._store
+
+        class First:
+            def __getattr__(self, name):
+                return getattr(kept, name)
+
+            def append(self, *given):
+                city._store = kept
+                other.take(theirs)
+                kept.append(*given)
+
+        city._store = First()
+        if same:
+            with pytest.raises(DeniedError):
+                city.take(mine)
+        else:
+            city.take(mine)
+    assert counted(city, clock) == (1 if same else 2)
+
+
+def test_who_loses_a_race_for_the_release_gives_the_one_that_is_stored(tmp_path, clock, city):
+    """Another process releases, and deletes the answers, just before this one reads them."""
+    strangers(city, "a")
+    task = read_task(opened(city, COUNT, clock, PURE))
+    city.take(report(city, task, token(city, task, "a")))
+    clock.now += LONG
+    with ds.City.open(tmp_path / "l.city", clock=clock) as other:
+        kept, first = city._store, []
+
+        class Late:
+            def __getattr__(self, name):
+                return getattr(kept, name)
+
+            def blob(self, name):
+                first.append(other.release(COUNT, loss=PURE, purpose=PURPOSE))
+                return kept.blob(name)
+
+        city._store = Late()
+        assert city.release(COUNT, loss=PURE, purpose=PURPOSE).digest == first[0].digest
+        city._store = kept
+        assert len(first) == 1
+    gone = Late()
+    gone.blob = lambda _: (_ for _ in ()).throw(ds.StoreError("a disk that fails"))
+    second = read_task(opened(city, MEAN, clock, PURE))
+    city.take(report(city, second, token(city, second, "a"), bytes(second.asked.fit.how.size)))
+    clock.now += LONG
+    city._store = gone
+    with pytest.raises(ds.StoreError, match="disk"):
+        city.release(MEAN, loss=PURE, purpose=PURPOSE)
+    city._store = kept
+    assert city.release(MEAN, loss=PURE, purpose=PURPOSE).responses.tally.reports == 1
+
+
 def test_the_roll_and_the_issuers_key_outlive_the_operators_key(tmp_path, clock):
     """The consent names the issuer, so that it still counts; people are enrolled for the new id, in their places."""
     city, _ = city_of(tmp_path, clock, ds.local(), enrol=True)

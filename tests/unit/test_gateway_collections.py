@@ -271,36 +271,6 @@ def test_reports_all_get_one_answer_and_count_once(tmp_path, clock, monkeypatch)
         who.close()
 
 
-def test_a_device_over_http_from_the_list_to_the_report(tmp_path, clock, monkeypatch):
-    certain(monkeypatch)
-    silent(monkeypatch)
-    city, servers = city_of(tmp_path, clock, ALL)
-    people = {t.name: person(tmp_path, clock, t.name, city, "N", t) for t in city.trust.each}
-    query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
-    with city, serving(city, {"trips": TRIPS}, clock, short()) as at:
-        city.collect(query, loss=LARGE, purpose=PURPOSE, until=instant(clock.now + LONG))
-        with Remote(at) as remote, Remote(f"{at}/log") as log:
-            parties = remote.city()["parties"]
-            assert isinstance(parties, dict)
-            assert ds.Trust.from_document(parties) == city.trust
-            for name, who in people.items():
-                (task,) = who.tasks(remote.tasks(), log.log(city.id.verify_key))
-                assert who.part(task).name == name
-                sent = who.answer(task)
-                if name == "local":
-                    remote.report(sent)
-                    remote.report(sent)
-                elif name == "two_server":
-                    servers.upload([sent])
-            with pytest.raises(ds.PeerError, match="answered 400"):
-                remote.report(b"no report")
-        clock.now += LONG
-        found = city.release(query, loss=LARGE, purpose=PURPOSE)
-        assert [round(v) for v in found.frame()["count"]] == [4, 0, 0, 0]
-    for who in people.values():
-        who.close()
-
-
 def test_the_page_tells_who_must_be_trusted_and_what_is_open(tmp_path, clock, monkeypatch):
     city, _ = city_of(tmp_path, clock, ALL)
     query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
