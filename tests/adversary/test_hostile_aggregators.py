@@ -320,6 +320,17 @@ def test_a_request_is_for_one_aggregator_and_one_path(pair, clock, monkeypatch):
     assert ask(servers, "close", [task.id, 0, bytes(32)])
 
 
+def test_each_aggregator_has_its_role_in_a_task(pair, clock):
+    city, servers = pair
+    task = read_task(opened(city, CELL, clock))
+    with pytest.raises(InvalidDataError, match="other role"):
+        servers.helper.handle("reports", cbor.encode(make_reports(task, [[ONE]])))
+    clock.now += LONG
+    with pytest.raises(InvalidDataError, match="other role"):
+        servers.helper.handle("collect", task.id)
+    assert [s.store.length("uploads/" + task.id.hex()) for s in servers.both] == [0, 0]
+
+
 def test_noise_leaves_once_though_all_collect_at_once_and_whoever_asks(pair, clock, monkeypatch):
     """Threads that collect over the leader, and one that closes at the helper, while batches are still open."""
     city, servers = pair
@@ -397,7 +408,12 @@ def test_a_stores_copy_from_before_a_loss_does_not_open_and_one_from_before_a_ba
         begin("b")
 
     def back(what):
-        open_now.pop("b").close()
+        """The newest is kept aside."""
+        if "b" in open_now:
+            open_now.pop("b").close()
+        if what != "newest":
+            shutil.rmtree(tmp_path / "newest", ignore_errors=True)
+            shutil.copytree(tmp_path / "b", tmp_path / "newest")
         shutil.rmtree(tmp_path / "b")
         shutil.copytree(tmp_path / what, tmp_path / "b")
 
@@ -405,21 +421,29 @@ def test_a_stores_copy_from_before_a_loss_does_not_open_and_one_from_before_a_ba
     begin("b")
     copied("before the task")
     open_now["a"].handle("tasks", signed)
+    back("before the task")
+    with pytest.raises(StoreError, match="behind its anchor"):
+        begin("b")
+    back("newest")
+    begin("b")
+    with pytest.raises(StoreError, match="another process"):
+        place.open_(tmp_path / "b", [task.city], clock=clock, post=post)
     copied("before the batch")
     open_now["a"].handle("reports", cbor.encode(make_reports(task, [[ONE]] * 3)))
     clock.now += LONG
     assert open_now["a"].aggregator.work() == 1
-    back("before the task")
-    with pytest.raises(StoreError, match="behind its anchor"):
-        begin("b")
-    shutil.rmtree(tmp_path / "b")
-    shutil.copytree(tmp_path / "before the batch", tmp_path / "b")
+    back("before the batch")
     begin("b")
     with pytest.raises(VerificationError):
         open_now["a"].handle("collect", task.id)
     assert open_now["b"].aggregator.remaining.nano == ds.zcdp(rho=1).nano - LOSS.nano
-    for each in open_now.values():
-        each.close()
+    back("newest")
+    begin("b")
+    open_now["a"].handle("collect", task.id)
+    back("before the batch")
+    with pytest.raises(StoreError, match="behind its anchor"):
+        begin("b")
+    open_now["a"].close()
 
 
 def test_what_was_counted_is_told_by_its_nonces_and_other_nonces_are_refused(pair, clock):
@@ -460,7 +484,7 @@ def test_two_tasks_that_differ_in_a_bit_of_the_question_share_nothing(pair, cloc
     clock.now += LONG
     shares = [cbor.decode(servers.leader.handle("collect", t.id)) for t in asked]
     for role in (0, 1):
-        with pytest.raises(VerificationError):
+        with pytest.raises(VerificationError, match="another task"):
             city._who.take(lambda _, key, r=role: messages.open_share(shares[0][r], asked[1], r, key))
         with pytest.raises(VerificationError):
             city._who.take(lambda _, key, r=role: messages.open_share(shares[0][r], asked[0], 1 - r, key))

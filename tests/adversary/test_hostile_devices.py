@@ -196,7 +196,16 @@ def test_a_report_at_the_last_moment_does_not_change_a_batch_that_was_sent(pair,
 
 
 @pytest.mark.parametrize(
-    "given", [{"until": 2**63}, {"until": 0}, {"opened": -1}, {"epoch": -1}, {"epoch": 2**63}, {"cohort": -1}]
+    "given",
+    [
+        {"until": 2**63},
+        {"until": 0},
+        {"opened": -1},
+        {"epoch": -1},
+        {"epoch": 2**63},
+        {"cohort": -1},
+        {"salt": "00" * 15},
+    ],
 )
 def test_a_task_of_a_corrupt_city_has_numbers_that_can_be_kept(clock, given):
     """Signed by its city, and otherwise as it should be."""

@@ -20,7 +20,7 @@ from datasov.tlog.leaves import ReleaseLeaf, decode_leaf
 from datasov.tlog.receipt import Receipt
 from datasov.tlog.record import pack_release
 from tests.governing import charter_for, programme_for, signed
-from tests.helpers import NOW, PURPOSE, Clock, few_lists, instant
+from tests.helpers import NOW, PURPOSE, TRIPS, Clock, few_lists, instant
 from tests.locals import ALL, COUNT, LARGE, PURE, certain, city_of, person, send
 from tests.servers import LONG, TRUST, grant, opened, resident, silent
 
@@ -259,6 +259,9 @@ def test_a_question_under_a_programme_keeps_to_it(world, exact, monkeypatch):
     if name != "central":
         with pytest.raises(ds.ProgrammeError, match="ends before the collection"):
             city.collect(COUNT, loss=LARGE, purpose=PURPOSE, until=instant(NOW + 20 * DAY + 1), programme=identity)
+        for until in (world.clock.now, world.clock.now + 367 * DAY):
+            with pytest.raises(ds.InvalidQueryError, match="within a year"):
+                city.collect(COUNT, loss=LARGE, purpose=PURPOSE, until=instant(until), programme=identity)
         assert city.remaining == city.budget
     release = world.ask(COUNT, programme=identity)
     assert counts(release) == [1, 0, 0, 0]
@@ -278,6 +281,22 @@ def test_a_question_under_a_programme_keeps_to_it(world, exact, monkeypatch):
         world.open(where(3))
     again = city.release(COUNT, loss=LARGE, purpose=PURPOSE, programme=identity, as_of=release.epoch)
     assert again.digest == release.digest
+
+
+@pytest.mark.parametrize("trust", [ds.local(), ALL], ids=["local", "all three"])
+def test_a_minimum_cohort_is_refused_where_devices_noise_before_anything_is_spent(tmp_path, clock, trust):
+    world = World(tmp_path, clock, trust)
+    world.city.adopt(signed(charter_for(world.city)))
+    programme = programme_for(
+        world.city, trust=(world.whole.name,), mechanisms=MECHANISMS, largest=LARGE, total=LARGE, period=LARGE, cohort=5
+    )
+    identity = world.city.approve(signed(programme)).identity
+    clock.now += 4 * DAY
+    query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).distinct()
+    with pytest.raises(ds.InvalidQueryError, match="minimum cohort"):
+        world.open(query, programme=identity)
+    assert world.city.remaining == world.city.budget
+    world.close()
 
 
 @pytest.mark.parametrize("trust", [TRUST, ds.local()], ids=["two servers", "local"])
