@@ -12,14 +12,14 @@ import datasov as ds
 from datasov.aggregator import leader
 from datasov.crypto.kdf import random
 from datasov.crypto.seal import seal
-from datasov.errors import DatasovError, InvalidQueryError, PeerError, VerificationError
+from datasov.errors import DatasovError, InvalidDataError, InvalidQueryError, PeerError, VerificationError
 from datasov.kernel.plan import compile
 from datasov.model.document import canonical
 from datasov.mpc import circuits, derive, fitting, flp
 from datasov.mpc.codec import encode
 from datasov.mpc.ntt import odd_values
 from datasov.mpc.report import Report, info, make_reports
-from datasov.mpc.task import KIND, read_task
+from datasov.mpc.task import KIND, check_open, read_task
 from datasov.wire import cose
 from tests.helpers import PURPOSE, TRIPS
 from tests.servers import CITY_KEYS, IDS, LONG, LOSS, made_task, opened, silent, two_server_city
@@ -213,6 +213,22 @@ def test_a_task_of_a_corrupt_city_has_numbers_that_can_be_kept(clock, given):
     doc = {**json.loads(task.text), **given}
     with pytest.raises(VerificationError, match="not a task"):
         read_task(cose.sign1(canonical(doc), CITY_KEYS[0], KIND))
+
+
+def test_a_task_under_central_trust_alone_is_none(clock):
+    """Devices have nothing to answer there, and no aggregator to answer to."""
+    signed, _ = made_task(CELL, clock, trust=ds.central())
+    with pytest.raises(VerificationError, match="not a task"):
+        read_task(signed)
+
+
+def test_a_task_takes_reports_in_its_time_alone_up_to_a_days_difference_of_clocks(clock):
+    task = read_task(made_task(CELL, clock)[0])
+    for now in (task.opened - 86_401, task.until):
+        with pytest.raises(InvalidDataError, match="takes no reports now"):
+            check_open(task, now)
+    for now in (task.opened - 86_400, task.opened, task.until - 1):
+        check_open(task, now)
 
 
 def test_a_question_that_is_too_large_is_refused_before_anything_of_its_size_is_made(monkeypatch):
