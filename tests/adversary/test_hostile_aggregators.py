@@ -440,7 +440,7 @@ def test_a_stores_copy_from_before_a_loss_does_not_open_and_one_from_before_a_ba
     back("newest")
     begin("b")
     open_now["a"].handle("collect", task.id)
-    back("before the batch")
+    back("newest")  # which was the newest before the share was noised
     with pytest.raises(StoreError, match="behind its anchor"):
         begin("b")
     open_now["a"].close()
