@@ -1,0 +1,115 @@
+"""Trust models at the command line: how they are named, and who must be trusted for what, in words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasov.authority.signed_trust import MOST, read_trust
+from datasov.commands import approvals
+from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError
+from datasov.model.consent import CityId
+from datasov.model.parties import AggregatorId
+from datasov.model.privacy import Loss, Trust, central, local, mixed, two_server
+
+TWO = "two-server"
+_ROLES = ("leader", "helper")
+
+
+def parse(text: str) -> Trust:
+    """The trust of `central`, `local` or `two-server=LEADER_ID,HELPER_ID`; InvalidQueryError where it is none."""
+    name, equals, ids = text.partition("=")
+    if text in ("central", "local"):
+        return central() if text == "central" else local()
+    if name.replace("_", "-") == TWO and equals:
+        return _two(ids)
+    raise InvalidQueryError(
+        "a trust is written central, local, or two-server=LEADER_ID,HELPER_ID, as `datasov aggregator init` prints each"
+    )
+
+
+def _two(ids: str) -> Trust:
+    found = list[tuple[AggregatorId, AggregatorId]]()
+    for at in (n for n, c in enumerate(ids) if c == ","):  # names and addresses may hold commas too
+        try:
+            found.append((AggregatorId.parse(ids[:at].strip()), AggregatorId.parse(ids[at + 1 :].strip())))
+        except InvalidQueryError:
+            continue
+    if len(found) != 1:
+        raise InvalidQueryError(
+            "two servers are two ids with a comma between them: copy what `datasov aggregator init` prints"
+        )
+    return two_server(city=found[0][0], council=found[0][1])
+
+
+def part(text: str) -> Trust:
+    """As :func:`parse`, for an option that argparse reads."""
+    try:
+        return parse(text)
+    except InvalidQueryError as why:
+        raise argparse.ArgumentTypeError(str(why)) from None
+
+
+def several(parts: Sequence[Trust] | None) -> Trust:
+    """The trust of all parts that were named; central where none was."""
+    if not parts:
+        return central()
+    return parts[0] if len(parts) == 1 else mixed(parts)
+
+
+def label(trust: Trust) -> str:
+    """What a model is called at the command line."""
+    return trust.name.replace("_", "-")
+
+
+def names(trust: Trust) -> str:
+    """The models of a trust: those under one of which each resident answers."""
+    return ", ".join(label(t) for t in trust.each)
+
+
+def lines(trust: Trust) -> list[tuple[str, str]]:
+    """Who must be trusted for what, and who they are: a name and a text for each."""
+    told = list[tuple[str, str]]()
+    for each in trust.each:
+        told.append((f"trusted, {label(each)}", trust.trusted[each.text]))
+        told += [(role, str(a)) for role, a in zip(_ROLES, each.aggregators, strict=False)]
+    return told
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """The options from which :func:`chosen` takes what an owner accepts."""
+    parser.add_argument(
+        "--trust", metavar="TRUST", default="central",
+        help="the one that you accept: central, two-server or local (default: %(default)s). No other is taken for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--trust-file", type=Path, metavar="FILE",
+        help="what the city says of its trust, signed, as `datasov city trust` writes it: two-server needs it, or "
+        "the ids of both servers as two-server=LEADER_ID,HELPER_ID",
+    )  # fmt: skip
+
+
+def chosen(options: argparse.Namespace, city: CityId, loss: Loss) -> Trust:
+    """The one trust that a consent is to name, with its parties.
+
+    Raises:
+        VerificationError: the file is not this city's. ConsentError: the city has others, which the message names.
+        InvalidQueryError, InvalidDataError: no such trust, or not one of this loss, or its parties are not known.
+    """
+    offered = None if options.trust_file is None else read_trust(approvals.read(options.trust_file)[: MOST + 1], city)
+    name = str(options.trust).replace("_", "-")
+    if name != TWO:
+        found: Trust | None = parse(str(options.trust))
+    elif offered is None:
+        raise InvalidDataError(
+            "which two servers? Give the city's file with --trust-file, or --trust two-server=LEADER_ID,HELPER_ID"
+        )
+    else:
+        found = offered.part("two_server")
+    if offered is not None and found not in offered.each:
+        raise ConsentError(f"{city.name} does not offer that trust: it offers {names(offered)}; choose with --trust")
+    assert found is not None
+    if found.name == "local" and loss.measure != "pure":
+        raise InvalidDataError("under local trust devices noise in pure epsilon: give the loss as --loss epsilon=1")
+    return found
