@@ -67,11 +67,11 @@ def _answer(options: argparse.Namespace, open_: Open) -> int:
         outgoing.write(options.to, report)
     elif report:
         over_http(task.trust.aggregators[0], "reports", cbor.encode([report]))
-    print(f"The task {task.id.hex()[:16]} of {CityId.parse(task.city).name} is answered. What was said shows nowhere.")
-    if options.to is not None and len(task.trust.each) > 1:
-        print(f"If {options.to} is there, it is for the city: hand it over.", flush=True)
-    elif options.to is not None:
-        print(f"{options.to} is for the city: hand it over.", flush=True)
+    whose = f"{task.id.hex()[:16]} of {CityId.parse(task.city).name}"
+    print(f"The task {whose} is answered. What was said shows nowhere, nor here.", flush=True)
+    if options.to is not None:
+        there = "it" if len(task.trust.each) == 1 else "what is there, if anything,"
+        print(f"{options.to} is for the city: hand {there} over.", flush=True)
     return 0
 
 

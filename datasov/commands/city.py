@@ -146,7 +146,7 @@ def _show(options: argparse.Namespace) -> int:
     _say(show.table(["city", city.id.name], [
         ["id", found["id"]], ["budget", found["budget"]], ["left of it", found["remaining"]],
         ["left in this period", found["allowance"]], ["purposes", ", ".join(city.purposes)],
-        ["trust", trusts.names(trust)], *trusts.lines(trust),
+        ["trust", trusts.names(trust)], *trusts.lines(trust, whole=True),
         ["data epoch", str(found["epoch"])], ["answers", str(found["answers"])], ["log", found["origin"]],
         ["its verifier key", found["verifier"]],
         ["leaves in it", str(found["size"])], ["charter", str(found["charter"] or "none")],

@@ -142,8 +142,9 @@ def _found(options: argparse.Namespace) -> int:
         raise StoreError(f"{options.city} exists already: a city is founded where nothing is")
     with City.open(
         options.city, budget=options.budget, purposes=options.purpose, trust=trusts.several(options.trust),
-        processing=options.processing, name=_name(options), allowance=options.allowance, period=options.period_days * DAY,
-        erase_within=options.erase_within_days * DAY, operator_key=key_of(options.operator_key_file),
+        processing=options.processing, name=_name(options), allowance=options.allowance,
+        period=options.period_days * DAY, erase_within=options.erase_within_days * DAY,
+        operator_key=key_of(options.operator_key_file),
         store=store_of(options),
         charter=None if options.charter is None else approvals.read(options.charter),
     ) as city:  # fmt: skip

@@ -30,17 +30,14 @@ def parse(text: str) -> Trust:
 
 
 def _two(ids: str) -> Trust:
-    found = list[tuple[AggregatorId, AggregatorId]]()
-    for at in (n for n, c in enumerate(ids) if c == ","):  # names and addresses may hold commas too
-        try:
-            found.append((AggregatorId.parse(ids[:at].strip()), AggregatorId.parse(ids[at + 1 :].strip())))
-        except InvalidQueryError:
-            continue
-    if len(found) != 1:
+    parts = ids.split(",")
+    if len(parts) != 2:
         raise InvalidQueryError(
-            "two servers are two ids with a comma between them: copy what `datasov aggregator init` prints"
+            "two servers are two ids with a comma between them, and none in them: LEADER_ID,HELPER_ID, as "
+            "`datasov aggregator init` prints each"
         )
-    return two_server(city=found[0][0], council=found[0][1])
+    leader, helper = (AggregatorId.parse(p.strip()) for p in parts)
+    return two_server(city=leader, council=helper)
 
 
 def part(text: str) -> Trust:
@@ -68,12 +65,15 @@ def names(trust: Trust) -> str:
     return ", ".join(label(t) for t in trust.each)
 
 
-def lines(trust: Trust) -> list[tuple[str, str]]:
-    """Who must be trusted for what, and who they are: a name and a text for each."""
+def lines(trust: Trust, *, whole: bool = False) -> list[tuple[str, str]]:
+    """Who must be trusted for what, and who they are: a name and a text for each. `whole`: with servers' keys."""
     told = list[tuple[str, str]]()
     for each in trust.each:
         told.append((f"trusted, {label(each)}", trust.trusted[each.text]))
-        told += [(role, str(a)) for role, a in zip(_ROLES, each.aggregators, strict=False)]
+        told += [
+            (role, str(a) if whole else f"{a.name}, at {a.url}")
+            for role, a in zip(_ROLES, each.aggregators, strict=False)
+        ]
     return told
 
 
