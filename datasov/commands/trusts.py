@@ -98,15 +98,15 @@ def chosen(options: argparse.Namespace, city: CityId, loss: Loss) -> Trust:
         InvalidQueryError, InvalidDataError: no such trust, or not one of this loss, or its parties are not known.
     """
     offered = None if options.trust_file is None else read_trust(approvals.read(options.trust_file)[: MOST + 1], city)
-    name = str(options.trust).replace("_", "-")
-    if name != TWO:
-        found: Trust | None = parse(str(options.trust))
-    elif offered is None:
+    name = str(options.trust)
+    if "=" not in name and offered is not None:
+        found: Trust | None = offered.part(name.replace("-", "_"))  # type: ignore[arg-type]
+    elif name.replace("_", "-") == TWO:
         raise InvalidDataError(
             "which two servers? Give the city's file with --trust-file, or --trust two-server=LEADER_ID,HELPER_ID"
         )
     else:
-        found = offered.part("two_server")
+        found = parse(name)
     if offered is not None and found not in offered.each:
         raise ConsentError(f"{city.name} does not offer that trust: it offers {names(offered)}; choose with --trust")
     assert found is not None
