@@ -117,7 +117,7 @@ def _enrolled(folder: Path, task: Task, count: int) -> list[tuple[bytes, bytes]]
     for party in task.trust.aggregators:
         place.enrol(folder / party.name, task.city, people)
     for derive in derived:
-        found.append(enrolling.tokens(derive, task, over_http))
+        found.append(enrolling.tokens(derive, task, over_http).servers)
     return found
 
 

@@ -9,6 +9,7 @@ from datasov.authority.record import ConsentRecord, check_record
 from datasov.city import City
 from datasov.errors import (
     BudgetExceededError,
+    CollectionError,
     ConsentError,
     DatasovError,
     DecryptionError,
@@ -57,6 +58,7 @@ __all__ = [
     "Charter",
     "City",
     "CityId",
+    "CollectionError",
     "Consent",
     "ConsentError",
     "ConsentRecord",

@@ -4,6 +4,7 @@
 
     DatasovError
     ├ InvalidQueryError(ValueError)   the question cannot be asked as written            400
+    │  └ CollectionError              devices were not asked yet, or may still answer    409
     ├ InvalidDataError(ValueError)    rows that do not fit their schema                  422
     │  └ MissingExtraError            a package that what was asked for needs is not installed
     ├ DeniedError                     the question or the contribution is refused        403
@@ -34,6 +35,18 @@ class DatasovError(Exception):
 
 class InvalidQueryError(DatasovError, ValueError):
     """The question, or a loss, a schema or a bound in it, is malformed. Depends on public input only."""
+
+
+class CollectionError(InvalidQueryError):
+    """No collection of the question was opened, or it still runs. Depends on public input only.
+
+    Attributes:
+        until: Unix seconds from which its release can be asked for; 0 where none was opened.
+    """
+
+    def __init__(self, message: str, *, until: int = 0) -> None:
+        self.until = until
+        super().__init__(message)
 
 
 class InvalidDataError(DatasovError, ValueError):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasov.authority.issuing import issuer_key
+from datasov.crypto.kdf import random
 from datasov.errors import InvalidQueryError
 from datasov.kernel.ledger import Ledger
 from datasov.model.consent import CityId, check_place
 from datasov.model.document import canonical
 from datasov.model.mynumber import check_text
-from datasov.model.privacy import Loss, Trust, check_loss
+from datasov.model.privacy import Loss, Trust, check_loss, enrolled
 from datasov.model.purposes import Purpose, declared
+from datasov.pool.sealed import issuing_key, seal_blob
 from datasov.store import place
 from datasov.store.settings import VERSION
 from datasov.store.stores import Store
@@ -19,12 +22,14 @@ from datasov.tlog.note import origin_of
 
 DEFAULT_PLACE = "JP"
 """Where a city processes that does not say so."""
+ISSUER = b"datasov city issuer key v1"
+"""How the key under which a city issues enrolment tokens follows from its issuer's secret."""
 
 
 def found(
     path: Path, operator_key: bytes | None, budget: Loss | None, allowance: Loss | None, period: int,
     purposes: Sequence[str | Purpose] | None, trust: Trust, name: str, epoch: int, tick: int, erase_within: int,
-    now: int, processing: str = DEFAULT_PLACE, store: str | None = None,
+    now: int, processing: str = DEFAULT_PLACE, store: str | None = None, enrol: bool = False,
 ) -> None:  # fmt: skip
     """Make the folder of a new city; the arguments are those of :meth:`datasov.City.open`.
 
@@ -50,6 +55,11 @@ def found(
         raise InvalidQueryError("epoch, tick and period are whole numbers of seconds above zero")
     if not isinstance(erase_within, int) or erase_within < 2 * tick:
         raise InvalidQueryError("erase_within is a whole number of seconds, of at least two ticks")
+    secret = random(32)
+    if enrol:
+        trust = enrolled(trust, issuer_key(secret, ISSUER).public)
+    elif (asked := trust.part("local")) is not None and asked.issuer_key:
+        raise InvalidQueryError("a city makes its issuer key itself: found it with ds.local() and enrol=True")
     operator = place.operator_key(path, operator_key, create=True)
     signing, opening = place.keys(operator)
     settings = {
@@ -58,6 +68,7 @@ def found(
         "purposes": [p.name for p in known], "trust": trust.name, "epoch": epoch, "tick": tick,
         "period": period, "erase_within": erase_within, "founded": now, "processing": processing,
         "purpose_documents": [p.document() for p in known if p.document() != Purpose(p.name).document()],
+        **({"issuer": seal_blob(issuing_key(operator), "issuer", secret).hex()} if enrol else {}),
         **({"parties": parties} if (parties := {k: v for k, v in trust.document().items() if k != "model"}) else {}),
     }  # fmt: skip
 

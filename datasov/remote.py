@@ -1,4 +1,4 @@
-"""A city's gateway from outside: its log, read by tiles, and letters sent to it. Nothing that it answers is believed.
+"""A city's gateway from outside: its log, read by tiles; its tasks; letters and reports sent to it. It is not believed.
 
 It needs httpx (extra `gateway`). Proxies that the environment names are used, so a relay can stand between.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import queue
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -18,12 +16,15 @@ from datasov.errors import InvalidDataError, MissingExtraError, PeerError
 from datasov.tlog import tiles
 from datasov.tlog.mirror import TileLog
 from datasov.tlog.note import MAX_NOTE, peek_checkpoint
+from datasov.wire.exchange import Answer, Bounds, exchange, slow
 
 if TYPE_CHECKING:
     import httpx
 
 MAX_ANSWER = 256 * 1024 * 1024
 """Bytes of an answer: a bundle of 256 leaves is the longest."""
+MAX_LIST, MAX_TOLD = 64 * 1024 * 1024, 64 * 1024
+"""Bytes of the list of open tasks, and of what is answered to a letter or a report."""
 TIMEOUT, PATIENCE = 30.0, 120.0
 """Seconds for a connection to show life, and in all for an address that asks to be asked again later."""
 LONGEST = 600.0
@@ -89,7 +90,27 @@ class Remote:
         Raises:
             PeerError: it did not take it; sending the same letter again does no harm.
         """
-        self._asked("POST", f"{self._address}/v1/letters", letter)
+        self._asked("POST", f"{self._address}/v1/letters", letter, MAX_TOLD)
+
+    def tasks(self) -> bytes:
+        """The open tasks as a gateway, whose address this is, lists them: for `resident.tasks`, which checks them."""
+        return self._asked("GET", f"{self._address}/v1/tasks", most=MAX_LIST)
+
+    def report(self, report: bytes) -> None:
+        """Send a noised report (local trust) to a gateway, whose address this is.
+
+        Raises:
+            PeerError: it did not take it; sending the same report again does no harm.
+        """
+        self._asked("POST", f"{self._address}/v1/reports", report, MAX_TOLD)
+
+    def tokens(self, path: str, body: bytes) -> bytes:
+        """Ask a gateway, whose address this is, for enrolment tokens of its city: `post=with_city(remote.tokens)`.
+
+        Args:
+            path: "tokens".
+        """
+        return self._asked("POST", f"{self._address}/v1/{path}", body, MAX_TOLD)
 
     def city(self) -> dict[str, object]:
         """What a gateway says of its city. Take the city's id from elsewhere, or compare it: this proves nothing."""
@@ -113,66 +134,24 @@ class Remote:
     ) -> None:
         self.close()
 
-    def _asked(self, method: str, address: str, body: bytes | None = None) -> bytes:
+    def _asked(self, method: str, address: str, body: bytes | None = None, most: float = math.inf) -> bytes:
         waited = 0.0
         while True:
-            status, data, later = self._once(method, address, body)
-            if status in (200, 202):
-                return data
-            if status not in (429, 503) or waited >= PATIENCE:
-                raise PeerError(f"{address} answered {status}: check the address, or try again later")
-            pause = min(max(later, 0.5), 30.0)
+            found = self._once(method, address, body, most)
+            if found.status in (200, 202):
+                return found.data
+            if found.status not in (429, 503) or waited >= PATIENCE:
+                raise PeerError(f"{address} answered {found.status}: check the address, or try again later")
+            pause = min(max(found.later, 0.5), 30.0)
             if self._clock() + pause > self._end:
-                raise _slow(address)
+                raise slow(address)
             waited += pause
             self._sleep(pause)
 
-    def _once(self, method: str, address: str, body: bytes | None) -> tuple[int, bytes, float]:
-        """One exchange. It is done in a thread of its own, which is left behind where its time is over.
-
-        No limit of httpx ends a host that sends its headers byte by byte, or a name that does not resolve.
-        """
-        now = self._clock()
-        end, answer = min(self._end, now + LONGEST), queue.SimpleQueue[tuple[int, bytes, float] | BaseException]()
-
-        def work() -> None:
-            try:
-                answer.put(self._exchange(method, address, body, end))
-            except BaseException as fault:
-                answer.put(fault)
-
-        threading.Thread(target=work, daemon=True).start()
-        try:
-            found = answer.get(timeout=max(end - now, 0.0))
-        except queue.Empty:
-            raise _slow(address) from None
-        if isinstance(found, BaseException):
-            raise found
-        self._left -= len(found[1])
+    def _once(self, method: str, address: str, body: bytes | None, most: float) -> Answer:
+        """One exchange, within what is left of the time and the bytes."""
+        end = min(self._end, self._clock() + LONGEST)
+        bounds = Bounds(end, min(self._left, MAX_ANSWER, most), self._clock)
+        found = exchange(self._client, method, address, bounds, name=address, body=body)
+        self._left -= len(found.data)
         return found
-
-    def _exchange(self, method: str, address: str, body: bytes | None, end: float) -> tuple[int, bytes, float]:
-        import httpx
-
-        headers = {} if body is None else {"content-type": "application/octet-stream"}
-        parts, size, most = list[bytes](), 0, min(self._left, MAX_ANSWER)
-        try:
-            with self._client.stream(method, address, content=body, headers=headers) as answer:
-                for part in answer.iter_bytes():
-                    size += len(part)
-                    if size > most:
-                        raise PeerError(f"{address} answers without an end: read it from another place")
-                    if self._clock() > end:
-                        raise _slow(address)
-                    parts.append(part)
-                later = answer.headers.get("retry-after", "")
-                wait = float(later) if later.isascii() and later.isdigit() else 0.0
-                return answer.status_code, b"".join(parts), wait
-        except (httpx.HTTPError, httpx.InvalidURL) as fault:
-            raise PeerError(
-                f"{address} cannot be reached ({type(fault).__name__}): check the network, try again"
-            ) from None
-
-
-def _slow(address: str) -> PeerError:
-    return PeerError(f"{address} takes too long to answer: try again later, or read it from another place")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from datasov.aggregator.aggregator import Aggregator
 from datasov.aggregator.client import over_http
 from datasov.aggregator.messages import Post
 from datasov.aggregator.state import identity, keys, roll
+from datasov.authority import issuing
 from datasov.authority.enrolment import Roll
 from datasov.crypto.kdf import hkdf
 from datasov.errors import InvalidDataError, StoreError
@@ -167,10 +167,7 @@ def _enrolled(path: Path, city: str, change: Callable[[Roll, Callable[[str], byt
 
 
 def _person(secret: bytes, who: str) -> bytes:
-    text = unicodedata.normalize("NFKC", who).strip()
-    if not text or len(text) > 200 or not text.isprintable():
-        raise InvalidDataError("a person is named by a printable text of 1 to 200 characters")
-    return hkdf(secret, salt=b"", info=b"datasov aggregator person v1 " + text.encode())
+    return issuing.person(secret, b"datasov aggregator person v1 ", who)
 
 
 def _check_there(path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from datasov.aggregator.held import Held, Store, load
 from datasov.aggregator.messages import Post
+from datasov.authority import issuing
 from datasov.authority.enrolment import Issuer, Roll
 from datasov.crypto import oprf
 from datasov.crypto.kdf import hkdf, sha256
@@ -30,7 +31,7 @@ def keys(secret: bytes) -> tuple[SigningKey, OpeningKey]:
 
 def issuer_key(secret: bytes) -> oprf.PrivateKey:
     """The key under which an aggregator issues enrolment tokens, from its secret."""
-    return oprf.PrivateKey.derive(hkdf(secret, salt=b"", info=b"datasov aggregator issuer key v1"), b"datasov")
+    return issuing.issuer_key(secret, b"datasov aggregator issuer key v1")
 
 
 def identity(name: str, url: str, secret: bytes, *, tokens: bool = False) -> AggregatorId:

@@ -20,7 +20,7 @@ from datasov.founding import DEFAULT_PLACE, found
 from datasov.governing import check_founding
 from datasov.kernel import monitor
 from datasov.model.consent import CityId
-from datasov.model.privacy import Loss, Trust, central, mixed
+from datasov.model.privacy import Loss, Trust, central, enrolled, mixed
 from datasov.model.purposes import Purpose, named
 from datasov.model.schema import Schema
 from datasov.store import place
@@ -43,6 +43,7 @@ class City(Public, Collecting, Governed):
         budget: Loss | None = None,
         purposes: Sequence[str | Purpose] | None = None,
         trust: Trust | Sequence[Trust] | None = None,
+        enrol: bool = False,
         processing: str | None = None,
         name: str | None = None,
         epoch: int = DAY,
@@ -68,6 +69,8 @@ class City(Public, Collecting, Governed):
                 like "dpv:ImproveTransportMobility", or a :class:`datasov.Purpose`.
             trust: who adds: :func:`datasov.central`, :func:`datasov.two_server` or :func:`datasov.local`, or several of
                 them, of which each resident accepts one and all answer together; fixed then too. None: central.
+            enrol: whether, under local trust, only people on the city's roll answer, once each (:meth:`enrol`): the
+                trust then names the key of the tokens that they get; fixed then too.
             processing: where the city processes, an ISO 3166 code like "JP-10"; fixed then too. None: "JP".
             epoch, tick: seconds of a data epoch and of a tick of the log; a new city's, fixed then.
             allowance: of the budget, the most that may be spent in any one period of `period` seconds (counted from
@@ -108,7 +111,7 @@ class City(Public, Collecting, Governed):
             found(
                 path, operator_key, budget, allowance, period, purposes, trust or central(),
                 path.stem if name is None else name, epoch, tick, erase_within, int(clock()),
-                DEFAULT_PLACE if processing is None else processing, store,
+                DEFAULT_PLACE if processing is None else processing, store, enrol,
             )  # fmt: skip
         exchange.settle(path, operator_key, store)
         held, key = place.open_store(path, operator_key, store)
@@ -117,7 +120,7 @@ class City(Public, Collecting, Governed):
             city._given, city._at, city._authorities = operator_key, store, tuple(authorities)
             city._post = over_http if post is None else post
             if not new:
-                city._check_same(budget, purposes, trust, allowance, processing)
+                city._check_same(budget, purposes, trust, allowance, processing, enrol)
             city._check_anchor(new, reanchor)
             if new and charter is not None:
                 city.adopt(charter)
@@ -131,7 +134,7 @@ class City(Public, Collecting, Governed):
 
     def _check_same(
         self, budget: Loss | None, purposes: Sequence[str | Purpose] | None, trust: Trust | None,
-        allowance: Loss | None, processing: str | None,
+        allowance: Loss | None, processing: str | None, enrol: bool = False,
     ) -> None:  # fmt: skip
         if budget is not None and budget != self.budget:
             raise StoreError("the city keeps the budget that it was founded with: open it without naming one")
@@ -139,7 +142,11 @@ class City(Public, Collecting, Governed):
             raise StoreError("the city keeps the allowance that it was founded with: open it without naming one")
         if purposes is not None and not named(purposes, self._described):
             raise StoreError("the city keeps the purposes that it was founded with: open it without naming any")
-        if trust is not None and trust != self.trust:
+        asked = self.trust.part("local")
+        issuer = b"" if asked is None else asked.issuer_key
+        if enrol and not issuer:
+            raise StoreError("the city was founded without a roll: open it without enrol=True")
+        if trust not in (None, self.trust) and not (trust and enrol and enrolled(trust, issuer) == self.trust):
             raise StoreError("the city keeps the trust model that it was founded with: open it without naming one")
         if processing is not None and processing != self.processing:
             raise StoreError("the city keeps the place that it was founded with: open it without naming one")

@@ -11,8 +11,9 @@ from datasov.aggregator.messages import Share, open_share
 from datasov.city.asking import check_made
 from datasov.city.opening import Opening, Pooled
 from datasov.city.responding import Responding
+from datasov.city.state import OneAsker
 from datasov.crypto.kdf import random
-from datasov.errors import InvalidQueryError, PeerError, ProgrammeError
+from datasov.errors import CollectionError, InvalidQueryError, PeerError, ProgrammeError, StoreError
 from datasov.kernel import monitor
 from datasov.kernel.ledger import Ledger
 from datasov.kernel.plan import compile
@@ -26,11 +27,10 @@ from datasov.model.release import Release
 from datasov.model.responses import Fit
 from datasov.model.series import Series, SeriesRelease
 from datasov.model.shard import Integers
-from datasov.mpc import fitting, local
+from datasov.mpc import fitting, listed, local
 from datasov.mpc.permanent import renewal
 from datasov.mpc.task import SUBJECT, Task, read_task
 from datasov.pool.asked import Asked
-from datasov.tlog.leaves import NoticeLeaf, encode_leaf
 from datasov.tlog.record import record_release, unpack_release
 from datasov.wire import cbor, fields
 
@@ -67,7 +67,7 @@ class Collecting(Responding):
 
     def collect(
         self, query: Query, *, loss: Loss, purpose: str, until: str | dt.date | dt.datetime,
-        zone: str = "Asia/Tokyo", programme: bytes | str | None = None, every: int = 0,
+        zone: str = "Asia/Tokyo", programme: bytes | str | None = None, every: int = 0, announce: bool = True,
     ) -> bytes:  # fmt: skip
         """Ask devices: a task that they answer until then, signed, in the log, and told to both aggregators if any.
 
@@ -78,6 +78,7 @@ class Collecting(Responding):
             until: the last day, to its end in `zone`, or the very instant. From then on :meth:`release` answers.
             every: under local trust, data epochs after which devices noise their answer to this question anew, and are
                 charged again; until then they repeat what they said. 0: never.
+            announce: tell the aggregators now; else :meth:`announce` does.
 
         Raises:
             InvalidQueryError: malformed, unbounded, or not of a form that the city's trust model can answer; or it is
@@ -103,24 +104,36 @@ class Collecting(Responding):
         if request.cohort and self.trust.part("local"):
             raise InvalidQueryError("local trust tests no minimum cohort: ask under two servers, or central trust")
         key = _task_key(request)
-        if (stored := self._ledger.stored(key)) is None:
-            task = Task(
-                city=str(self.id), query=query, loss=loss, purpose=purpose, programme=request.programme,
-                cohort=request.cohort, epoch=request.epoch, trust=self.trust, opened=now, until=ends, salt=random(16),
-                renewal=renewal(self.epoch, every),
-            )  # fmt: skip
-            stored = self._open_task(request, key, task)
+        with self._guard:
+            asking = self._asking.setdefault(key, OneAsker())
+        with asking.lock:
+            if (stored := self._ledger.stored(key)) is None:
+                task = Task(
+                    city=str(self.id), query=query, loss=loss, purpose=purpose, programme=request.programme,
+                    cohort=request.cohort, epoch=request.epoch, trust=self.trust, opened=now, until=ends,
+                    salt=random(16), renewal=renewal(self.epoch, every),
+                )  # fmt: skip
+                stored = self._open_task(request, key, task)
         self._anchor()
         signed = _signed(stored)
-        task = read_task(signed)
-        if task.trust.aggregators and self._post(task.trust.aggregators[0], "tasks", signed) != task.id:
-            raise PeerError("the leader took another task: check that both run the same version")
+        if announce:
+            self.announce(signed)
         return signed
+
+    def announce(self, task: bytes) -> None:
+        """Tell a task to the aggregators, if there are any; once more where one did not answer.
+
+        Raises:
+            DatasovError: one refuses it. PeerError: one does not answer.
+        """
+        read = read_task(task)
+        if read.trust.aggregators and self._post(read.trust.aggregators[0], "tasks", task) != read.id:
+            raise PeerError("the leader took another task: check that both run the same version")
 
     def _open_task(self, request: Request, key: bytes, task: Task) -> bytes:
         """The stored task; with what the pool says to it, noised now, where residents of central trust answer too."""
         signed = task.signed(self._key)
-        leaf = encode_leaf(NoticeLeaf(SUBJECT, task.opened, task.id, signed))
+        leaf = listed.leaf(task, signed)
         if task.trust.part("central") is None:
             reservation = self._ledger.reserve(request.loss, request.purses)
             return self._ledger.commit(reservation, key, cbor.encode([SUBJECT, signed]), leaf, stands=True)
@@ -151,7 +164,7 @@ class Collecting(Responding):
             as_of: the data epoch in which the collection was opened.
 
         Raises:
-            As there; and InvalidQueryError: no collection of the question was opened, or it still runs.
+            As there; and CollectionError: no collection of the question was opened, or it still runs.
             PeerError, VerificationError: an aggregator does not answer as agreed: ask again.
         """
         if self.trust.name == "central":
@@ -162,25 +175,32 @@ class Collecting(Responding):
             if asked and wanted in (None, task.programme) and as_of in (None, task.epoch):
                 answer = unpack_release(self._collected(task))
                 return self._retained(answer, answer.time)
-        raise InvalidQueryError("no such question was opened: open it with city.collect, and let devices answer")
+        raise CollectionError("no such question was opened: open a collection of it, and let devices answer")
 
     def _collected(self, task: Task) -> bytes:
         request, now = task.request(), int(self._clock())
         if (stored := self._ledger.stored(request.key)) is not None:
+            self._erase(task)
             return stored
         if now < task.until:
-            raise InvalidQueryError("the collection is still open: ask for its release after its end")
+            raise CollectionError("the collection is still open: ask for its release after its end", until=task.until)
         key = _task_key(request)
         _, _, *pooled = cbor.decode(self._ledger.stored(key) or b"")
         values = self._added(task)
         if pooled:
             values = [_both(v, np.frombuffer(w, dtype="<i8")) for v, w in zip(values, pooled[0], strict=True)]
-        responses = self._responses(task)
+        try:
+            responses = self._responses(task)
+        except StoreError:
+            if (stored := self._ledger.stored(request.key)) is None:
+                raise
+            return stored  # another process was first, and deleted them
         reservation = self._ledger.resume(key, task.loss)
         noised = Noised(reservation.identifier, tuple(values))
         recorded = record_release(request, noised, str(self.id), now, pooled[1] if pooled else b"", responses)
         data = self._ledger.commit(reservation, request.key, *recorded)
         self._anchor()
+        self._erase(task)
         return data
 
     def _added(self, task: Task) -> list[Integers]:

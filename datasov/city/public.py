@@ -11,7 +11,7 @@ from typing import TypeAlias
 from datasov.authority import letters
 from datasov.authority.signed_trust import sign_trust
 from datasov.city.admitting import Admitting
-from datasov.errors import DatasovError, DeniedError, InvalidDataError, InvalidQueryError, VerificationError
+from datasov.errors import DatasovError, DeniedError, InvalidDataError, InvalidQueryError, StoreError, VerificationError
 from datasov.store.inbox import Inbox
 from datasov.tlog.note import Checkpoint
 
@@ -87,6 +87,11 @@ class Public(Admitting):
         now = int(self._clock()) // tick
         self._inbox.put(letter, now)
         return (now + 1) * tick
+
+    def check_room(self) -> None:
+        """StoreError where the disk is so full that nothing more is taken from people whom the city does not know."""
+        if Inbox.room(self._path) < 0:
+            raise StoreError("too little free space: make room on the disk of the city's folder")
 
     def take_up(self) -> TakenUp:
         """Take up the letters of the ticks that are over: revocations first, then all admissions together.

@@ -1,39 +1,51 @@
-"""Answers under local trust: devices send them noised, the city keeps each tag once, and adds them after the end."""
+"""Answers under local trust: devices send them noised, the city keeps each mark once, and adds them after the end.
+
+A stream of a task holds the marks, an entry for what was taken at once; beside each entry a blob holds the answers, and
+a salt, so that nothing tells of them once they are deleted. An empty entry closes the stream before the answers are
+added, and a second one says that they are gone.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from datasov.city.asking import Asking
+from datasov.city.enrolling import Enrolling
 from datasov.city.state import Seen
-from datasov.crypto.kdf import sha256
-from datasov.errors import ConflictError, DatasovError, DeniedError, VerificationError
-from datasov.kernel.ledger import KEY
+from datasov.crypto.kdf import random
+from datasov.errors import ConflictError, DatasovError, DeniedError, InvalidDataError, VerificationError
 from datasov.model.responses import Responses, Tally
 from datasov.mpc.local import tally
 from datasov.mpc.noised import TAG, NoisedReport
-from datasov.mpc.task import SUBJECT, Task, check_open, read_task
-from datasov.wire import cbor
+from datasov.mpc.task import Task, check_open
 
-_AT_ONCE = 4096
-"""Reports that are read together."""
+MOST_REPORTS, MOST_BYTES = 1 << 22, 16 * 1024**3
+"""Noised answers of one task that are kept where no roll bounds their number."""
+_AT_ONCE, _SALT = 4096, 32
+_GONE = 2
+"""Empty entries of a stream whose answers are deleted."""
+
+Marked = tuple[int, bytes, bytes]
+"""A report's place in what came, its mark, and its answer."""
 
 
-class Responding(Asking):
+class Responding(Enrolling, Asking):
     """The part of :class:`datasov.City` that takes what devices noised themselves."""
 
     def take(self, report: bytes) -> None:
-        """Keep what :meth:`datasov.Resident.answer` gave under local trust, durably, until its task is over.
+        """Keep what :meth:`datasov.Resident.answer` gave under local trust, durably, until its task's release.
 
-        Of one vault one report counts, the first; sent again, it changes nothing. That a report was made from data, or
-        by a person who has no other vault, nobody can tell: docs/limitations.md.
+        In a city with a roll (:meth:`enrol`) one report of each person counts, else one of each vault: the first. Sent
+        again, it changes nothing. That a report was made from data nobody can tell: docs/limitations.md.
 
         Raises:
-            VerificationError: not a report of this form, or of no task of this city that asks devices so.
+            VerificationError: not a report of this form, or of no task of this city that asks devices so; or without a
+                token that this city issued for the task.
             InvalidDataError: its task is over.
-            DeniedError: another report of this vault was taken before.
+            DeniedError: another report of this person or vault was taken before, or as many as a task may have.
         """
         (refused,) = self.take_many([report])
         if refused is not None:
@@ -55,57 +67,147 @@ class Responding(Asking):
             except DatasovError as why:
                 results[place] = why
         for name, found in by_task.items():
-            for place, refused in self._kept(_stream(name), found):
+            marked: list[Marked] = []
+            marks = self._marks(tasks[name], [report for _, report in found])
+            for (place, report), mark in zip(found, marks, strict=True):
+                if isinstance(mark, bytes):
+                    marked.append((place, mark, report.answer))
+                else:
+                    results[place] = mark
+            for place, refused in self._kept(tasks[name], marked):
                 results[place] = refused
         self._anchor()
         return results
 
-    def _kept(
-        self, stream: str, found: Sequence[tuple[int, NoisedReport]]
-    ) -> Iterator[tuple[int, DatasovError | None]]:
-        """Append those whose tags are new; the same bytes again are fine, and change nothing."""
-        while True:
+    def tick(self) -> None:
+        """As :meth:`datasov.city.state.State.tick`; and noised answers go whose release is stored."""
+        super().tick()
+        if self.trust.part("local") is None:
+            return
+        now = int(self._clock())
+        for _, task in self._tasks():
+            if task.id not in self._erased and task.until <= now and self._ledger.stored(task.request().key):
+                self._erase(task)
+
+    def _marks(self, task: Task, reports: Sequence[NoisedReport]) -> list[bytes | DatasovError]:
+        """What each report is known by when it comes again: its token's nullifier, or the vault's tag; or why not."""
+        if not task.issuer_key:
+            return [report.tag for report in reports]
+        tokens = [self._token(report) for report in reports]
+        redeemed = self._issuer[2].redeem(task.id, task.epoch, tokens)
+        refused = VerificationError("a report without a token of this city for this task: get one, and answer anew")
+        return [refused if found is None else found[:TAG] for found in redeemed]
+
+    def _token(self, report: NoisedReport) -> bytes:
+        try:
+            return self._who.take(lambda _, key: report.token(key))
+        except VerificationError:
+            return b""
+
+    def _read(self, task: Task) -> Seen:
+        """The marks of a task, read anew as far as they came since. Call it with the guard."""
+        seen = self._seen.setdefault(task.id, Seen())
+        for body in self._store.read(_stream(task), seen.read):
+            if not body:
+                seen.over += 1
+            for place in range(len(body) // TAG):
+                seen.marks[body[place * TAG : (place + 1) * TAG]] = seen.read, place
+            seen.read += 1
+        return seen
+
+    def _kept(self, task: Task, found: Sequence[Marked]) -> Iterator[tuple[int, DatasovError | None]]:
+        """Keep those whose marks are new, in one transaction; the same answer again is fine, and changes nothing."""
+        while found:
             with self._guard:
-                seen = self._seen.setdefault(stream, Seen())
-                for body in self._store.read(stream, seen.read):
-                    seen.tags[body[:TAG]] = sha256(body)
-                    seen.read += 1
-                new: dict[bytes, bytes] = {}
-                results: list[tuple[int, DatasovError | None]] = []
-                for place, report in found:
-                    body = report.tag + report.answer
-                    if report.tag not in seen.tags:
-                        new.setdefault(report.tag, body)
-                    same = seen.tags.get(report.tag) == sha256(body) or new.get(report.tag) == body
-                    results.append((place, None if same else DeniedError("this vault answered before: once a task")))
-                try:
-                    if new:
-                        self._store.append({stream: (seen.read, list(new.values()))})
-                except ConflictError:
-                    continue
+                seen, new = self._read(task), dict[bytes, bytes]()
+                results = [(place, self._refused(task, seen, new, mark, answer)) for place, mark, answer in found]
+                if new:
+                    blob = random(_SALT) + b"".join(new.values())
+                    try:
+                        self._store.append(
+                            {_stream(task): (seen.read, [b"".join(new)])}, {_blob(task, seen.read): blob}
+                        )
+                    except ConflictError:
+                        continue
                 yield from results
                 return
 
+    def _refused(
+        self, task: Task, seen: Seen, new: dict[bytes, bytes], mark: bytes, answer: bytes
+    ) -> DatasovError | None:
+        """None where a report is taken, or was, and is then in `new` or stood before; else why it is not."""
+        if seen.over:
+            return InvalidDataError("the task takes no reports now: ask the city for the tasks that are open")
+        if (before := new.get(mark)) is None and (at := seen.marks.get(mark)) is not None:
+            before = self._answers(task, at[0])[at[1]]
+        if before is not None:
+            return None if before == answer else DeniedError("a report of this person or vault was taken: once a task")
+        if not task.issuer_key and len(seen.marks) + len(new) >= most(len(answer)):
+            return DeniedError("the task has all the reports that a city without a roll keeps: answer the next one")
+        new[mark] = answer
+        return None
+
+    def _answers(self, task: Task, entry: int) -> list[bytes]:
+        """The answers that were taken together."""
+        size, body = _size(task), self._store.blob(_blob(task, entry))
+        return [body[at : at + size] for at in range(_SALT, len(body), size)]
+
     def _responses(self, task: Task) -> Responses | None:
-        """The sum of a task's noised reports, where it asks for such."""
+        """The sum of a task's noised reports, where it asks for such. No more are taken from then on."""
         if task.asked is None:
             return None
-        how, stream, at = task.asked.fit.how, _stream(task.id), 0
-        supports = np.zeros(how.categories, dtype=np.int64)
-        while bodies := self._store.read(stream, at, _AT_ONCE):
-            supports += tally(how, [body[TAG:] for body in bodies]).supports
-            at += len(bodies)
-        return Responses(task.asked.fit, Tally(how, supports, at))
+        how, entries = task.asked.fit.how, self._closed(task)
+        supports, reports, group = np.zeros(how.categories, dtype=np.int64), 0, list[bytes]()
+        for entry in range(entries):
+            group += self._answers(task, entry)
+            if len(group) >= _AT_ONCE or entry == entries - 1:
+                supports, reports, group = supports + tally(how, group).supports, reports + len(group), []
+        return Responses(task.asked.fit, Tally(how, supports, reports))
 
-    def _tasks(self) -> list[tuple[bytes, Task]]:
-        """All tasks, oldest first. What was read of them before is kept."""
-        for body in self._store.read("releases", self._tasks_read):
-            found = cbor.decode(body[KEY:])
-            if found[0] == SUBJECT:
-                self._tasks_known.append((found[1], read_task(found[1])))
-            self._tasks_read += 1
-        return list(self._tasks_known)
+    def _closed(self, task: Task) -> int:
+        """Let the task take no more reports; how many entries of them there are."""
+        while True:
+            with self._guard:
+                seen = self._read(task)
+                if seen.over:
+                    return seen.read - seen.over
+                try:
+                    self._store.append({_stream(task): (seen.read, [b""])})
+                except ConflictError:
+                    continue
+
+    def _erase(self, task: Task) -> None:
+        """Delete a task's answers, and overwrite them in the database; the marks stay. Its release is stored."""
+        if task.asked is None or task.id in self._erased:
+            return
+        gone = self._store.read(_stream(task), max(self._store.length(_stream(task)) - _GONE, 0)) == [b""] * _GONE
+        while not gone:
+            names = [_blob(task, entry) for entry in range(self._closed(task))]
+            with self._guard, contextlib.suppress(ConflictError):
+                for start in range(0, len(names), _AT_ONCE):
+                    self._store.append({}, dict.fromkeys(names[start : start + _AT_ONCE]))
+                seen = self._read(task)
+                if seen.over < _GONE:
+                    self._store.append({_stream(task): (seen.read, [b""])})
+                self._store.wipe()
+                self._anchor()
+                gone = True
+        self._erased.add(task.id)
+        self._seen.pop(task.id, None)
 
 
-def _stream(task: bytes) -> str:
-    return "responses/" + task.hex()
+def most(size: int) -> int:
+    """How many reports with answers of so many bytes a task may have where no roll bounds them."""
+    return min(MOST_REPORTS, MOST_BYTES // size)
+
+
+def _size(task: Task) -> int:
+    return 0 if task.asked is None else task.asked.fit.how.size
+
+
+def _stream(task: Task) -> str:
+    return "responses/" + task.id.hex()
+
+
+def _blob(task: Task, entry: int) -> str:
+    return f"responses/{task.id.hex()}/{entry:09d}"

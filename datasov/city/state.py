@@ -17,11 +17,11 @@ from datasov.errors import ConflictError, InvalidQueryError
 from datasov.founding import DEFAULT_PLACE
 from datasov.governing import Governing
 from datasov.kernel import monitor
-from datasov.kernel.ledger import Ledger
+from datasov.kernel.ledger import KEY, Ledger
 from datasov.model.consent import CityId
 from datasov.model.privacy import Loss, Trust
 from datasov.model.purposes import Purpose
-from datasov.mpc.task import Task
+from datasov.mpc.task import SUBJECT, Task, read_task
 from datasov.pool.pool import Pool
 from datasov.pool.rounds import Public, keep
 from datasov.pool.sealed import SealedAccounts
@@ -29,14 +29,21 @@ from datasov.store import anchor, place, settings
 from datasov.store.stores import Store
 from datasov.tlog.log import Log
 from datasov.upkeep.identity import identity
+from datasov.wire import cbor
 
 
 @dataclass(slots=True)
 class Seen:
-    """The tags of a task's noised reports, and the SHA-256 of each report, as far as they were read."""
+    """The marks of a task's noised reports, as far as its stream was read.
+
+    Attributes:
+        read: entries. over: of them, how many are empty: 0 it takes reports, 1 no more, 2 the answers are deleted.
+        marks: of each the number of its entry, and its place there.
+    """
 
     read: int = 0
-    tags: dict[bytes, bytes] = field(default_factory=dict)
+    over: int = 0
+    marks: dict[bytes, tuple[int, int]] = field(default_factory=dict)
 
 
 class OneAsker:
@@ -76,7 +83,8 @@ class State:
         self._anchored: int | None = None
         self._post: Post = over_http
         self._tasks_read, self._tasks_known = 0, list[tuple[bytes, Task]]()
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[bytes, Seen] = {}
+        self._erased: set[bytes] = set()
         self._asking: weakref.WeakValueDictionary[bytes, OneAsker] = weakref.WeakValueDictionary()
 
     @property
@@ -126,6 +134,16 @@ class State:
     def epoch(self) -> int:
         """The number of the present data epoch: it advances with the clock alone, never with admissions."""
         return int(self._clock()) // int(self._settings["epoch"])
+
+    def _tasks(self) -> list[tuple[bytes, Task]]:
+        """All tasks, oldest first. What was read of them before is kept."""
+        with self._guard:
+            for body in self._store.read("releases", self._tasks_read):
+                found = cbor.decode(body[KEY:])
+                if found[0] == SUBJECT:
+                    self._tasks_known.append((found[1], read_task(found[1])))
+                self._tasks_read += 1
+            return list(self._tasks_known)
 
     @property
     def _tick_began(self) -> int:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 import datasov
 from datasov.city import City
-from datasov.gateway import asking, meta, openapi, problems, public, reading, schedule
+from datasov.gateway import asking, collecting, meta, openapi, problems, public, reading, schedule
 from datasov.gateway.auth import Verifier, unauthorized
 from datasov.gateway.front import Front
 from datasov.gateway.limits import Buckets, Room, network
@@ -58,7 +58,13 @@ def app(
     """
     shared = Shared(city, tables, limits or Limits(), clock)
     described: dict[str, Any] = {}
-    operations = [*meta.operations(described), *asking.operations(), *public.operations(), *more]
+    operations = [
+        *meta.operations(described),
+        *asking.operations(),
+        *collecting.operations(),
+        *public.operations(),
+        *more,
+    ]
     described |= openapi.document(operations, datasov.__version__, {})
     gate = Gate(shared, verifier)
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from datasov.city.serving import ReusedError, RunningError
 from datasov.errors import InvalidQueryError
 from datasov.gateway import formats
+from datasov.gateway.answering import KEY, of_devices, on_ticks, once
 from datasov.gateway.operation import ANYBODY, JSON, Call, Operation, Parameter, Reply, Role
-from datasov.gateway.problems import ProblemError
 from datasov.gateway.question import loss_of, question_of, series_of
-from datasov.gateway.reading import texts
 from datasov.gateway.rendered import Rendered
 from datasov.gateway.schemas import ref
 from datasov.gateway.shelf import found, wanted
-from datasov.model.document import digest
 from datasov.model.privacy import Loss
 from datasov.model.query import Query
 from datasov.model.release import Release
 from datasov.model.series import Series, SeriesRelease
 
-_ANALYST: frozenset[Role] = frozenset(("analyst",))
+ANALYST: frozenset[Role] = frozenset(("analyst",))
 _PREVIEWERS: frozenset[Role] = frozenset(("analyst", "operator"))
 _OCTETS: Mapping[str, Any] = {}
 _SHOWN = {
@@ -47,10 +41,6 @@ PART = Parameter(
 LAST = Parameter(
     "last", "query", {"type": "integer", "minimum": 1, "maximum": 16_384},
     "of a series: totals of the last so many steps, instead of from the first step on",
-)  # fmt: skip
-_KEY = Parameter(
-    "Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 128},
-    "a fresh random text for each new request: sent again with the same body it gives the same answer, for 30 days",
 )  # fmt: skip
 
 
@@ -92,63 +82,9 @@ async def _release(call: Call) -> Response:
             asked, loss=loss, purpose=doc["purpose"], as_of=doc.get("as_of", as_of), programme=doc.get("programme")
         )  # fmt: skip
 
-    answer = await _on_ticks(call, lambda: _once(call, ask))
+    with of_devices(call):
+        answer = await on_ticks(call, lambda: once(call, ask, lambda a: a.identifier.hex(), call.shared.shelf.find))
     return await _shown(call, answer, media)
-
-
-def _once(call: Call, ask: Callable[[int | None], Release | SeriesRelease]) -> Release | SeriesRelease:
-    """The answer; with an idempotency key the one that the same request got before."""
-    key = call.query.get("Idempotency-Key")
-    if key is None:
-        return ask(None)
-    shared = call.shared
-    named = digest([call.request.scope["path"], texts(call.document)])
-    asker, mine = "" if call.caller is None else call.caller.subject, ""
-    try:
-        with shared.retries.attempt(asker, key, named) as attempt:
-            if attempt.answer is None:
-                answer = _first(ask, shared.city.epoch, attempt.epoch)
-                attempt.answer = mine = answer.identifier.hex()
-        if attempt.answer == mine:
-            return answer
-        stored = shared.shelf.find(attempt.answer)
-    except ReusedError:
-        raise ProblemError(
-            "idempotency-key-reused", "this Idempotency-Key came with another request: draw a new one"
-        ) from None
-    except RunningError as running:
-        raise ProblemError(
-            "conflict", "the request is being answered: send it again later", {"retry-after": str(min(running.wait, 5))}
-        ) from None
-    if stored is None:
-        raise ProblemError("not-found", "the programme's days of retention are over for this release: ask anew")
-    return stored
-
-
-def _first(
-    ask: Callable[[int | None], Release | SeriesRelease], present: int, first: int
-) -> Release | SeriesRelease:  # fmt: skip
-    """The answer of the epoch in which the request came first; of this one, where its process died without one."""
-    if first < present:
-        with suppress(InvalidQueryError):
-            return ask(first)
-    return ask(None)
-
-
-async def _on_ticks(call: Call, task: Callable[[], Release | SeriesRelease]) -> Release | SeriesRelease:
-    """Answer or refuse after 1, 2, 4, 8 ... ticks: the time tells little of what was computed."""
-    shared, who = call.shared, "" if call.caller is None else call.caller.subject
-    shared.asking.enter(who)
-    began, tick = time.monotonic(), shared.limits.tick_ms / 1000
-    try:
-        return await shared.kernel.run(task)
-    finally:
-        shared.asking.leave(who)
-        passed = time.monotonic() - began
-        while 0 < tick < passed:
-            tick *= 2
-        if tick > 0:
-            await asyncio.sleep(tick - passed)
 
 
 async def _shown(call: Call, answer: Release | SeriesRelease, media: str) -> Response:
@@ -220,15 +156,15 @@ def operations() -> list[Operation]:
             description="It touches no data. The margins are in the columns' units.",
         ),
         Operation(
-            "POST", "/v1/releases", _release, "createRelease", "Ask, or get the stored answer", "questions", _ANALYST,
-            [answer], parameters=[_KEY, CONFIDENCE, PART], body={JSON: ref("ReleaseRequest")}, most=128 * 1024,
+            "POST", "/v1/releases", _release, "createRelease", "Ask, or get the stored answer", "questions", ANALYST,
+            [answer], parameters=[KEY, CONFIDENCE, PART], body={JSON: ref("ReleaseRequest")}, most=128 * 1024,
             problems=(404, 409, 422), pool="kernel",
             description="The same question with the same loss and purpose has one answer in a data epoch, and is paid "
             "once. Answers and refusals leave after 1, 2, 4, 8 ... ticks.",
         ),
         Operation(
-            "POST", "/v1/series", _release, "createSeries", "Open a series, or continue it", "questions", _ANALYST,
-            [answer], parameters=[_KEY, CONFIDENCE, PART, LAST], body={JSON: ref("SeriesRequest")}, most=128 * 1024,
+            "POST", "/v1/series", _release, "createSeries", "Open a series, or continue it", "questions", ANALYST,
+            [answer], parameters=[KEY, CONFIDENCE, PART, LAST], body={JSON: ref("SeriesRequest")}, most=128 * 1024,
             problems=(404, 409, 422), pool="kernel",
             description="The whole horizon is paid when it is opened. Send it again for the steps that are over since.",
         ),

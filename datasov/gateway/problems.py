@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from datasov.errors import (
     BudgetExceededError,
+    CollectionError,
     ConsentError,
     DatasovError,
     DeniedError,
@@ -56,6 +57,9 @@ _KINDS = (
     Kind("not-acceptable", 406, "The answer has none of the media types asked for", "The detail lists those it has."),
     Kind("request-timeout", 408, "The request did not arrive in time", "Send it again, at once and whole."),
     Kind("conflict", 409, "The same request is being answered", "Send it again after the time in Retry-After."),
+    Kind("collection-open", 409, "Devices may still answer", "Ask again after the collection's end: /v1/collections."),
+    Kind("not-collected", 409, "Devices were not asked this",
+         "Open a collection with POST /v1/collections, and ask for its release after its end."),
     Kind("too-large", 413, "The body is too large", "The detail names the limit."),
     Kind("unsupported-media-type", 415, "The body has another media type", "The detail lists those taken."),
     Kind("idempotency-key-reused", 422, "The Idempotency-Key came with another request before",
@@ -88,6 +92,7 @@ _OF: tuple[tuple[type[DatasovError], str], ...] = (
     (ProgrammeError, "programme-refused"),
     (ConsentError, "consent-refused"),
     (DeniedError, "denied"),
+    (CollectionError, "not-collected"),
     (InvalidQueryError, "invalid-question"),
     (InvalidDataError, "invalid-data"),
     (VerificationError, "not-verified"),

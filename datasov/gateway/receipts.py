@@ -69,6 +69,11 @@ def public_leaves(city: City) -> list[bytes]:
     return [data for _, data in _told(city).leaves(city.log, city.log.size)]
 
 
+def public_leaves_at(city: City, size: int) -> list[tuple[int, bytes]]:
+    """The releases and notices among the first `size` leaves of the log, by index."""
+    return _told(city).leaves(city.log, size)
+
+
 def bundle(city: City, now: float) -> bytes:
     """The bundle of this tick; while another thread makes it, that of the tick before."""
     told, tick = _told(city), int(now) // city.periods.tick

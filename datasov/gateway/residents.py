@@ -24,12 +24,15 @@ _WHOLE = {"type": "integer"}
 _TAG = "residents"
 _CITY = {
     "type": "object",
-    "required": ["id", "name", "log", "purposes", "trust", "processing", "tick", "epoch", "erase_within", "tables"],
+    "required": [
+        "id", "name", "log", "purposes", "trust", "parties", "processing", "tick", "epoch", "erase_within", "tables",
+    ],
     "properties": {
         "id": {**_TEXT, "description": "compare it with the one that you have from elsewhere"}, "name": _TEXT,
         "log": {"type": "object", "properties": {"origin": _TEXT, "key": _TEXT, "path": _TEXT}},
         "purposes": {"type": "array", "items": {"type": "object"}},
-        "trust": _TEXT, "processing": _TEXT, "tick": _WHOLE, "epoch": _WHOLE, "erase_within": _WHOLE,
+        "trust": _TEXT, "parties": {"type": "object", "description": "the trust, with whom a consent commits to"},
+        "processing": _TEXT, "tick": _WHOLE, "epoch": _WHOLE, "erase_within": _WHOLE,
         "tables": {"type": "array", "items": {"type": "object"}},
     },
 }  # fmt: skip
@@ -82,7 +85,8 @@ def described(city: City, tables: list[Schema]) -> dict[str, Any]:
         "id": str(city.id), "name": city.id.name,
         "log": {"origin": city.log.origin, "key": vkey(city.log.origin, city.log.public), "path": "/log/"},
         "purposes": [city.purpose(name).document() for name in city.purposes],
-        "trust": city.trust.name, "processing": city.processing, "tick": periods.tick, "epoch": periods.epoch,
+        "trust": city.trust.name, "parties": city.trust.document(), "processing": city.processing,
+        "tick": periods.tick, "epoch": periods.epoch,
         "erase_within": periods.erase_within,
         "tables": [{"digest": s.digest.hex(), "schema": s.document()} for s in tables],
     }  # fmt: skip

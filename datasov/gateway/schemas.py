@@ -140,6 +140,32 @@ COMPONENTS |= {
     "SeriesRequest": _object(["series", "loss", "purpose"], {
         "series": ref("SeriesQuestion"), "loss": ref("Loss"), "purpose": _PURPOSE, "programme": _PROGRAMME,
     }),
+    "CollectionRequest": _object(["question", "loss", "purpose", "until"], {
+        **_ASKED, "purpose": _PURPOSE, "programme": _PROGRAMME,
+        "until": {
+            "type": "string", "minLength": 1, "maxLength": 64,
+            "description": "the last day, to its end, or an instant: 2027-12-31, 2027-12-31T18:00:00+09:00",
+        },
+        "zone": {"type": "string", "minLength": 1, "maxLength": 64, "description": "of `until`; Asia/Tokyo"},
+        "every": {
+            "type": "integer", "minimum": 0, "maximum": 2**31,
+            "description": "under local trust, data epochs after which devices noise their answer anew; 0: never",
+        },
+    }),
+    "Collection": _object([
+        "id", "state", "table", "purpose", "programme", "loss", "epoch", "opened", "until", "trust", "release",
+    ], {
+        "id": {"type": "string"}, "state": {"enum": ["open", "ended", "released"]}, "table": {"type": "string"},
+        "purpose": {"type": "string"}, "programme": {"type": "string"}, "loss": ref("LossShown"),
+        "epoch": {"type": "integer"}, "opened": {"type": "string", "format": "date-time"},
+        "until": {"type": "string", "format": "date-time"}, "trust": {"type": "string"},
+        "question": {"type": "object", "description": "of one that is asked for by its id"},
+        "release": {"type": ["string", "null"], "description": "identifier of the answer, where it is there and kept"},
+    }, description="a question to devices: `ended` ones are released by POST /v1/releases"),
+    "CollectionList": _object(["collections", "next"], {
+        "collections": {"type": "array", "items": ref("Collection")},
+        "next": {"type": ["integer", "null"], "description": "give it as `before` for the next page"},
+    }),
     "LossShown": _object(["measure", "delta"], {
         "measure": {"enum": ["zcdp", "pure"]}, "rho": {"type": "string"}, "epsilon": {"type": "string"},
         "delta": {"type": "string"},

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ _VARIABLE = "DATASOV_GATEWAY"
 _BACKLOG = 2048
 _HEALTHY = 60
 """Seconds within which a process answers, or is replaced; on a busy machine the start alone takes more than 5."""
+_WAIT, _AGAIN = 20.0, 0.25
+"""Seconds for which a process that starts waits for a store that is away, and after which it looks again."""
 _SWITCH = 0.0005
 """Seconds after which a thread that computes lets another one in. A question takes the interpreter up again after each
 of its reads and writes; with CPython's 5 ms it would wait so long each time beside a busy event loop."""
@@ -163,8 +166,24 @@ def built() -> Starlette:
     GuardedProtocol.header_seconds, GuardedProtocol.most = limits.header_seconds, limits.connections
     GuardedProtocol.write_seconds = limits.write_seconds
     GuardedProtocol.per_address = limits.connections if settings.proxy else limits.connections_each
-    city = opened(settings)
+    city = _waited(settings)
     return app(city, verifier=verifier(settings), tables=tables(settings.tables), limits=limits, close=city.close)
+
+
+def _waited(settings: Settings) -> City:
+    """The city. It was there when the server started: its store may be away for as long as that one restarts.
+
+    A process that waited in vain ends, and the server starts another one.
+    """
+    until = time.monotonic() + _WAIT
+    while True:
+        try:
+            return opened(settings)
+        except StoreError as fault:
+            if time.monotonic() >= until:
+                logging.getLogger("datasov.gateway").error("a process cannot open the city: %s", fault)
+                raise SystemExit(1) from None
+        time.sleep(_AGAIN)
 
 
 def opened(settings: Settings) -> City:

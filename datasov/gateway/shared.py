@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from datasov.city import City
+from datasov.city.collections import Collections
 from datasov.city.serving import Retries, Shelf
+from datasov.errors import DatasovError
+from datasov.gateway.intake import Intake
 from datasov.gateway.limits import Busy
 from datasov.gateway.problems import ProblemError
 from datasov.gateway.rendered import Cache, Rendered, catalogue
@@ -103,6 +106,7 @@ class Shared:
         quick, kernel: threads for what is short, and for what computes over the pooled rows.
         asking: how many questions of each client are computed or wait.
         shelf, retries: the city's stored answers, and its idempotency keys.
+        collections, intake: its questions to devices, and what devices noised on its way to it.
         cache, catalogue: what is rendered already.
     """
 
@@ -114,6 +118,8 @@ class Shared:
     kernel: Threads = field(init=False)
     asking: Busy = field(init=False)
     shelf: Shelf = field(init=False)
+    collections: Collections = field(init=False)
+    intake: Intake = field(init=False)
     retries: Retries = field(init=False)
     cache: Cache = field(init=False)
     catalogue: Mapping[str, Rendered] = field(init=False)
@@ -123,10 +129,16 @@ class Shared:
         for name, value in (
             ("quick", Threads("quick", limits.quick_threads, limits.quick_waiting)),
             ("kernel", Threads("kernel", limits.kernel_threads, limits.kernel_waiting)),
-            ("asking", Busy(limits.kernel_each)), ("shelf", Shelf(self.city)), ("retries", Retries(self.city)),
+            ("asking", Busy(limits.kernel_each)), ("shelf", Shelf(self.city)),
+            ("collections", Collections(self.city)), ("intake", Intake(self._keep, limits.tick_ms / 1000)),
+            ("retries", Retries(self.city)),
             ("cache", Cache()), ("catalogue", catalogue(self.city, self.tables)),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
+
+    def _keep(self, reports: list[bytes]) -> list[DatasovError | None]:
+        self.city.check_room()
+        return self.city.take_many(reports)
 
     def close(self) -> None:
         """End the threads; the city stays open."""

@@ -14,6 +14,12 @@ _URL = re.compile(r"https?://[!-~]{1,200}")
 _ISSUER = 33
 
 
+def check_issuer(key: bytes) -> None:
+    """Raise InvalidQueryError unless it is an issuer's public key: a compressed point of P-256, 33 bytes."""
+    if not isinstance(key, bytes) or len(key) != _ISSUER or key[0] not in (2, 3):
+        raise InvalidQueryError("an issuer key is a compressed point of 33 bytes, or nothing")
+
+
 @dataclass(frozen=True, slots=True)
 class AggregatorId:
     """An aggregator by its keys and its address.
@@ -40,8 +46,8 @@ class AggregatorId:
             raise InvalidQueryError("an aggregator's address begins with http:// or https:// and ends without a slash")
         if len(self.verify_key) != 32 or len(self.seal_key) != 32:
             raise InvalidQueryError("an aggregator's keys have 32 bytes each")
-        if self.issuer_key and (len(self.issuer_key) != _ISSUER or self.issuer_key[0] not in (2, 3)):
-            raise InvalidQueryError("an aggregator's issuer key is a compressed point of 33 bytes, or nothing")
+        if self.issuer_key:
+            check_issuer(self.issuer_key)
 
     def __str__(self) -> str:
         keys = base64.urlsafe_b64encode(self.verify_key + self.seal_key + self.issuer_key).rstrip(b"=").decode()

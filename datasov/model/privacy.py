@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from datasov.errors import InvalidQueryError
 from datasov.model.columns import exact
 from datasov.model.document import digest
-from datasov.model.parties import AggregatorId
+from datasov.model.parties import AggregatorId, check_issuer
 
 NANO, ATTO = 10**9, 10**18
 MAX_NANO, MAX_DELTA = 10**15, 10**16
@@ -156,16 +156,18 @@ class Trust:
     """Who adds and who noises, and so who must be trusted for what.
 
     Attributes:
-        commitment: SHA-256 of the aggregators' documents, or of the parts', 32 bytes: what a token or a leaf commits to
-            beside the model's name. Empty where nobody but the city adds.
+        commitment: SHA-256 of the aggregators' documents, of the city's issuer key, or of the parts', 32 bytes: what a
+            token or a leaf commits to beside the model's name. Empty where there is none of them.
         aggregators: the leader and the helper; empty also where a token told the commitment alone.
         parts: of "mixed" the trust models under which residents answer together; else empty.
+        issuer_key: under local trust, the city's issuer of enrolment tokens; empty like the aggregators.
     """
 
     name: TrustName
     commitment: bytes = b""
     aggregators: tuple[AggregatorId, ...] = field(default=(), compare=False)
     parts: tuple[Trust, ...] = field(default=(), compare=False)
+    issuer_key: bytes = field(default=b"", compare=False)
 
     @property
     def each(self) -> tuple[Trust, ...]:
@@ -179,7 +181,7 @@ class Trust:
     @property
     def trusted(self) -> dict[str, str]:
         """Under each model of :attr:`each`, by its text: who must be trusted for what."""
-        return {t.text: _TRUSTED[t.name] for t in self.each}
+        return {t.text: _TRUSTED[t.name] if t.name != "local" or t.commitment else _UNENROLLED for t in self.each}
 
     @property
     def text(self) -> str:
@@ -198,7 +200,8 @@ class Trust:
         if self.parts:
             return {"model": self.name, "parts": [t.document() for t in self.parts]}
         parties = {"aggregators": [a.document() for a in self.aggregators]} if self.aggregators else {}
-        return {"model": self.name, **parties}
+        issues = {"issuer_key": self.issuer_key.hex()} if self.issuer_key else {}
+        return {"model": self.name, **parties, **issues}
 
     def __str__(self) -> str:
         return self.text
@@ -209,7 +212,7 @@ class Trust:
         name, _, digest_ = text.partition("+")
         with contextlib.suppress(ValueError):
             found = base64.urlsafe_b64decode(digest_ + "=" * (-len(digest_) % 4))
-            for known, length in (("central", 0), ("local", 0), ("two_server", 32)):
+            for known, length in (("central", 0), ("local", 0), ("local", 32), ("two_server", 32)):
                 if name == known and len(found) == length:
                     trust = Trust(known, found)  # type: ignore[arg-type]
                     if trust.text == text:
@@ -222,8 +225,10 @@ class Trust:
         if doc["model"] == "mixed":
             return mixed([Trust.from_document(d) for d in doc["parts"] if d["model"] != "mixed"])
         parties = [AggregatorId.from_document(d) for d in doc.get("aggregators", [])]
-        if doc["model"] in ("central", "local") and not parties:
-            return Trust(doc["model"])
+        if doc["model"] == "local" and not parties:
+            return local(issuer_key=bytes.fromhex(doc.get("issuer_key", "")))
+        if doc["model"] == "central" and not parties:
+            return central()
         if doc["model"] != "two_server" or len(parties) != 2:
             raise InvalidQueryError("a trust model that this version does not know: update datasov")
         return two_server(city=parties[0], council=parties[1])
@@ -232,8 +237,9 @@ class Trust:
 _TRUSTED = {
     "central": "the city's operator, who can see the rows, keeps them to itself, and adds and noises as it says",
     "two_server": "one of the two aggregators at least shows its shares to nobody, and noises; both, that they add",
-    "local": "nobody for privacy: the device noises its own answer; for the numbers, that each person answers once",
+    "local": "nobody for privacy: the device noises its own answer; for the numbers, the city, and whom it enrols",
 }
+_UNENROLLED = "nobody for privacy: the device noises its own answer; for the numbers, that each person answers once"
 _ORDER = {"central": 0, "two_server": 1, "local": 2}
 
 
@@ -251,6 +257,8 @@ def mixed(parts: Sequence[Trust]) -> Trust:
     if len(found) < 2 or len(set(names)) < len(names) or "mixed" in names:
         raise InvalidQueryError("several trust models are two or three different ones: central, two servers, local")
     aggregators = next((t.aggregators for t in found if t.aggregators), ())
+    if any(t.name == "local" and t.issuer_key in {a.issuer_key for a in aggregators} - {b""} for t in found):
+        raise InvalidQueryError("the city and an aggregator have one issuer key: a token of one would be the other's")
     return Trust("mixed", digest([t.document() for t in found]), aggregators, found)
 
 
@@ -270,13 +278,35 @@ def central() -> Trust:
     return Trust("central")
 
 
-def local() -> Trust:
+def local(*, issuer_key: bytes = b"") -> Trust:
     """Each device noises its own answer before it leaves: nobody else has to be trusted with it.
 
     The loss holds between any two answers, none included, of one report, whoever sees it. It errs by the root of the
     number of residents, where the other models' error does not grow with it: docs/proofs/local.md.
+
+    Args:
+        issuer_key: under which the city issues each person on its roll a token for a report, and counts no report
+            without one. A city makes its own where it is founded with `enrol=True`.
+
+    Raises:
+        InvalidQueryError: not a compressed point of 33 bytes.
     """
-    return Trust("local")
+    if not issuer_key:
+        return Trust("local")
+    check_issuer(issuer_key)
+    return Trust("local", digest({"issuer_key": issuer_key.hex()}), issuer_key=issuer_key)
+
+
+def enrolled(trust: Trust, issuer_key: bytes) -> Trust:
+    """The same trust, whose local part asks for the tokens of this issuer.
+
+    Raises:
+        InvalidQueryError: it has no local part, or one that names a key: a city makes its own.
+    """
+    if trust.part("local") != Trust("local"):
+        raise InvalidQueryError("a city that enrols people answers under local trust: found it with ds.local()")
+    found = local(issuer_key=issuer_key)
+    return mixed([found if t.name == "local" else t for t in trust.parts]) if trust.parts else found
 
 
 def two_server(*, city: AggregatorId, council: AggregatorId) -> Trust:

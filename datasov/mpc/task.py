@@ -94,6 +94,12 @@ class Task:
         """Bytes of the enrolment token beside each share: none where the trust's aggregators ask for none."""
         return TOKEN if any(a.issuer_key for a in self.trust.aggregators) else 0
 
+    @property
+    def issuer_key(self) -> bytes:
+        """Of the city's own enrolment tokens, one with each noised report; empty where it asks for none."""
+        part = self.trust.part("local")
+        return b"" if part is None else part.issuer_key
+
     @cached_property
     def text(self) -> bytes:
         """The canonical text."""

@@ -35,6 +35,11 @@ def accounts_key(operator: bytes) -> bytes:
     return hkdf(operator, salt=b"", info=b"datasov accounts key v1")
 
 
+def issuing_key(operator: bytes) -> bytes:
+    """The key that the secret of the city's issuer of tokens is sealed under, from the operator's key."""
+    return hkdf(operator, salt=b"", info=b"datasov issuer sealing key v1")
+
+
 def shard_file(partition: str, shard: int, generation: int, fingerprint: bytes) -> str:
     """A shard's file, below the pool's folder."""
     return f"{partition}/{shard}-{generation}-{fingerprint.hex()[:16]}.shard"

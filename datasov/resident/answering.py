@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 
 from datasov.aggregator.client import over_http
-from datasov.aggregator.messages import Post
 from datasov.authority import held
 from datasov.authority.coverage import to_send
 from datasov.authority.held import Record
@@ -14,6 +13,7 @@ from datasov.crypto.kdf import sha256
 from datasov.errors import ConsentError, InternalError, InvalidDataError
 from datasov.kernel.contribute import contribute, shares
 from datasov.model.charges import amounts
+from datasov.model.consent import CityId
 from datasov.model.privacy import Loss, Trust
 from datasov.model.shard import RESIDENT, Integers, Shard
 from datasov.mpc.noised import TAG, NoisedReport
@@ -21,7 +21,7 @@ from datasov.mpc.prio3 import NONCE_SIZE
 from datasov.mpc.report import make_reports
 from datasov.mpc.task import Task, check_open, read_task
 from datasov.pool.ranks import physical_order, ranked
-from datasov.resident.enrolling import tokens
+from datasov.resident.enrolling import Reach, tokens
 from datasov.resident.granting import Granting
 
 ANSWER, SPENT = held.ANSWER, held.SPENT
@@ -31,7 +31,7 @@ LATE = b"\xff" * 8
 class Answering(Granting):
     """The part of :class:`datasov.Resident` that answers tasks."""
 
-    def answer(self, task: bytes, *, refuse: bool = False, post: Post = over_http) -> bytes:
+    def answer(self, task: bytes, *, refuse: bool = False, post: Reach = over_http) -> bytes:
         """The report to a task: the same bytes whenever it is asked for again.
 
         It is for the city (:meth:`datasov.City.take`) where :meth:`part` is local trust, and for the task's leader
@@ -42,20 +42,22 @@ class Answering(Granting):
         leaves. Otherwise it is a null report, which nobody can tell from another one: it has the same size and
         shape, and counts for nothing. Send it at a time that does not follow from when it was made.
 
-        Where the aggregators ask for enrolment tokens, one of each is fetched first, for a null report too: that it was
-        fetched tells nothing. So call this for every task, at a time that does not depend on what you would answer.
+        Where the aggregators, or the city itself, ask for enrolment tokens, one of each of them is fetched first, for a
+        null report too, and whichever of them the answer is for: that it was fetched tells nothing. So call this for
+        every task, at a time that does not depend on what you would answer.
 
         Under local trust it is noised here, charged whole, and stands: the next task that asks the same gets the same
         noised answer, at no cost, until the city's next renewal, whatever changed: rows, consents, or a refusal.
 
         Args:
             refuse: give a null report, whatever the consents say.
-            post: how the aggregators are reached for tokens.
+            post: how the aggregators and the city are reached for tokens. Where a city issues them, hand one in that
+                knows its address (:func:`datasov.aggregator.client.with_city`).
 
         Raises:
             VerificationError: not a task that its city signed. InvalidDataError: it is over.
-            ConsentError: an aggregator issues no token to this resident: enrol with it (:meth:`enrolment_key`).
-            ProofError: an aggregator answered under another key than the task names. PeerError: it does not answer.
+            ConsentError: an issuer has no token for this resident: enrol with it (:meth:`enrolment_key`).
+            ProofError: an issuer answered under another key than the task names. PeerError: it does not answer.
             StoreError: the vault cannot keep the report; nothing may be sent then.
         """
         read = read_task(task)
@@ -65,20 +67,20 @@ class Answering(Granting):
             return kept[8:]
         now = int(self._clock())
         check_open(read, now)
+        issued = tokens(self._vault.derive, read, post)
         part = self._part(read)
         if part.name == "central":
             return b""
         if part.name == "local":
-            report, beside = self._noised(read, now, part, refuse)
+            report, beside = self._noised(read, now, part, refuse, issued.city)
         else:
-            held_tokens = tokens(self._vault.derive, read, post)
             found = None if refuse else self._paid(read, now, part)
             vectors, beside = found or (
                 [np.zeros(f.entries, dtype=np.int64) for f in read.fits],
                 self._unpaid(read),
             )
             nonce = self._vault.derive(b"datasov report nonce v1 " + read.id)[:NONCE_SIZE]
-            (report,) = make_reports(read, [vectors], [held_tokens], [nonce])
+            (report,) = make_reports(read, [vectors], [issued.servers], [nonce])
         over: dict[str, bytes | None] = {
             name: None
             for name, value in self._vault.states().items()
@@ -104,7 +106,9 @@ class Answering(Granting):
         found = (*named, task.trust.part("two_server"), task.trust.part("local"))
         return next(t for t in found if t is not None)
 
-    def _noised(self, task: Task, now: int, part: Trust, refuse: bool) -> tuple[bytes, dict[str, bytes | None]]:
+    def _noised(
+        self, task: Task, now: int, part: Trust, refuse: bool, token: bytes
+    ) -> tuple[bytes, dict[str, bytes | None]]:
         """The report under local trust, and the notes of what it says and costs."""
         asked = task.asked
         if asked is None:
@@ -114,7 +118,8 @@ class Answering(Granting):
         answer, _ = asked.report(kept, None if found is None else found[0])
         beside = {} if kept is not None else self._unpaid(task) if found is None else found[1]
         tag = self._vault.derive(b"datasov local report v1 " + task.id)[:TAG]
-        return NoisedReport(task.id, tag, answer).to_bytes(), {**beside, asked.note: answer}
+        report = NoisedReport(task.id, tag, answer).with_token(CityId.parse(task.city), token)
+        return report.to_bytes(), {**beside, asked.note: answer}
 
     def spent(self, consent_loss: Loss, task: bytes) -> Loss:
         """What answers have cost on the account that this task would draw on, in the measure of `consent_loss`."""

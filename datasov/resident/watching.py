@@ -12,15 +12,17 @@ from datasov.delegating import followed
 from datasov.erased import Erasure, erased
 from datasov.errors import ProofError, StoreError
 from datasov.model.consent import CityId, Consent
+from datasov.mpc.listed import Listed
 from datasov.notices import Notice, read_notices
 from datasov.resident.state import State, numbered
 from datasov.tlog import scan
 from datasov.tlog.evidence import Evidence, compare_under
 from datasov.tlog.log import LogReader
-from datasov.tlog.note import peek_checkpoint
+from datasov.tlog.note import Checkpoint, open_checkpoint, peek_checkpoint
 from datasov.tlog.operators import Appointed, Operators, decoded, follow
 from datasov.tlog.receipt import Receipt
-from datasov.tlog.whole import Whole
+from datasov.tlog.tree import verify_consistency
+from datasov.tlog.whole import Whole, signed_by
 
 
 class Watching(State):
@@ -141,6 +143,57 @@ class Watching(State):
         # What the vault keeps was accepted when it was read, also where a charter appointed an operator.
         operators = follow(decoded(said), origin, cities, appointed=lambda _: True)
         return compare_under(seen, note, [c.verify_key for c in operators.ids], log, origin)
+
+    def tasks(self, listed: bytes, log: LogReader | None = None, *, city: CityId | None = None) -> list[bytes]:
+        """The open tasks that a city's gateway lists (`Remote.tasks`), each shown to stand in the city's log.
+
+        So a city that asks one person something of their own has to ask it in public. The checkpoint under which they
+        stand is compared with the one that this vault saw last of that log, and kept in its place where it is newer.
+        Answer each of them, also where no consent covers it.
+
+        Args:
+            log: shows how the log grew from one checkpoint to the other. That it is asked how, tells where it ended
+                when the vault last saw it.
+            city: whose tasks, where no consent of this vault is for it: an id that you have from elsewhere.
+
+        Raises:
+            ProofError: not signed by a key that this vault knows the city by, not of the log that it saw, or a task is
+                not in it: answer none of them, and keep what was given.
+            VerificationError: a task that its city did not sign.
+        """
+        found = Listed.from_bytes(listed)
+        origin = peek_checkpoint(found.note).origin
+        said = decoded(held.unpack_statements(self._vault.state(held.operators_note(origin))))
+        known = [*receipts.cities(self._records()), *([] if city is None else [city])]
+        # What the vault keeps was accepted when it was read, also where a charter appointed an operator.
+        operators = follow(said, origin, known, appointed=lambda _: True)
+        if city is not None and not operators.known(city):
+            raise ProofError("the tasks of another city: check the gateway's address")
+        checkpoint = open_checkpoint(found.note, origin, operators.key)
+        names = [held.log_note(str(each)) for each in operators.ids]
+        seen = {note for name in names if (note := self._vault.state(name)) is not None}
+        grew = [self._grew(note, checkpoint, operators, log) for note in seen]
+        tasks = found.verified(checkpoint)
+        if not all(operators.known(CityId.parse(task.city)) for task in tasks):
+            raise ProofError("a task of another city than the log's: answer none of them")
+        if all(grew) and seen != {checkpoint.note}:
+            self._vault.set_state(dict.fromkeys(names, checkpoint.note))
+        now = int(self._clock())
+        pairs = zip(found.entries, tasks, strict=True)
+        return list(dict.fromkeys(entry.task for entry, task in pairs if now < task.until))
+
+    def _grew(self, note: bytes, new: Checkpoint, operators: Operators, log: LogReader | None) -> bool:
+        """Whether the checkpoint is no older than one seen before; ProofError where they are not of one log."""
+        old = signed_by(note, new.origin, operators.ids)
+        if old.size == new.size and old.root == new.root:
+            return True
+        first, second = sorted((old, new), key=lambda c: c.size)
+        if first.size:
+            if log is None and first.size < second.size:
+                raise ProofError("the log grew since this vault saw it: give the log, which shows how")
+            path = log.consistency(first.size, second.size) if log is not None else []
+            verify_consistency(first.size, second.size, first.root, second.root, path)
+        return new.size >= old.size
 
     def bundle(self, log: LogReader, *, consents: bool = False, appointed: Appointed | None = None) -> bytes:
         """The receipts in one file, for :func:`datasov.tlog.bundle.verify_bundle`: whoever has it needs no log.

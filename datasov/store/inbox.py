@@ -54,6 +54,12 @@ class Inbox:
         except OSError as fault:
             raise StoreError("a letter cannot be kept: check the city's folder and its free space") from fault
 
+    @staticmethod
+    def room(folder: Path) -> int:
+        """Bytes that letters may still take of a folder's disk; below zero where it is fuller than that."""
+        disk = os.statvfs(folder)
+        return disk.f_bavail * disk.f_frsize - FREE
+
     def waiting(self, before: int) -> list[Path]:
         """The letters of all ticks before this one, by tick, then by their hashes."""
         try:
@@ -96,8 +102,7 @@ class Inbox:
                 self._bytes, self._own = self._counted(), 0
             if self._bytes + size > self._most:
                 raise StoreError("too many letters wait: try again after the next tick")
-            disk = os.statvfs(self._folder)
-            if disk.f_bavail * disk.f_frsize < FREE + size:
+            if self.room(self._folder) < size:
                 raise StoreError("too little free space for letters: make room on the disk of the city's folder")
             self._bytes, self._own = self._bytes + size, self._own + size
 

@@ -42,16 +42,19 @@ class Whole:
         earlier = peek_checkpoint(note)
         if earlier.size > self.checkpoint.size:
             raise ProofError("the log is shorter than it was: keep the old checkpoint as evidence and ask the city")
-        for city in self.operators.ids:
-            try:
-                earlier = open_checkpoint(note, self.checkpoint.origin, city.verify_key)
-            except ProofError:
-                continue
-            break
-        else:
-            raise ProofError("a checkpoint that none of the city's keys has signed: keep it, and ask the city")
+        earlier = signed_by(note, self.checkpoint.origin, self.operators.ids)
         if self.tree.root(earlier.size) != earlier.root:
             raise ProofError("the log is not shown to have only grown: keep both checkpoints and compare with others")
+
+
+def signed_by(note: bytes, origin: str, ids: Iterable[CityId]) -> Checkpoint:
+    """The checkpoint of a note that any of a city's keys has signed; ProofError where none has."""
+    for city in ids:
+        try:
+            return open_checkpoint(note, origin, city.verify_key)
+        except ProofError:
+            continue
+    raise ProofError("a checkpoint that none of the city's keys has signed: keep it, and ask the city")
 
 
 def read_whole(log: LogReader, held: Iterable[CityId], *, appointed: Appointed | None = None) -> Whole:

@@ -12,7 +12,7 @@ from datasov.crypto.seal import OpeningKey
 from datasov.crypto.sign import SigningKey
 from datasov.errors import ConsentError, DecryptionError, StoreError
 from datasov.model.consent import CityId
-from datasov.pool.sealed import open_blob, seal_blob
+from datasov.pool.sealed import issuing_key, open_blob, seal_blob
 from datasov.store import place
 from datasov.tlog.note import origin_of
 
@@ -82,7 +82,18 @@ def handed_on(settings: dict[str, Any], operator: bytes, renewed: bytes, until: 
          "opening": _sealed(renewed, settings["id"], place.opening_seed(operator))},
     ]  # fmt: skip
     new = CityId(settings["name"], signing.public, opening.public)
-    return {**settings, "id": str(new), "earlier": before}
+    issuer = issuer_secret(settings, operator)
+    kept = {} if issuer is None else {"issuer": seal_blob(issuing_key(renewed), "issuer", issuer).hex()}
+    return {**settings, "id": str(new), "earlier": before, **kept}
+
+
+def issuer_secret(settings: dict[str, Any], operator: bytes) -> bytes | None:
+    """The secret of the city's issuer of enrolment tokens, 32 bytes; None where it issues none.
+
+    It outlives the operator's key: its public half stands in the trust that consents name.
+    """
+    sealed = settings.get("issuer")
+    return None if sealed is None else open_blob(issuing_key(operator), "issuer", bytes.fromhex(sealed))
 
 
 def _key(operator: bytes) -> bytes:

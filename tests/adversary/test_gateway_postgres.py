@@ -163,3 +163,24 @@ def test_killed_servers_and_gateways_lose_and_repeat_nothing(tmp_path: Path, pos
     assert not any("refused" in answers for answers in found.values())
     check(path, found, 8 * 40 * 4)
     assert "Traceback" not in errors.read_text(), "a fault of the store was told with what it said"
+
+
+@pytest.mark.campaign
+def test_a_process_that_starts_waits_for_the_server(tmp_path: Path, postgres: Server) -> None:
+    path, started, errors = founded(tmp_path, postgres, ds.zcdp(rho=1000)), [], tmp_path / "errors"
+    token = path.with_name(path.name + ".token")
+    with served(path, *options(path, 2), errors=errors, started=started) as url:
+        first = asked(url, token.read_text().strip(), 0, None)
+        old = set(workers_of(started[0]))
+        postgres.stop("immediate")
+        try:
+            for process in old:
+                os.kill(process, signal.SIGKILL)
+            while len(new := set(workers_of(started[0])) - old) < 2:
+                time.sleep(0.05)
+            time.sleep(3)  # by then both have tried to open the city
+        finally:
+            postgres.start()
+        assert asked(url, token.read_text().strip(), 0, None) == first
+        assert set(workers_of(started[0])) == new, "a process ended, instead of waiting"
+    assert "Traceback" not in errors.read_text()

@@ -23,7 +23,8 @@ from tests.helpers import revocation as revoked
 
 HOUR = 3_600
 ASKED = (
-    "/", "/?lang=ja", "/v1/city", "/v1/charter", "/v1/programmes", "/v1/notices", "/v1/receipts", "/v1/status",
+    "/", "/?lang=ja", "/v1/city", "/v1/tasks", "/v1/charter", "/v1/programmes", "/v1/notices", "/v1/receipts",
+    "/v1/status",
     "/log/checkpoint", "/log/cosigned", "/log/export", "/log/tile/0/000.p/3", "/log/tile/entries/000.p/3",
     "/log/tile/0/000.p/4", "/log/inclusion?index=2", "/log/consistency?old=1&new=3", "/v1/letters", "/openapi.json",
     *(f"/v1/status/{n}" for n in range(0, 4096, 512)),

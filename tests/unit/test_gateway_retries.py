@@ -187,7 +187,7 @@ def test_answers_leave_on_doubling_ticks(monkeypatch: pytest.MonkeyPatch) -> Non
     import asyncio
     from types import SimpleNamespace
 
-    from datasov.gateway import asking
+    from datasov.gateway import answering, ticks
     from datasov.gateway.limits import Busy
 
     slept, now = list[float](), [0.0]
@@ -195,8 +195,8 @@ def test_answers_leave_on_doubling_ticks(monkeypatch: pytest.MonkeyPatch) -> Non
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(asking.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(asking.asyncio, "sleep", sleep)
+    monkeypatch.setattr(answering.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ticks.asyncio, "sleep", sleep)
     for taken, until in ((0.0, 0.5), (0.4, 0.5), (0.6, 1.0), (1.1, 2.0), (3.9, 4.0), (4.1, 8.0)):
 
         async def run(task: object, taken: float = taken) -> None:
@@ -206,6 +206,6 @@ def test_answers_leave_on_doubling_ticks(monkeypatch: pytest.MonkeyPatch) -> Non
         shared = SimpleNamespace(asking=Busy(4), kernel=SimpleNamespace(run=run), limits=short(tick_ms=500))
         call = SimpleNamespace(shared=shared, caller=None)
         with pytest.raises(ds.BudgetExceededError):
-            asyncio.run(asking._on_ticks(call, lambda: None))  # type: ignore[arg-type, return-value]
+            asyncio.run(answering.on_ticks(call, lambda: None))  # type: ignore[arg-type, return-value]
         assert taken + slept[-1] == pytest.approx(until)
     assert EASY.tick_ms == 0

@@ -214,3 +214,8 @@ def day(seconds: float, where: ZoneInfo, language: Language) -> str:
     """A date for people."""
     at = dt.datetime.fromtimestamp(seconds, where)
     return f"{at.year}年{at.month}月{at.day}日" if language == "ja" else f"{at.day} {at:%B %Y}"
+
+
+def moment(seconds: float, where: ZoneInfo, language: Language) -> str:
+    """A date and a time for people."""
+    return f"{day(seconds, where, language)} {dt.datetime.fromtimestamp(seconds, where):%H:%M}"

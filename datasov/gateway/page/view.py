@@ -13,7 +13,7 @@ from datasov.gateway.page import chart, telling
 from datasov.gateway.page.words import Language, words
 from datasov.gateway.receipts import public_leaves
 from datasov.gateway.shared import Shared
-from datasov.model.privacy import Loss
+from datasov.model.privacy import Loss, Trust
 from datasov.model.release import Release
 from datasov.tlog.leaves import ReleaseLeaf, decode_leaf
 from datasov.tlog.note import split_note
@@ -37,6 +37,8 @@ def city(shared: Shared, language: Language) -> dict[str, Any]:
     return {
         "name": here.id.name, "city_id": str(here.id), "answers": answers,
         "older": [_answer(here, r, names, w, language) for r in releases[_PICTURED:][:_LISTED]],
+        "collections": _collections(shared, w, language), "devices": here.trust.name != "central",
+        "trusted": _trusted(here, here.trust, w),
         "count": len(releases), "budget": budget, "programmes": sorted(programmes, key=_order),
         "running": sum(p["state"] == "running" for p in programmes), "charter": _charter(here, language),
         "log": _log(here), "tables": [_table(s.name, language) for s in shared.tables.values()],
@@ -57,7 +59,7 @@ def answer(shared: Shared, identifier: str, language: Language) -> dict[str, Any
         "name": here.id.name, "answer": {**found, "pictures": telling.pictures(release, w, language)},
         "facts": [
             (w["bounds"], _limits(release, w)), (w["mechanism"], telling.mechanism(release.mechanism, language)),
-            (w["trust"], _trusted(release, w)),
+            *((w["trust"], told) for told in _trusted(here, release.trust, w)),
             (w["epoch"], str(release.epoch)), (w["identifier"], release.identifier.hex()),
             (w["digest"], release.digest.hex()),
         ],
@@ -71,9 +73,24 @@ def _limits(release: Release, w: Mapping[str, str]) -> str:
     return w["rows_limit"].format(rows=rows, keys=keys) if keys else w["rows_only"].format(rows=rows)
 
 
-def _trusted(release: Release, w: Mapping[str, str]) -> str:
-    name = release.trust.name
-    return w["trust_central"] if name == "central" else w["trust_other"].format(name=name)
+def _trusted(here: City, trust: Trust, w: Mapping[str, str]) -> list[str]:
+    """Who must be trusted, in words, under each model of a trust."""
+    known = here.trust if here.trust.text == trust.text else trust
+    named = ", ".join(party.name for party in known.aggregators) or w["trust_two"]
+    return [w[f"trust_{each.name}"].format(names=named) for each in known.each]
+
+
+def _collections(shared: Shared, w: Mapping[str, str], language: Language) -> list[dict[str, Any]]:
+    here = shared.city
+    return [
+        {
+            "id": task.id.hex(), "title": telling.asked(task.query, w, language),
+            "table": telling.table_label(task.query.schema.name, language),
+            "purpose": here.purpose(task.purpose).label(language), "loss": telling.loss(task.loss),
+            "until": telling.moment(task.until, telling.zone(here.processing), language),
+        }
+        for task in (found.task for found in list(shared.collections.open())[::-1][:_LISTED])
+    ]  # fmt: skip
 
 
 def _answer(
