@@ -10,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasov.commands import asking, operator, outgoing
+from datasov.commands import asking, operator, outgoing, rolls
 from datasov.errors import DatasovError
 from datasov.model.derived import microseconds
 from datasov.mpc import noised
 from datasov.mpc.task import read_task
 
 _TAKEN_AT_ONCE = 512
+MOST_REQUEST = 64 * 1024
+"""Bytes of requests for tokens, and of what answers them."""
 
 
 def add(command: Callable[..., Any]) -> None:
@@ -42,6 +44,16 @@ def add(command: Callable[..., Any]) -> None:
         "Of one vault one report to a task counts, the first; given again, it changes nothing. Where one is refused "
         "the others are taken all the same, and the exit code is 1.",
     )  # fmt: skip
+    enrolled = command(
+        "enrol", _enrol, "put residents on the city's roll, from a file, where it was founded with --enrol", rolls.WHO
+    )
+    rolls.add_options(enrolled)
+    issued = command(
+        "issue", _issue, "answer a device's request for an enrolment token, a file of `datasov consent answer`",
+        "A gateway does the same by itself. What is issued cannot be told from any other when it comes back.",
+    )  # fmt: skip
+    issued.add_argument("request", type=Path, metavar="REQUEST", help="what `--token-request` wrote")
+    issued.add_argument("tokens", type=Path, metavar="FILE", help="a path where nothing is yet, for `--tokens`")
     taken.add_argument("file", nargs="+", type=Path, metavar="REPORT", help="what a resident handed over")
 
 
@@ -78,6 +90,21 @@ def _take(options: argparse.Namespace) -> int:
             refused += sum(_refuse(p, why) for (p, _), why in zip(found, outcomes, strict=True) if why is not None)
     print(f"{len(options.file) - refused} taken, {refused} refused.", flush=True)
     return 1 if refused else 0
+
+
+def _enrol(options: argparse.Namespace) -> int:
+    with operator.open_city(options.city, options.operator_key_file) as city:
+        return rolls.changed(options, city.enrol, city.strike)
+
+
+def _issue(options: argparse.Namespace) -> int:
+    outgoing.free(options.tokens)
+    request = outgoing.read(options.request, MOST_REQUEST, "the request")
+    with operator.open_city(options.city, options.operator_key_file) as city:
+        answer = city.tokens(request)
+    outgoing.write(options.tokens, answer)
+    print(f"{options.tokens} answers the request: give it to who sent it.", flush=True)
+    return 0
 
 
 def _refuse(path: Path, why: DatasovError) -> int:

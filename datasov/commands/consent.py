@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from datasov.authority import parcel, qr
 from datasov.commands import answering, approvals, outgoing, secret, show, trusts
-from datasov.commands.log_options import place
 from datasov.commands.nested import nested
+from datasov.commands.outgoing import place
 from datasov.errors import ConsentError, InvalidDataError, StoreError
 from datasov.model.consent import CityId, Consent
 from datasov.remote import Remote

@@ -92,6 +92,10 @@ def add_founding(command: Callable[..., Any]) -> None:
         help="who adds: central (the default), local, or two-server=LEADER_ID,HELPER_ID with the ids that `datasov "
         "aggregator init` prints; several of them, one option each, of which each resident accepts one; fixed for good",
     )  # fmt: skip
+    found.add_argument(
+        "--enrol", action="store_true",
+        help="under local trust: only people on the city's roll (`datasov city enrol`) answer, once each; for good",
+    )  # fmt: skip
     add_store(found)
     found.add_argument("--processing", metavar="PLACE", help=f"where: ISO 3166, like JP-25 (default: {DEFAULT_PLACE})")
     found.add_argument(
@@ -142,6 +146,7 @@ def _found(options: argparse.Namespace) -> int:
         raise StoreError(f"{options.city} exists already: a city is founded where nothing is")
     with City.open(
         options.city, budget=options.budget, purposes=options.purpose, trust=trusts.several(options.trust),
+        enrol=options.enrol,
         processing=options.processing, name=_name(options), allowance=options.allowance,
         period=options.period_days * DAY, erase_within=options.erase_within_days * DAY,
         operator_key=key_of(options.operator_key_file),

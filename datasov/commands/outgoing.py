@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 from datasov.errors import StoreError
+from datasov.remote import is_address
 from datasov.vault import files
 
+Place: TypeAlias = Path | str
+"""A path, or an address."""
 
-def free(path: Path | str | None) -> None:
+
+def place(text: str) -> Place:
+    """A log's or a checkpoint's place."""
+    return text if is_address(text) else Path(text)
+
+
+def free(path: Place | None) -> None:
     """StoreError where something is at the path; an address, or none, is free."""
     if isinstance(path, Path) and path.exists():
         raise StoreError(f"{path} exists already: choose another path")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from datasov.authority.signed_trust import MOST, read_trust
-from datasov.commands import approvals
+from datasov.commands import outgoing
+from datasov.commands.outgoing import Place, place
 from datasov.errors import ConsentError, InvalidDataError, InvalidQueryError
 from datasov.model.consent import CityId
 from datasov.model.parties import AggregatorId
 from datasov.model.privacy import Loss, Trust, central, local, mixed, two_server
+from datasov.remote import Remote
 
 TWO = "two-server"
 _ROLES = ("leader", "helper")
@@ -84,10 +88,19 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         help="the one that you accept: central, two-server or local (default: %(default)s). No other is taken for it",
     )  # fmt: skip
     parser.add_argument(
-        "--trust-file", type=Path, metavar="FILE",
-        help="what the city says of its trust, signed, as `datasov city trust` writes it: two-server needs it, or "
-        "the ids of both servers as two-server=LEADER_ID,HELPER_ID",
+        "--trust-file", type=place, metavar="FILE",
+        help="what the city says of its trust, signed, as `datasov city trust` writes it, or the address of the "
+        "city's gateway, like https://city.example: two-server needs it, or the ids of both "
+        "servers, as two-server=LEADER_ID,HELPER_ID",
     )  # fmt: skip
+
+
+def _told(where: Place) -> bytes:
+    if isinstance(where, Path):
+        return outgoing.read(where, MOST, "the city's trust")
+    with Remote(where) as gateway, contextlib.suppress(ValueError):
+        return base64.b64decode(str(gateway.city().get("signed_trust", "")), validate=True)
+    return b""
 
 
 def chosen(options: argparse.Namespace, city: CityId, loss: Loss) -> Trust:
@@ -97,7 +110,7 @@ def chosen(options: argparse.Namespace, city: CityId, loss: Loss) -> Trust:
         VerificationError: the file is not this city's. ConsentError: the city has others, which the message names.
         InvalidQueryError, InvalidDataError: no such trust, or not one of this loss, or its parties are not known.
     """
-    offered = None if options.trust_file is None else read_trust(approvals.read(options.trust_file)[: MOST + 1], city)
+    offered = None if options.trust_file is None else read_trust(_told(options.trust_file), city)
     name = str(options.trust)
     if "=" not in name and offered is not None:
         found: Trust | None = offered.part(name.replace("-", "_"))  # type: ignore[arg-type]
