@@ -158,9 +158,11 @@ def _check_losses(index: int, leaf: ReleaseLeaf, approved: Approved | None, spen
 def _covers(approved: Approved, leaf: ReleaseLeaf) -> bool:
     programme = approved.programme
     allowed = {t.table: (t.schema_digest, set(t.columns)) for t in programme.tables}
+    name = leaf.trust.partition("+")[0]
+    trusts = {"mixed" if "+" in t else t for t in programme.trust}  # of several a leaf tells their hash alone
     tables = all(n in allowed and allowed[n][0] == s and set(columns) <= allowed[n][1] for n, s, columns in leaf.tables)
     return (
-        leaf.purpose == programme.purpose and leaf.trust.partition("+")[0] in programme.trust
+        leaf.purpose == programme.purpose and name in trusts
         and fits(leaf.loss, programme.largest)
         and leaf.mechanism in programme.mechanisms and tables and leaf.tables[0][0] == programme.tables[0].table
         and (programme.question is None or canonical(programme.question) == leaf.question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,29 @@ def send(city: ds.City, servers: Servers, people: Sequence[ds.Resident], task: b
             assert report == b""
 
 
+@dataclass
+class Way:
+    """How a device reaches a city and its aggregators; `said` is all that went over it to the city."""
+
+    city: ds.City
+    servers: Servers | None = None
+    said: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+
+    def __call__(self, to: Any, path: str, body: bytes) -> bytes:
+        if not isinstance(to, ds.CityId):
+            assert self.servers is not None
+            return self.servers.post(to, path, body)
+        assert (to, path) == (self.city.id, "tokens")
+        answer = self.city.tokens(body)
+        self.said.append((path, body, answer))
+        return answer
+
+
+def forget(who: ds.Resident, *prefixes: str) -> None:
+    """Take notes out of a vault, as in a copy from before."""
+    who._vault.set_state({n: None for n in who._vault.states() if n.startswith(prefixes)})
+
+
 def certain(patch: pytest.MonkeyPatch) -> None:
     """Devices whose noise flips nothing, and which always say their own category."""
     patch.setattr(
@@ -64,4 +88,7 @@ def certain(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-__all__ = ["ALL", "COUNT", "LARGE", "MEAN", "PURE", "certain", "city_of", "noised", "person", "read_task", "send"]
+__all__ = [
+    "ALL", "COUNT", "LARGE", "MEAN", "PURE", "Way", "certain", "city_of", "forget", "noised", "person", "read_task",
+    "send",
+]  # fmt: skip

@@ -186,10 +186,10 @@ class Responding(Enrolling, Asking):
             with self._guard, contextlib.suppress(ConflictError):
                 for start in range(0, len(names), _AT_ONCE):
                     self._store.append({}, dict.fromkeys(names[start : start + _AT_ONCE]))
+                self._store.wipe()
                 seen = self._read(task)
                 if seen.over < _GONE:
                     self._store.append({_stream(task): (seen.read, [b""])})
-                self._store.wipe()
                 self._anchor()
                 gone = True
         self._erased.add(task.id)

@@ -37,7 +37,11 @@ MECHANISMS = (
     "discrete Gaussian, thresholded", "noisy max (zcdp)", "noisy max (pure)", RESPONSE,
     f"discrete Laplace, {RESPONSE}",
 )  # fmt: skip
-TRUSTS = ("central", "two_server", "local", "mixed")
+TRUSTS = (
+    "central", "two_server", "local", "mixed", "central+two_server", "central+local", "two_server+local",
+    "central+two_server+local",
+)  # fmt: skip
+"""Names of trust models; "mixed" is several, whichever, and names with + between are those and no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Programme:
         emergency: it needs the emergency thresholds, and starts at once.
         tables: name, schema digest and all columns that a question may read, the question's own table first.
         question: the one question (a query's or a series' document), or None; template: those it covers, or None.
-        mechanisms, trust: names of the mechanisms and of the trust models allowed.
+        mechanisms, trust: names of the mechanisms and of the trust models allowed (:data:`MECHANISMS`, :data:`TRUSTS`).
         largest, total: loss of one question, and of all together.
         period_days, period: in any so many days, counted from `not_before`, the most; (0, None) where there is none.
         cohort: cells with fewer noisy residents are withheld; 0 for none.
@@ -143,7 +147,7 @@ class Programme:
             return "its purpose is another"
         if mechanism not in self.mechanisms:
             return f"it draws by {mechanism}, which the programme does not allow"
-        if request.trust.name not in self.trust:
+        if not {request.trust.name, "+".join(t.name for t in request.trust.each)} & set(self.trust):
             return "its trust model is another"
         if not fits(request.loss, self.largest):
             return "its loss is above the largest that the programme allows for one question"

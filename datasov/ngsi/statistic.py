@@ -42,6 +42,7 @@ class Source:
         release: identifier of the release or of the series, 32 hexadecimal digits. step: None of a release.
         query: hash of the question's document, hexadecimal. standing: names the question for this purpose, programme
             and loss in this city, whenever it is answered: 16 bytes of SHA-256 as base64url.
+        trust: the name of the trust model; of several, all their names.
         epoch: the public data epoch; None of a series, whose steps have periods of their own.
         time: of the release or the step, Unix seconds.
     """
@@ -73,7 +74,8 @@ class DPStatistic:
     Attributes:
         name: of the statistic, as a release's frame has it: "count", "km_sum". kind: of the aggregate.
         unit: of the value, "" where the column declares none.
-        scale: of the noise, in the unit; of a mean that of its sum, as in :meth:`Release.scale`.
+        scale: of the noise, in the unit; of a mean that of its sum, as in :meth:`Release.scale`. None where devices
+            noised their own answers, so that there is no one scale: the interval tells of the error.
         cell: the number of the public cell; None of a number about the whole question.
         keys: the cell's keys, as pairs (attribute, column, value).
         value, low, high: as released, neither rounded nor clamped; None where the cell was withheld. The highest cells
@@ -138,14 +140,14 @@ def _of_release(release: Release, source: Source, cells: Sequence[int]) -> Itera
         frame, hidden = release.frame(source.confidence), set(release.withheld)
         keyed = _keys(query, frame)
         for a in asked:
-            one = _Asked(source, query, a.name, a.kind, _unit(query, a), release.scale(a.name))
+            one = _Asked(source, query, a.name, a.kind, _unit(query, a), _scale(release, a.name))
             numbers = zip(*(frame[a.name + end].to_list() for end in _ENDS), strict=True)
             for place, (cell, found) in enumerate(zip(cells, numbers, strict=True)):
                 yield one.number(cell, keyed[place], found, place in hidden)
     whole = release.overall(source.confidence)
     for a in query.aggregates:
         if a.whole:
-            one = _Asked(source, query, a.name, a.kind, _unit(query, a), release.scale(a.name))
+            one = _Asked(source, query, a.name, a.kind, _unit(query, a), _scale(release, a.name))
             yield one.number(None, (), [whole[a.name + end][0] for end in _ENDS], release.withheld_whole)
 
 
@@ -200,9 +202,9 @@ def _source(
     return Source(
         city=CityId.parse(answer.city).name, release=answer.identifier.hex(), step=step, query=asked.hex(),
         standing=b64url(digest(named)[:16]), table=query.schema.name, domain=query.schema.domain,
-        purpose=answer.purpose, programme=answer.programme, loss=answer.loss, trust=answer.trust.name,
-        mechanism=answer.mechanism, epoch=epoch, time=time, confidence=confidence, cohort=cohort,
-        zone=zone_of(query, zone), proof=proof,
+        purpose=answer.purpose, programme=answer.programme, loss=answer.loss,
+        trust=", ".join(t.name for t in answer.trust.each), mechanism=answer.mechanism, epoch=epoch, time=time,
+        confidence=confidence, cohort=cohort, zone=zone_of(query, zone), proof=proof,
     )  # fmt: skip
 
 
@@ -238,6 +240,10 @@ def _keys(query: Query, frame: pl.DataFrame) -> list[Keys]:
         attributes.append(made if made not in attributes else f"{made}__{len(attributes)}")
     rows = frame.select([pl.col(n).cast(pl.String) if frame[n].dtype == pl.Enum else pl.col(n) for n in names]).rows()
     return [tuple(zip(attributes, names, row, strict=True)) for row in rows]
+
+
+def _scale(release: Release, name: str) -> float | None:
+    return None if release.responses is not None else release.scale(name)
 
 
 def _unit(query: Query, aggregate: Aggregate) -> str:

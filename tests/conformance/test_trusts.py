@@ -20,6 +20,7 @@ from datasov.mpc.task import read_task
 from datasov.pool.ranks import ranked
 from datasov.resident import answering
 from tests.helpers import COUNT, PEOPLE, PURPOSE, TRIPS, Clock, Harness, key_of, padded
+from tests.locals import Way
 from tests.servers import LONG, grant, opened, resident, silent, two_server_city
 
 LOSS = ds.zcdp(rho="0.001")
@@ -135,22 +136,26 @@ FREQUENCIES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("enrol", [False, True], ids=["tags", "tokens"])
 @pytest.mark.parametrize("question", FREQUENCIES)
-def test_devices_without_noise_are_the_central_pool(world, question, monkeypatch, tmp_path):
+def test_devices_without_noise_are_the_central_pool(world, question, enrol, monkeypatch, tmp_path):
     harness, _, _, people, clock = world
     query, loss = FREQUENCIES[question], ds.pure(epsilon=1)
     silent(monkeypatch)
     monkeypatch.setattr(local, "respond", lambda data, chance, _: b"\x01" * len(data) if chance == 0.5 else data)
     monkeypatch.setattr(responses.secrets, "randbelow", lambda width: width // 2)
     now = as_the_pool(harness, monkeypatch)
-    with ds.City.open(tmp_path / "c", clock=clock, budget=loss, purposes=[PURPOSE], trust=ds.local()) as city:
+    founded = {"budget": loss, "purposes": [PURPOSE], "trust": ds.local(), "enrol": enrol}
+    with ds.City.open(tmp_path / "c", clock=clock, **founded) as city:
+        if enrol:
+            city.enrol([(str(n), who.enrolment_key(city.id)) for n, who in zip(NAMES, people, strict=True)])
         for n, who in zip(NAMES, people, strict=True):
             grant(who, city, loss=loss, join=[PEOPLE] if n in AGES else [])
         task = opened(city, query, clock, loss)
         found, exact = read_task(task).asked.fit, harness.totals(query)
         for n, who in zip(NAMES, people, strict=True):
             now["name"] = n
-            city.take(who.answer(task))
+            city.take(who.answer(task, post=Way(city)))
             covered = n in AGES or not query.profiles
             assert who.spent(loss, task) == (loss if covered else ds.Loss(0, "pure"))
         clock.now += LONG

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import datasov as ds
+from datasov.aggregator.client import with_city
 from datasov.authority import held
+from datasov.city import responding
 from datasov.errors import (
     BudgetExceededError,
     ConsentError,
@@ -162,6 +164,107 @@ def test_reports_are_of_their_task_in_its_time_and_one_a_vault(tmp_path, clock, 
     assert city.release(COUNT, loss=PURE, purpose=PURPOSE).responses.tally.reports == 2
     for who in (first, second):
         who.close()
+
+
+def test_answers_are_deleted_once_their_release_is_stored_and_their_tags_stay(tmp_path, clock, city, monkeypatch):
+    everybody = people_of(tmp_path, clock, city, ["N", "E", "S"])
+    task = opened(city, COUNT, clock, PURE)
+    reports = [NoisedReport.from_bytes(who.answer(task)) for who in everybody]
+    city.take(reports[0].to_bytes())
+    city.take_many([r.to_bytes() for r in reports])
+    stream = "responses/" + read_task(task).id.hex()
+    names = [n for n in city._store.blobs() if n.startswith(stream)]
+    assert len(names) == 2
+    bodies = [city._store.blob(n) for n in names]
+    assert [b[32:] for b in bodies] == [reports[0].answer, reports[1].answer + reports[2].answer]
+    assert len({b[:32] for b in bodies}) == 2, "salted: the store's chain of hashes tells nothing of what is deleted"
+    monkeypatch.setattr(responding, "_AT_ONCE", 1)
+    clock.now += LONG
+    city.tick()
+    assert len([n for n in city._store.blobs() if n.startswith(stream)]) == 2, "not before there is a release"
+    release = city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    assert release.responses.tally.reports == 3
+    assert release.responses.tally.supports.sum() == sum(r.answer[0].bit_count() for r in reports)
+    assert not [n for n in city._store.blobs() if n.startswith(stream)]
+    assert city._store.read(stream) == [reports[0].tag, reports[1].tag + reports[2].tag, b"", b""]
+    for end in ("", "-wal"):
+        held_ = (tmp_path / "l.city" / f"city.db{end}").read_bytes()
+        assert not any(b in held_ for b in bodies)
+    city.tick()
+    city._store.verify()
+    assert city.release(COUNT, loss=PURE, purpose=PURPOSE).digest == release.digest
+    for who in everybody:
+        who.close()
+
+
+def test_what_a_stop_left_is_deleted_by_the_next_tick(tmp_path, clock, city):
+    (who,) = people_of(tmp_path, clock, city, ["N"])
+    task = opened(city, COUNT, clock, PURE)
+    city.take(who.answer(task))
+    clock.now += LONG
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(city), "_erase", lambda *_: None)
+        city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    assert [n for n in city._store.blobs() if n.startswith("responses/")]
+    city.tick()
+    assert not [n for n in city._store.blobs() if n.startswith("responses/")]
+    who.close()
+
+
+def test_a_task_without_a_roll_takes_so_many_reports_and_says_so(tmp_path, clock, city, monkeypatch):
+    monkeypatch.setattr(responding, "MOST_REPORTS", 2)
+    everybody = people_of(tmp_path, clock, city, "NESW")
+    task = opened(city, COUNT, clock, PURE)
+    reports = [who.answer(task) for who in everybody]
+    found = city.take_many(reports[:3])
+    assert [type(f) for f in found] == [type(None), type(None), DeniedError]
+    for report in (reports[3], reports[2]):
+        with pytest.raises(DeniedError, match="all the reports"):
+            city.take(report)
+    city.take(reports[0])
+    clock.now += LONG
+    assert city.release(COUNT, loss=PURE, purpose=PURPOSE).responses.tally.reports == 2
+    monkeypatch.undo()
+    assert (responding.most(1), responding.most(8192)) == (4_194_304, 2_097_152)
+    for who in everybody:
+        who.close()
+
+
+def test_a_report_that_comes_while_the_release_is_made_is_refused_and_not_half_counted(tmp_path, clock, city):
+    """A clock that goes back, or a slow process: once the answers are being added, no more are taken."""
+    first, second = people_of(tmp_path, clock, city, ["N", "E"])
+    task = opened(city, COUNT, clock, PURE)
+    reports = [who.answer(task) for who in (first, second)]
+    city.take(reports[0])
+    clock.now += LONG
+    assert city.release(COUNT, loss=PURE, purpose=PURPOSE).responses.tally.reports == 1
+    clock.now -= LONG
+    for report in reports:
+        with pytest.raises(InvalidDataError, match="no reports now"):
+            city.take(report)
+    first.close()
+    second.close()
+
+
+def test_a_city_with_a_roll_is_bounded_by_it_alone(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(responding, "MOST_REPORTS", 1)
+    city, _ = city_of(tmp_path, clock, ds.local(), enrol=True)
+    everybody = [person(tmp_path, clock, n, city, "N", city.trust) for n in range(3)]
+    city.enrol([(str(n), who.enrolment_key(city.id)) for n, who in enumerate(everybody)])
+    task, way = opened(city, COUNT, clock, PURE), with_city(lambda path, body: {"tokens": city.tokens}[path](body))
+    assert city.take_many([who.answer(task, post=way) for who in everybody]) == [None] * 3
+    clock.now += LONG
+    release = city.release(COUNT, loss=PURE, purpose=PURPOSE)
+    assert release.responses.tally.reports == 3
+    assert release.trust.issuer_key == city.trust.issuer_key
+    assert release.trust.trusted == {city.trust.text: city.trust.trusted[city.trust.text]}
+    assert "enrols" in release.trust.trusted[city.trust.text]
+    (told,) = [leaf for leaf in map(decode_leaf, city.log.leaves()) if isinstance(leaf, ReleaseLeaf)]
+    assert told.trust == city.trust.text
+    assert len(everybody[0].receipts(city.log)) == 1
+    for who in everybody:
+        who.close()
+    city.close()
 
 
 def test_reports_are_kept_over_a_restart(tmp_path, clock):
