@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from datasov.aggregator.client import over_http, with_city
 from datasov.commands import outgoing
 from datasov.commands.collecting import MOST_REQUEST
 from datasov.commands.outgoing import Place, place
-from datasov.errors import ConsentError, InvalidDataError, VerificationError
+from datasov.errors import ConsentError, DatasovError, InvalidDataError, VerificationError
 from datasov.model.consent import CityId
 from datasov.model.parties import AggregatorId
 from datasov.mpc.noised import NoisedReport
@@ -58,6 +59,11 @@ def add(command: Callable[..., Any], open_: Open) -> None:
     answered.add_argument(
         "--to", type=place, metavar="FILE",
         help="under local trust: a path where nothing is yet, for the city, or the address of its gateway",
+    )  # fmt: skip
+    answered.add_argument(
+        "--later", action="store_true",
+        help="fetch tokens and make the report, and let nothing leave yet: run it again at another time, or by another "
+        "network, so that no server sees by the time who it is that sends",
     )  # fmt: skip
     answered.add_argument("--city", metavar="ID", help="answer only this city; an address needs it")
     answered.add_argument(
@@ -107,16 +113,25 @@ def _answer_all(options: argparse.Namespace, address: str, open_: Open) -> int:
         _reach(options, address) as reach,
     ):  # fmt: skip
         tasks = resident.tasks(gateway.tasks(), log.log(city.verify_key), city=city)
+        done = 0
         for data in tasks:
-            _one(resident, data, options, address, reach)
-    print(f"{len(tasks)} tasks were open.", flush=True)
-    return 0
+            try:
+                _one(resident, data, options, address, reach)
+                done += 1
+            except DatasovError as why:
+                print(f"datasov: task {read_task(data).id.hex()[:16]}: {why}", file=sys.stderr)
+    print(f"{done} of {len(tasks)} open tasks.", flush=True)
+    return 0 if done == len(tasks) else 1
 
 
 def _one(resident: Resident, data: bytes, options: argparse.Namespace, to: Place | None, reach: Reach) -> None:
     task, begun = read_task(data), time.monotonic()
     report = resident.answer(data, refuse=options.refuse, post=reach)
     _hold(begun, options.wait)
+    whose = f"{task.id.hex()[:16]} of {CityId.parse(task.city).name}"
+    if options.later:
+        print(f"An answer to the task {whose} is kept in the vault: run this again to let it leave.", flush=True)
+        return
     if not _noised(report, task):
         if report:
             over_http(task.trust.aggregators[0], "reports", cbor.encode([report]))
@@ -125,7 +140,6 @@ def _one(resident: Resident, data: bytes, options: argparse.Namespace, to: Place
             gateway.report(report)
     else:
         outgoing.write(options.to, report)
-    whose = f"{task.id.hex()[:16]} of {CityId.parse(task.city).name}"
     print(f"The task {whose} is answered. What was said shows nowhere, nor here.", flush=True)
     if isinstance(to, Path):
         there = "it" if len(task.trust.each) == 1 else "what is there, if anything,"
@@ -156,7 +170,7 @@ def _check(task: Task, options: argparse.Namespace) -> None:
     if options.city is not None and CityId.parse(options.city) != CityId.parse(task.city):
         raise ConsentError("the task is another city's: answer it only if you know that city")
     asked, files = task.trust.part("local") is not None, options.tokens or options.token_request
-    if asked and options.to is None and options.token_request is None:
+    if asked and options.to is None and options.token_request is None and not options.later:
         raise InvalidDataError(
             "this task is answered to the city: name a new file for it with --to FILE, or its gateway"
         )

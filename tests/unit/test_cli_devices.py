@@ -150,6 +150,9 @@ def test_what_a_device_sends_and_prints_under_two_servers_is_the_same_whatever_i
     people(run, clock, city, "two-server")
     clock.now += 3 * 86_400
     collect(run, *PURE, "--for", "1h")
+    assert len({answer(run, name, "--later") for name in ("granted", "nothing")}) == 1
+    assert "is kept in the vault" in answer(run, "refuses", "--later", "--refuse")
+    assert sent == []
     printed = set()
     for name in EVERYBODY:
         printed.add(answer(run, name, *(["--refuse"] if name == "refuses" else [])))
@@ -168,6 +171,7 @@ def test_what_a_device_writes_and_prints_under_local_trust_is_the_same_whatever_
     task = read_task(Path("task").read_bytes())
     assert task.renewal == task.epoch // 7
     assert "--to FILE" in answer(run, "granted", code=1)
+    assert answer(run, "granted", "--later") == answer(run, "nothing", "--later")
     assert "exists already" in answer(run, "granted", "--to", "task", code=1)
     certain(monkeypatch)
     printed, long = set(), set()
