@@ -41,6 +41,8 @@ sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(code)
 """
+_END = "kill $(jobs -p) 2>/dev/null || true"
+"""Whatever fails, what runs beside it is ended, and lets go of the output."""
 
 
 class Shell:
@@ -77,7 +79,7 @@ class Shell:
             with Server(address, Handler) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 done = subprocess.run(
-                    ["bash", "-euo", "pipefail", "-c", text], cwd=self.folder, capture_output=True, text=True,
+                    ["bash", "-euo", "pipefail", "-c", f"trap '{_END}' EXIT\n{text}"], cwd=self.folder, capture_output=True, text=True,
                     timeout=120, env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
                 )  # fmt: skip
                 server.shutdown()
