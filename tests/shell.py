@@ -79,8 +79,8 @@ class Shell:
             with Server(address, Handler) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 done = subprocess.run(
-                    ["bash", "-euo", "pipefail", "-c", f"trap '{_END}' EXIT\n{text}"], cwd=self.folder, capture_output=True, text=True,
-                    timeout=120, env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
+                    ["bash", "-euo", "pipefail", "-c", f"trap '{_END}' EXIT\n{text}"], cwd=self.folder,
+                    capture_output=True, text=True, timeout=120, env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
                 )  # fmt: skip
                 server.shutdown()
         assert done.returncode == 0, done.stderr + done.stdout

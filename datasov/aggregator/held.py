@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from datasov.aggregator.seen import Seen
-from datasov.crypto.kdf import sha256
+import numpy as np
+
+from datasov.aggregator.seen import Digests, Seen, digests, marks
 from datasov.errors import StoreError
 from datasov.mpc.prio3 import NONCE_SIZE
 from datasov.mpc.task import Task
@@ -37,7 +38,7 @@ class Held:
         uploads: of the leader, requests with reports that were aggregated.
         reports, checksum: how many reports are in the sums, and the exclusive or of the SHA-256 of their nonces.
         sums: an aggregate share for each statistic.
-        last: of the helper, the digest of the last batch's request and the answer to it.
+        last: of the helper, the digest of the request and the answer to it, of each of its last two batches.
     """
 
     task: Task
@@ -47,7 +48,7 @@ class Held:
     reports: int = 0
     checksum: bytes = bytes(32)
     sums: list[bytes] = field(default_factory=list)
-    last: tuple[bytes, bytes] = (b"", b"")
+    last: list[tuple[bytes, bytes]] = field(default_factory=list)
     nonces: Seen = field(default_factory=Seen)
     nullifiers: Seen = field(default_factory=Seen)
 
@@ -62,9 +63,7 @@ class Held:
 
     def pack(self) -> bytes:
         """The sums so far, as the blob `sum/TASK` holds them."""
-        return cbor.encode(
-            [self.jobs, self.uploads, self.reports, self.checksum, self.sums, self.last[0], self.last[1]]
-        )
+        return cbor.encode([self.jobs, self.uploads, self.reports, self.checksum, self.sums, self.last])
 
 
 def load(store: Store, task: Task, role: int) -> Held:
@@ -74,18 +73,21 @@ def load(store: Store, task: Task, role: int) -> Held:
         found = cbor.decode(store.blob("sum/" + held.name))
     except StoreError:
         return held
-    held.jobs, held.uploads, held.reports, held.checksum, held.sums, *last = found
-    held.last = last[0], last[1]
+    held.jobs, held.uploads, held.reports, held.checksum, held.sums, last = found
+    held.last = [(digest, answer) for digest, answer in last]
     for entry in store.read("jobs/" + held.name):
         nonces, nullifiers = cbor.decode(entry)
-        held.nonces.update(nonces[i : i + NONCE_SIZE] for i in range(0, len(nonces), NONCE_SIZE))
-        held.nullifiers.update(nullifiers[i : i + NULLIFIER] for i in range(0, len(nullifiers), NULLIFIER))
+        held.nonces.add(marks(digests(parted(nonces, NONCE_SIZE))))
+        held.nullifiers.add(marks(digests(parted(nullifiers, NULLIFIER))))
     return held
 
 
-def mixed_in(checksum: bytes, nonces: Sequence[bytes]) -> bytes:
-    """A checksum with more nonces in it."""
-    total = int.from_bytes(checksum, "big")
-    for nonce in nonces:
-        total ^= int.from_bytes(sha256(nonce), "big")
-    return total.to_bytes(32, "big")
+def parted(data: bytes, size: int) -> list[bytes]:
+    """Pieces of that size; the last one is shorter where they do not come out even."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def mixed_in(checksum: bytes, nonces: Digests) -> bytes:
+    """A checksum with more nonces in it, given by their digests."""
+    added = np.bitwise_xor.reduce(nonces, axis=0, initial=0)
+    return bytes(a ^ b for a, b in zip(checksum, added.tobytes(), strict=True))

@@ -6,23 +6,26 @@ again, byte for byte, and the helper gives the answer that it gave before.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from datasov.aggregator.batch import Batch, begin, finish
 from datasov.aggregator.held import Held
-from datasov.aggregator.messages import MOST_BODY, ask
+from datasov.aggregator.messages import MOST_BODY, pack, request, unpack
 from datasov.aggregator.noising import noised, share_key
 from datasov.aggregator.state import State
 from datasov.crypto.seal import seal
-from datasov.errors import ConflictError, InvalidDataError, PeerError, VerificationError
-from datasov.mpc.report import Report
+from datasov.errors import ConflictError, InvalidDataError, PeerError
+from datasov.mpc.report import Report, read_columns
 from datasov.mpc.task import Task, check_open
 from datasov.wire import cbor, fields
 
 UPLOAD, BATCH = 256, 1024
 """Reports in an upload, at most; and in a batch, where so many of the task are verified at a time."""
+AHEAD = 2
+"""Batches that the helper may have taken and the leader has not recorded: as many answers the helper keeps."""
 KEY_INFO = b"datasov verify key v1"
 
 
@@ -36,7 +39,7 @@ def introduce(me: State, task: Task) -> None:
     if me.post(helper, "tasks", me.ledger.stored(task.id) or b"") != task.id:
         raise PeerError("the helper took another task: check that both run the same version")
     sealed = seal(helper.seal_key, me.verify_key(task), KEY_INFO + task.id)
-    ask(me.post, me.signing, helper, "keys", [task.id, sealed])
+    request(me.signing, helper, "keys", [task.id, sealed]).send(me.post)
     me.introduced.add(task.id)
 
 
@@ -47,12 +50,9 @@ def upload(me: State, body: bytes) -> bytes:
         InvalidDataError, VerificationError: no such task, over, or bytes of another form. One report's fault refuses
             the whole request: a device sends its own alone.
     """
-    reports = [Report.from_bytes(fields.blob(r, len(body))) for r in fields.items(cbor.decode(body), 1, UPLOAD)]
-    task = me.task(reports[0].task, 0)
-    shape = _shape(task)
-    for report in reports:
-        if report.task != task.id or [len(p) for p in (*report.public, *report.sealed)] != shape:
-            raise VerificationError("a report of another task or another size: make it with resident.answer(task)")
+    reports = fields.items(cbor.decode(body), 1, UPLOAD)
+    task = me.task(Report.from_bytes(fields.blob(reports[0], len(body))).task, 0)
+    read_columns(task, reports)
     stream = "uploads/" + task.id.hex()
     while True:
         with me.door:
@@ -65,11 +65,6 @@ def upload(me: State, body: bytes) -> bytes:
             return b""
 
 
-def _shape(task: Task) -> list[int]:
-    public = [64 if f.vdaf.circuit.joint_rand_length else 0 for f in task.fits]
-    return [*public, *(32 + sum(task.share_sizes[role]) + task.token + 16 for role in (0, 1))]
-
-
 def _blob(task: Task, at: int) -> str:
     return f"reports/{task.id.hex()}/{at:09d}"
 
@@ -77,7 +72,7 @@ def _blob(task: Task, at: int) -> str:
 def drive(me: State, task: bytes) -> int:
     """Aggregate what makes whole batches, and everything once the task is over. How many batches were aggregated.
 
-    One batch is verified here while the helper verifies the one before.
+    One batch is begun here while the helper has up to two.
 
     Raises:
         PeerError, VerificationError: the helper does not answer as agreed; what was not persisted is done again later.
@@ -87,41 +82,45 @@ def drive(me: State, task: bytes) -> int:
             return 0
         if task not in me.introduced:
             introduce(me, held.task)
-        with ThreadPoolExecutor(1) as sender:
+        sender = ThreadPoolExecutor(1)
+        try:
             return _drive(me, held, sender)
+        finally:
+            sender.shutdown(cancel_futures=True)
 
 
 def _drive(me: State, held: Held, sender: ThreadPoolExecutor) -> int:
-    """Batch after batch: one is begun here while the helper has the one before, and sent once that one is recorded.
+    """Batch after batch: one is begun here, while two that were sent or wait to be are not recorded yet.
 
-    Sent any sooner, the helper could have taken it when the answer to the one before is lost, and would never answer
-    that one again.
+    Batch n goes out as soon as the answer to n - 1 is in hand, and once n - 2 is recorded. So whenever this process
+    ends, the helper took at most two batches that are not recorded here, and it answers those two again.
     """
-    begun: tuple[Batch, list[str], Future[Any]] | None = None
-    first, at, helper = held.jobs, held.uploads, held.task.trust.aggregators[1]
+    sent = deque[tuple[Batch, list[str], Future[Any]]]()
+    helper, first, number, at = held.task.trust.aggregators[1], held.jobs, held.jobs, held.uploads
     while True:
         found = _uploads(me, held, at)
-        prepared: tuple[Batch, list[str]] | None = None
         if found:
             blobs = [_blob(held.task, at + i) for i in range(found)]
-            reports = [Report.from_bytes(r) for name in blobs for r in cbor.decode(me.store.blob(name))]
-            prepared = begin(held, reports, me.verify_key(held.task), me.opening, me.check), blobs
-            at += found
-        if begun is not None:
-            _record(me, held, *begun)
-        if prepared is None:
+            reports = read_columns(held.task, [r for name in blobs for r in cbor.decode(me.store.blob(name))])
+            batch = begin(held, reports, me.verify_key(held.task), me.opening, me.check)
+            number, at = number + 1, at + found
+            asking = request(me.signing, helper, "jobs", [held.task.id, number - 1, *_told(held.task, batch)])
+        while sent and (not found or len(sent) == AHEAD):
+            _record(me, held, *sent.popleft())
+        if not found:
             return held.jobs - first
-        batch, blobs = prepared
-        request = [held.task.id, held.jobs, [_told(batch, i) for i in range(len(batch.reports))]]
-        begun = batch, blobs, sender.submit(ask, me.post, me.signing, helper, "jobs", request)
+        sent.append((batch, blobs, sender.submit(asking.send, me.post)))
 
 
-def _told(batch: Batch, place: int) -> list[Any]:
-    """What the helper gets of a report: all that both see, its own sealed share, and the leader's verifier shares."""
-    report = batch.reports[place]
+def _told(task: Task, batch: Batch) -> list[Any]:
+    """What the helper gets of each report: all that both see, its own sealed share, and the leader's verifier shares.
+
+    Each part stands in one byte string for all reports.
+    """
+    reports = batch.reports
     return [
-        report.nonce, list(report.public), report.sealed[1],
-        [shares[place] for shares in batch.shares],
+        b"".join(reports.nonces), [b"".join(each) for each in reports.public], b"".join(reports.sealed[1]),
+        [pack(shares, found.vdaf.verifier_size) for found, shares in zip(task.fits, batch.shares, strict=True)],
     ]  # fmt: skip
 
 
@@ -149,15 +148,15 @@ def _uploads(me: State, held: Held, after: int) -> int:
 
 def _record(me: State, held: Held, batch: Batch, blobs: Sequence[str], answer: Future[Any]) -> None:
     """Take the helper's messages, and persist the sums without the reports that are in them."""
-    told = fields.items(answer.result(), len(batch.reports), len(batch.reports))
-    parts = range(len(held.task.fits))
+    told = fields.items(answer.result(), len(held.task.fits), len(held.task.fits))
     messages = [
-        [None if each is None else fields.items(each, len(parts), len(parts))[p] for each in told] for p in parts
+        unpack(each, found.vdaf.message_size, len(batch.places))
+        for each, found in zip(told, held.task.fits, strict=True)
     ]
     finish(held, batch, messages)
     stream, before = "jobs/" + held.name, held.jobs
     held.jobs, held.uploads = held.jobs + 1, held.uploads + len(blobs)
-    entry = held.entry([r.nonce for r in batch.reports], batch.nullifiers)
+    entry = held.entry(batch.reports.nonces, batch.nullifiers)
     gone: dict[str, bytes | None] = dict.fromkeys(blobs)
     me.store.append({stream: (before, [entry])}, {"sum/" + held.name: held.pack(), **gone})
 
@@ -178,5 +177,5 @@ def collect(me: State, identifier: bytes) -> bytes:
         if identifier not in me.introduced:
             introduce(me, task)
         helper = task.trust.aggregators[1]
-        other = ask(me.post, me.signing, helper, "close", [task.id, held.reports, held.checksum])
+        other = request(me.signing, helper, "close", [task.id, held.reports, held.checksum]).send(me.post)
         return cbor.encode([noised(held, me.ledger, me.signing), fields.blob(other, MOST_BODY)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,36 +23,70 @@ MOST_BODY = 64 * 1024 * 1024
 """Bytes in a request."""
 
 
-def ask(post: Post, key: SigningKey, to: AggregatorId, path: str, body: object) -> Any:
-    """Send a signed request to the other aggregator; what it answered, once it is signed for this very request.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A signed request to the other aggregator, ready to be sent."""
 
-    Raises:
-        VerificationError: the answer is not signed by that aggregator for this request.
-    """
+    to: AggregatorId
+    path: str
+    digest: bytes
+    message: bytes
+
+    def send(self, post: Post) -> Any:
+        """Send it; what the other answered, once that is signed for this very request.
+
+        Raises:
+            VerificationError: the answer is not signed by that aggregator for this request.
+        """
+        answer = post(self.to, self.path, self.message)
+        digest, found = fields.items(cbor.decode(cose.open1(answer, self.to.verify_key, REPLY)), 2, 2)
+        if digest != self.digest:
+            raise VerificationError("an answer to another request: ask the other aggregator again")
+        return cbor.decode(fields.blob(found, MOST_BODY))
+
+
+def request(key: SigningKey, to: AggregatorId, path: str, body: object) -> Request:
+    """A request that is signed for that aggregator and path."""
     content = cbor.encode([to.verify_key, path, cbor.encode(body)])
-    answer = post(to, path, cose.sign1(content, key, REQUEST))
-    digest, found = fields.items(cbor.decode(cose.open1(answer, to.verify_key, REPLY)), 2, 2)
-    if digest != sha256(content):
-        raise VerificationError("an answer to another request: ask the other aggregator again")
-    return cbor.decode(fields.blob(found, MOST_BODY))
+    return Request(to, path, sha256(content), cose.sign1(content, key, REQUEST))
 
 
-def asked(request: bytes, sender: bytes, me: AggregatorId, path: str) -> tuple[Any, bytes]:
-    """The body of a request that `sender` signed for this aggregator and path, and its digest (32 bytes).
+def asked(request: bytes, path: str, me: AggregatorId, sender: Callable[[Any], bytes]) -> tuple[Any, bytes]:
+    """The body of a request that was signed for this aggregator and path, and its digest (32 bytes).
+
+    Args:
+        sender: gives, of the body that is not verified yet, the key that must have signed it.
 
     Raises:
         VerificationError: (or its subclasses) from somebody else, for somebody else, or for another path.
     """
-    content = cose.open1(request, sender, REQUEST)
-    to, where, body = fields.items(cbor.decode(content), 3, 3)
+    parts = cose.parts1(request, REQUEST)
+    to, where, told = fields.items(cbor.decode(parts.payload), 3, 3)
+    body = cbor.decode(fields.blob(told, MOST_BODY))
+    parts.verify(sender(body))
     if to != me.verify_key or where != path:
         raise VerificationError("a request to another aggregator, or for another path")
-    return cbor.decode(fields.blob(body, MOST_BODY)), sha256(content)
+    return body, sha256(parts.payload)
 
 
-def reply(digest: bytes, body: object, key: SigningKey) -> bytes:
-    """A signed answer to the request with this digest."""
-    return cose.sign1(cbor.encode([digest, cbor.encode(body)]), key, REPLY)
+def reply(digest: bytes, body: bytes, key: SigningKey) -> bytes:
+    """A signed answer to the request with this digest; `body` is its encoding."""
+    return cose.sign1(cbor.encode([digest, body]), key, REPLY)
+
+
+def pack(items: Sequence[bytes | None], size: int) -> bytes:
+    """Byte strings of one size, one after the other, each behind a byte of 1; for None, zeros."""
+    blank = bytes(1 + size)
+    return b"".join([blank if item is None else b"\1" + item for item in items])
+
+
+def unpack(data: object, size: int, count: int) -> list[bytes | None]:
+    """What :func:`pack` was given, so many; VerificationError where it is of another length or form."""
+    whole, step = fields.octets(data, count * (1 + size)), 1 + size
+    flags = whole[::step]
+    if flags.translate(None, b"\0\1"):
+        raise VerificationError("neither there nor left out: these bytes are not of this format")
+    return [whole[at * step + 1 : (at + 1) * step] if flag else None for at, flag in enumerate(flags)]
 
 
 @dataclass(frozen=True, slots=True)

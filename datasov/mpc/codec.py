@@ -17,6 +17,9 @@ from datasov.mpc.xof import Octets, octets
 
 def gather(items: Sequence[bytes | None], size: int) -> tuple[Octets, Mask]:
     """(batch, size) octets, and which items have that length; the others are zeros."""
+    if None not in items and set(map(len, items)) <= {size}:  # type: ignore[arg-type]
+        joined = b"".join(items)  # type: ignore[arg-type]
+        return np.frombuffer(joined, np.uint8).reshape(len(items), size).copy(), np.ones(len(items), np.bool_)
     good = np.array([item is not None and len(item) == size for item in items], np.bool_)
     blank = bytes(size)
     joined = b"".join(item if ok and item is not None else blank for item, ok in zip(items, good, strict=True))

@@ -104,6 +104,21 @@ class Prio3:
         return SEED_SIZE * (self.shares + (self.shares if self._joint else 0))
 
     @property
+    def public_size(self) -> int:
+        """Bytes of a public share."""
+        return SEED_SIZE * self.shares if self._joint else 0
+
+    @property
+    def verifier_size(self) -> int:
+        """Bytes of a verifier share."""
+        return self.circuit.verifier_length * self.circuit.field.size + self.message_size
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a verifier message."""
+        return SEED_SIZE if self._joint else 0
+
+    @property
     def block(self) -> int:
         """How many reports are worked on at a time: arrays stay near a processor's caches, and memory is bounded."""
         return max(1, min(MOST_AT_ONCE, ELEMENTS_AT_ONCE // (self.circuit.calls * self.circuit.arity)))

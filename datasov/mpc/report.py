@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate, pairwise
 
 from datasov.crypto.kdf import random, sha256
 from datasov.crypto.seal import OpeningKey, seal
@@ -47,15 +47,61 @@ class Report:
         """The report of these bytes; VerificationError where they are none."""
         if len(data) > MOST_REPORT:
             raise VerificationError("a report that is too long: make it with resident.answer(task)")
-        return Report.read(cbor.decode(data))
-
-    @staticmethod
-    def read(value: Any) -> Report:
-        """The report of a decoded list; VerificationError where it is none."""
-        task, nonce, public, sealed = fields.items(value, 4, 4)
+        task, nonce, public, sealed = fields.items(cbor.decode(data), 4, 4)
         shares = [fields.blob(p, MOST_REPORT) for p in fields.items(public, 1, 1024)]
         mine, other = (fields.blob(s, MOST_REPORT) for s in fields.items(sealed, 2, 2))
         return Report(fields.octets(task, 32), fields.octets(nonce, NONCE_SIZE), tuple(shares), (mine, other))
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Reports of one task, which all have one form: a list for each part, with a place for each report.
+
+    Attributes:
+        public: of each statistic. sealed: to the leader, to the helper; empty where the holder does not have them.
+    """
+
+    nonces: Sequence[bytes]
+    public: Sequence[Sequence[bytes]]
+    sealed: tuple[Sequence[bytes], Sequence[bytes]]
+
+    def at(self, places: Sequence[int]) -> Columns:
+        """Those at some places."""
+        nonces, *rest = [
+            [part[place] for place in places] if part else part for part in (self.nonces, *self.public, *self.sealed)
+        ]
+        return Columns(nonces, rest[:-2], (rest[-2], rest[-1]))
+
+
+def sealed_size(task: Task, aggregator: int) -> int:
+    """Bytes of what is sealed to an aggregator."""
+    return 32 + sum(task.share_sizes[aggregator]) + task.token + 16
+
+
+def _form(task: Task) -> list[tuple[bytes, int]]:
+    """What every report of a task is, byte for byte: what stands before each of its parts, and the part's size."""
+    public = [found.vdaf.public_size for found in task.fits]
+    sizes = [NONCE_SIZE, *public, sealed_size(task, 0), sealed_size(task, 1)]
+    lists = [b"\x84" + cbor.encode(task.id), cbor.head([None] * len(public)), *[b""] * (len(public) - 1), b"\x82", b""]
+    return [(before + cbor.head(bytes(size)), size) for before, size in zip(lists, sizes, strict=True)]
+
+
+def read_columns(task: Task, reports: Sequence[bytes]) -> Columns:
+    """Reports of one task: canonical CBOR of parts of its sizes.
+
+    Raises:
+        VerificationError: one is of another task or another form.
+    """
+    at, heads, parts = 0, list[tuple[slice, bytes]](), list[slice]()
+    for head, size in _form(task):
+        heads.append((slice(at, at + len(head)), head))
+        parts.append(slice(at + len(head), at + len(head) + size))
+        at = parts[-1].stop
+    for report in reports:
+        if type(report) is not bytes or len(report) != at or any(report[where] != head for where, head in heads):
+            raise VerificationError("a report of another task or another size: make it with resident.answer(task)")
+    nonces, *public, mine, other = ([report[part] for report in reports] for part in parts)
+    return Columns(nonces, public, (mine, other))
 
 
 def info(task: Task, aggregator: int, nonce: bytes, public: Sequence[bytes]) -> bytes:
@@ -99,17 +145,22 @@ def make_reports(
     return made
 
 
-def open_share(task: Task, aggregator: int, key: OpeningKey, report: Report) -> tuple[list[bytes], bytes]:
-    """The input share of each statistic, and the enrolment token beside them.
+def open_shares(
+    task: Task, aggregator: int, key: OpeningKey, reports: Columns
+) -> list[tuple[list[bytes], bytes] | None]:
+    """Of each report the input share of each statistic, and the enrolment token beside them.
 
-    Raises:
-        DecryptionError: sealed to another key or under other circumstances, or of another size.
+    None where it is sealed to another key or under other circumstances, or is of another size.
     """
-    bound = info(task, aggregator, report.nonce, report.public)
-    whole, at, found = key.open(report.sealed[aggregator], bound), 0, []
-    for size in task.share_sizes[aggregator]:
-        found.append(whole[at : at + size])
-        at += size
-    if at > len(whole):
-        raise DecryptionError("a share of another task's size: make the report anew")
-    return found, whole[at:]
+    ends = list(accumulate(task.share_sizes[aggregator], initial=0))
+    size, found = ends[-1] + task.token, list[tuple[list[bytes], bytes] | None]()
+    for nonce, sealed, *public in zip(reports.nonces, reports.sealed[aggregator], *reports.public, strict=True):
+        try:
+            whole = key.open(sealed, info(task, aggregator, nonce, public))
+        except DecryptionError:
+            whole = b""
+        if len(whole) == size:
+            found.append(([whole[at:end] for at, end in pairwise(ends)], whole[ends[-1] :]))
+        else:
+            found.append(None)
+    return found

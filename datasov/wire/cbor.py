@@ -36,21 +36,24 @@ def _check(value: object, depth: int = 0) -> None:
     """Refuse what the formats here never hold: floats, tags, undefined, simple values, deep nesting."""
     if depth > _MAX_DEPTH:
         raise VerificationError("nested too deeply: these bytes are not of this format")
-    if type(value) in _PLAIN or isinstance(value, bytes | str):
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind is list or isinstance(value, list | tuple):
+        for item in value:  # type: ignore[attr-defined]
+            if type(item) not in _PLAIN:
+                _check(item, depth + 1)
         return
     if isinstance(value, int):
         if not -(2**64) <= value < 2**64:
             raise VerificationError("an integer of more than 64 bits: these bytes are not of this format")
         return
-    if isinstance(value, list | tuple):
-        for item in value:
-            if type(item) not in _PLAIN:
-                _check(item, depth + 1)
-        return
     if isinstance(value, dict):
         for key, item in value.items():
             _check(key, depth + 1)
             _check(item, depth + 1)
+        return
+    if isinstance(value, bytes | str):
         return
     raise VerificationError(f"a {type(value).__name__} is not of this format")
 
@@ -74,6 +77,12 @@ def decode(data: bytes) -> Any:
     if again != data:
         raise SignatureError("not the canonical encoding: ask the sender for the original bytes")
     return value
+
+
+def head(value: bytes | list[None]) -> bytes:
+    """What stands before the content of a byte string, or before the items of a list."""
+    whole = encode(value)
+    return whole[: len(whole) - len(value)]
 
 
 _LONG = {0x58: (1, 24), 0x59: (2, 2**8), 0x5A: (4, 2**16)}

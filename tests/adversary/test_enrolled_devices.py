@@ -15,7 +15,15 @@ from datasov.aggregator.state import issuer_key
 from datasov.authority import credential, held
 from datasov.authority.credential import Wanted
 from datasov.city import responding
-from datasov.errors import ConsentError, DeniedError, InvalidDataError, PeerError, ProofError, VerificationError
+from datasov.errors import (
+    ConsentError,
+    DecryptionError,
+    DeniedError,
+    InvalidDataError,
+    PeerError,
+    ProofError,
+    VerificationError,
+)
 from datasov.mpc.noised import NoisedReport
 from tests.adversary.test_races import in_threads
 from tests.helpers import PURPOSE, TRIPS, Clock
@@ -188,6 +196,9 @@ def test_who_reads_a_report_on_the_way_cannot_move_its_token_to_another(clock, c
     ):  # fmt: skip
         with pytest.raises(VerificationError):
             city.take(stolen.to_bytes())
+        with pytest.raises(DecryptionError):
+            stolen.token(city._who.opening)
+    assert sent.token(city._who.opening) == plain
     city.take(sent.to_bytes())
     assert counted(city, clock) == 1
 
@@ -397,22 +408,88 @@ def test_two_processes_and_many_threads_count_one_report_of_a_person(tmp_path, c
     assert not [n for n in city._store.blobs() if n.startswith("responses/")]
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["the same person", "another"])
+def test_who_loses_a_race_for_the_stream_looks_again(tmp_path, clock, city, same):
+    """Another process keeps a report just before this one writes."""
+    strangers(city, "a", "b")
+    task = read_task(opened(city, COUNT, clock, PURE))
+    mine = report(city, task, token(city, task, "a"), b"\x01")
+    theirs = report(city, task, token(city, task, "a" if same else "b"), b"\x02")
+    with ds.City.open(tmp_path / "l.city", clock=clock) as other:
+        kept = city._store
+
+        class First:
+            def __getattr__(self, name):
+                return getattr(kept, name)
+
+            def append(self, *given):
+                city._store = kept
+                other.take(theirs)
+                kept.append(*given)
+
+        city._store = First()
+        if same:
+            with pytest.raises(DeniedError):
+                city.take(mine)
+        else:
+            city.take(mine)
+    assert counted(city, clock) == (1 if same else 2)
+
+
+def test_who_loses_a_race_for_the_release_gives_the_one_that_is_stored(tmp_path, clock, city):
+    """Another process releases, and deletes the answers, just before this one reads them."""
+    strangers(city, "a")
+    task = read_task(opened(city, COUNT, clock, PURE))
+    city.take(report(city, task, token(city, task, "a")))
+    clock.now += LONG
+    with ds.City.open(tmp_path / "l.city", clock=clock) as other:
+        kept, first = city._store, []
+
+        class Late:
+            def __getattr__(self, name):
+                return getattr(kept, name)
+
+            def blob(self, name):
+                first.append(other.release(COUNT, loss=PURE, purpose=PURPOSE))
+                return kept.blob(name)
+
+        city._store = Late()
+        assert city.release(COUNT, loss=PURE, purpose=PURPOSE).digest == first[0].digest
+        city._store = kept
+        assert len(first) == 1
+    gone = Late()
+    gone.blob = lambda _: (_ for _ in ()).throw(ds.StoreError("a disk that fails"))
+    second = read_task(opened(city, MEAN, clock, PURE))
+    city.take(report(city, second, token(city, second, "a"), bytes(second.asked.fit.how.size)))
+    clock.now += LONG
+    city._store = gone
+    with pytest.raises(ds.StoreError, match="disk"):
+        city.release(MEAN, loss=PURE, purpose=PURPOSE)
+    city._store = kept
+    assert city.release(MEAN, loss=PURE, purpose=PURPOSE).responses.tally.reports == 1
+
+
 def test_the_roll_and_the_issuers_key_outlive_the_operators_key(tmp_path, clock):
     """The consent names the issuer, so that it still counts; people are enrolled for the new id, in their places."""
     city, _ = city_of(tmp_path, clock, ds.local(), enrol=True)
-    (who,) = enrolled(tmp_path, clock, city, "ann")
+    who, late = enrolled(tmp_path, clock, city, "ann", "bo")
     before, issuer = city.id, city.trust.issuer_key
+    earlier = opened(city, MEAN, clock, PURE)
+    sent = who.answer(earlier, post=Way(city))
     after = city.rotate()
     with ds.City.open(tmp_path / "l.city", clock=clock, trust=ds.local(), enrol=True) as city:
         assert city.id == after != before
         assert city.trust.issuer_key == issuer
+        city.take(sent)
+        city.take(late.answer(earlier, post=lambda _, path, body: {"tokens": city.tokens}[path](body)))
         signed = opened(city, COUNT, clock, PURE)
         with pytest.raises(ConsentError, match="not on the roll"):
             who.answer(signed, post=Way(city))
-        assert city.enrol([("ann", who.enrolment_key(city.id))]) == 1
+        assert city.enrol([("ann", who.enrolment_key(city.id))]) == 2
         city.take(who.answer(signed, post=Way(city)))
         assert counted(city, clock) == 1
-    who.close()
+        assert city.release(MEAN, loss=PURE, purpose=PURPOSE).responses.tally.reports == 2, "asked under the old id"
+    close(who, late)
 
 
 def test_only_a_city_with_a_roll_is_opened_as_one(tmp_path, clock):
@@ -426,5 +503,10 @@ def test_only_a_city_with_a_roll_is_opened_as_one(tmp_path, clock):
     for given in ({"trust": ALL}, {"trust": [ds.central(), ds.local()], "enrol": True}):
         with pytest.raises(ds.StoreError, match="trust model"):
             ds.City.open(tmp_path / "l.city", clock=clock, **given)
+    free = tmp_path / "free"
+    free.mkdir()
+    city_of(free, clock, ds.local())[0].close()
+    with pytest.raises(ds.StoreError, match="without a roll"):
+        ds.City.open(free / "l.city", clock=clock, enrol=True)
     for given in ({"trust": ALL, "enrol": True}, {"trust": made.trust}, {"trust": made.trust, "enrol": True}, {}):
         ds.City.open(tmp_path / "l.city", clock=clock, **given).close()

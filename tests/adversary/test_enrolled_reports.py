@@ -14,11 +14,11 @@ import pytest
 
 import datasov as ds
 from datasov.aggregator import leader
-from datasov.aggregator.state import identity, issuer_key
+from datasov.aggregator.state import identity, issuer_key, keys
 from datasov.authority import credential
 from datasov.authority.credential import Wanted
 from datasov.errors import ConsentError, PeerError, ProofError, VerificationError
-from datasov.mpc.report import Report, make_reports
+from datasov.mpc.report import Columns, Report, make_reports, open_shares
 from datasov.mpc.task import read_task
 from datasov.vault.opening import New
 from datasov.wire import cbor
@@ -127,6 +127,21 @@ def test_a_vault_that_forgot_its_report_makes_another_which_is_known_by_its_toke
     who.close()
 
 
+def test_one_persons_tokens_under_many_nonces_count_once_within_a_batch_and_across(pair, clock, monkeypatch):
+    city, servers = pair
+    servers.enrol({n: credential.enrolment_key(vault(n), city.id).public for n in "ab"})
+    task = read_task(opened(city, CELL, clock))
+    tokens = [tuple(token(servers, task, n, party) for party in ISSUERS) for n in "ab"]
+    reports = make_reports(task, [ONE] * 8, [tokens[n // 6] for n in range(8)])
+    assert len({Report.from_bytes(r).nonce for r in reports}) == 8
+    monkeypatch.setattr(leader, "BATCH", 2)
+    servers.upload(reports[:2])  # one batch
+    servers.upload(reports[2:4])  # the next, begun before that one is recorded
+    assert servers.leader.work() == 2
+    servers.upload(reports[4:])
+    assert total(city, clock) == [2, 0, 0, 0]
+
+
 def test_two_devices_of_one_person_answer_once_before_and_after_they_merge(pair, clock, tmp_path):
     city, servers = pair
     [phone] = enrolled(tmp_path, clock, city, servers, "a")
@@ -219,7 +234,7 @@ def test_a_report_without_a_token_is_not_taken_in(pair, clock, tokens):
 
 
 def test_a_token_for_a_task_that_asks_for_none_is_refused(tmp_path, clock, monkeypatch):
-    """At the door, and by each aggregator where the other lets it pass."""
+    """At the door, and where an aggregator opens its share."""
     silent(monkeypatch)
     city, servers = two_server_city(tmp_path, clock)
     task = read_task(opened(city, CELL, clock))
@@ -227,10 +242,11 @@ def test_a_token_for_a_task_that_asks_for_none_is_refused(tmp_path, clock, monke
         (report,) = make_reports(task, [ONE], [tokens])
         with pytest.raises(VerificationError, match="another size"):
             servers.upload([report])
-        with monkeypatch.context() as patch:
-            found = Report.from_bytes(report)
-            patch.setattr(leader, "_shape", lambda _, f=found: [len(p) for p in (*f.public, *f.sealed)])
-            servers.upload([report])
+        found = Report.from_bytes(report)
+        columns = Columns([found.nonce], [[found.public[0]]], ([found.sealed[0]], [found.sealed[1]]))
+        for role, token_ in enumerate(tokens):
+            (opened_,) = open_shares(task, role, keys(SECRETS[role])[1], columns)
+            assert (opened_ is None) == bool(token_)
     servers.upload(make_reports(task, [ONE]))
     with pytest.raises(ds.InvalidDataError, match="asks for no enrolment"):
         servers.leader.handle("tokens", cbor.encode([task.id, [b""]]))

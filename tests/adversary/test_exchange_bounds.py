@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,21 @@ OVER = threading.Event()
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
+def read(connection: socket.socket) -> bytes:
+    """A request as far as its head, at least."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += more(connection)
+    return data
+
+
+def more(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise OSError
+    return data
+
+
 @contextmanager
 def host(answer: Callable[[socket.socket], None]) -> Iterator[ds.AggregatorId]:
     """An aggregator at an address where each connection gets this answer."""
@@ -38,8 +54,12 @@ def host(answer: Callable[[socket.socket], None]) -> Iterator[ds.AggregatorId]:
 
     def one(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            connection.recv(65536)
+            head, _, body = read(connection).partition(b"\r\n\r\n")
+            while len(body) < int(re.findall(rb"content-length: (\d+)", head + b"content-length: 0")[0]):
+                body += more(connection)
             answer(connection)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(65536)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.2)

@@ -18,11 +18,10 @@ from datasov.aggregator import leader, noising
 from datasov.aggregator.messages import open_share
 from datasov.aggregator.state import keys
 from datasov.crypto.seal import seal
-from datasov.errors import DatasovError, DecryptionError, VerificationError
+from datasov.errors import DatasovError, VerificationError
 from datasov.kernel import noise
 from datasov.mpc import circuits
-from datasov.mpc.report import Report, info, make_reports
-from datasov.mpc.report import open_share as unseal
+from datasov.mpc.report import Columns, Report, info, make_reports, open_shares
 from datasov.mpc.task import read_task
 from datasov.wire import cbor
 from tests.helpers import COUNT, PURPOSE, TRIPS, Clock, MemoryStore, found_city, outputs
@@ -220,13 +219,19 @@ def test_replays_moves_and_mixtures_are_refused(pair, clock, monkeypatch):
     assert city.release(FEW, loss=LOSS, purpose=PURPOSE).values[0].tolist() == [0, 0, 0, 0]
 
 
+def opens(task, role, key, report):
+    columns = Columns([report.nonce], [[part] for part in report.public], ([report.sealed[0]], [report.sealed[1]]))
+    (found,) = open_shares(task, role, key, columns)
+    return found is not None and len(found[0]) == 1
+
+
 def test_a_sealed_share_opens_for_its_task_aggregator_nonce_and_public_shares_alone(clock):
     """By itself: the proofs would refuse most of these too."""
     task, other = (read_task(made_task(CELL, clock)[0]) for _ in range(2))
     report = Report.from_bytes(honest(task, 1)[0][0])
     for role, secret in enumerate(SECRETS):
         key = keys(secret)[1]
-        assert len(unseal(task, role, key, report)[0]) == 1
+        assert opens(task, role, key, report)
         for changed, of in (
             (report, other),
             (replace(report, nonce=bytes(16)), task),
@@ -234,8 +239,7 @@ def test_a_sealed_share_opens_for_its_task_aggregator_nonce_and_public_shares_al
             (replace(report, public=(*report.public, b"")), task),
             (replace(report, sealed=report.sealed[::-1]), task),
         ):
-            with pytest.raises(DecryptionError):
-                unseal(of, role, key, changed)
+            assert not opens(of, role, key, changed)
 
 
 # --- a city

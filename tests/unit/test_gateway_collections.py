@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,15 @@ def test_a_retry_after_its_process_died_finds_the_collection_of_its_day(tmp_path
         assert city.remaining == ds.zcdp(rho="0.95")
 
 
-def test_many_who_ask_the_same_at_once_open_one_and_pay_once(tmp_path, clock):
+def test_many_who_ask_the_same_at_once_open_one_and_pay_once(tmp_path, clock, monkeypatch):
     city, _ = two_server_city(tmp_path, clock)
+    opening = city._open_task
+
+    def slow(*given: Any) -> bytes:
+        time.sleep(0.2)
+        return opening(*given)
+
+    monkeypatch.setattr(city, "_open_task", slow)
     with city:
         query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
         gate, found = threading.Barrier(4), list[bytes]()
@@ -260,36 +268,6 @@ def test_reports_all_get_one_answer_and_count_once(tmp_path, clock, monkeypatch)
         answer = client.post("/v1/releases", NOISED).json()
         assert [round(row["count"]) for row in answer["rows"]] == [2, 2, 2, 0], "one said for sure is two expected"
     for who in people:
-        who.close()
-
-
-def test_a_device_over_http_from_the_list_to_the_report(tmp_path, clock, monkeypatch):
-    certain(monkeypatch)
-    silent(monkeypatch)
-    city, servers = city_of(tmp_path, clock, ALL)
-    people = {t.name: person(tmp_path, clock, t.name, city, "N", t) for t in city.trust.each}
-    query = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
-    with city, serving(city, {"trips": TRIPS}, clock, short()) as at:
-        city.collect(query, loss=LARGE, purpose=PURPOSE, until=instant(clock.now + LONG))
-        with Remote(at) as remote, Remote(f"{at}/log") as log:
-            parties = remote.city()["parties"]
-            assert isinstance(parties, dict)
-            assert ds.Trust.from_document(parties) == city.trust
-            for name, who in people.items():
-                (task,) = who.tasks(remote.tasks(), log.log(city.id.verify_key))
-                assert who.part(task).name == name
-                sent = who.answer(task)
-                if name == "local":
-                    remote.report(sent)
-                    remote.report(sent)
-                elif name == "two_server":
-                    servers.upload([sent])
-            with pytest.raises(ds.PeerError, match="answered 400"):
-                remote.report(b"no report")
-        clock.now += LONG
-        found = city.release(query, loss=LARGE, purpose=PURPOSE)
-        assert [round(v) for v in found.frame()["count"]] == [4, 0, 0, 0]
-    for who in people.values():
         who.close()
 
 
