@@ -50,7 +50,7 @@ class Shell:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, *, servers: int) -> None:
         self.folder, self.clock, self._wanted = folder, Clock(), servers
-        self._guard, self._started = threading.Lock(), list[uvicorn.Server]()
+        self._guard, self._started, self._over = threading.Lock(), list[uvicorn.Server](), list[threading.Event]()
         for opener in (ds.City.open, ds.Resident.open, ds.Resident.create):
             patch.setitem(opener.__func__.__kwdefaults__, "clock", self.clock)  # type: ignore[attr-defined]
         for module in (aggregator, collecting):
@@ -70,7 +70,9 @@ class Shell:
 
             class Handler(socketserver.StreamRequestHandler):
                 def handle(self) -> None:
-                    self.wfile.write(json.dumps(shell._called(*json.loads(self.rfile.readline()))).encode() + b"\n")
+                    told = json.dumps(shell._called(*json.loads(self.rfile.readline()))).encode()
+                    with contextlib.suppress(OSError):  # the command was ended
+                        self.wfile.write(told + b"\n")
 
             class Server(socketserver.ThreadingUnixStreamServer):
                 daemon_threads = True
@@ -80,7 +82,8 @@ class Shell:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 done = subprocess.run(
                     ["bash", "-euo", "pipefail", "-c", f"trap '{_END}' EXIT\n{text}"], cwd=self.folder,
-                    capture_output=True, text=True, timeout=120, env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
+                    capture_output=True, text=True, timeout=120,
+                    env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
                 )  # fmt: skip
                 server.shutdown()
         assert done.returncode == 0, done.stderr + done.stdout
@@ -90,6 +93,8 @@ class Shell:
         """End the servers."""
         for each in self._started:
             each.should_exit = True
+        for over in self._over:
+            over.wait(30)
 
     def _called(self, name: str, *arguments: str) -> tuple[int, str, str]:
         if name == "sleep":
@@ -106,8 +111,13 @@ class Shell:
 
     def _serve(self, app: Any, **given: Any) -> None:
         server = uvicorn.Server(uvicorn.Config(app, **given))
+        over = threading.Event()
         self._started.append(server)
-        server.run()
+        self._over.append(over)
+        try:
+            server.run()
+        finally:
+            over.set()
 
     def _wait(self) -> None:
         end = time.monotonic() + 60
