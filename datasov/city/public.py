@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from datasov.authority import letters
+from datasov.authority.signed_trust import sign_trust
 from datasov.city.admitting import Admitting
 from datasov.errors import DatasovError, DeniedError, InvalidDataError, InvalidQueryError, StoreError, VerificationError
 from datasov.store.inbox import Inbox
@@ -56,6 +57,10 @@ class Public(Admitting):
         found = self.log.checkpoint()
         self._anchor()
         return found
+
+    def signed_trust(self) -> bytes:
+        """Who adds, signed, for residents who choose: `datasov.authority.signed_trust.read_trust` reads it."""
+        return sign_trust(self.id, self.trust, self._key)
 
     @property
     def periods(self) -> Periods:

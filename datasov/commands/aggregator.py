@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import contextlib
 import logging
 import time
 from pathlib import Path
@@ -12,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from datasov.aggregator import app, place
-from datasov.commands import approvals
+from datasov.commands import approvals, rolls
 from datasov.commands.nested import nested
-from datasov.errors import InvalidDataError, MissingExtraError
+from datasov.errors import MissingExtraError
 
 _ABOUT = """One of the two servers that add what no one server can read. Run two, under owners who do not answer to each
 other, and name both in the trust of a city: docs/spec/two-server.md.
@@ -41,18 +39,12 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     enrol = command(
         "enrol", _enrol, "put residents on the roll of a city, from a file",
-        "Whoever is on the roll gets one token for each task, and with it one report. You decide who is: "
-        "check at a counter, or by a certificate, that the key is the person's, and that nobody is on the roll twice. "
+        f"{rolls.WHO} "
         "The other aggregator's owner does the same on their own. The aggregator may be running.",
     )  # fmt: skip
     enrol.add_argument("folder", type=Path, metavar="FOLDER", help="that `init` made")
-    enrol.add_argument(
-        "file", type=Path, metavar="FILE",
-        help="lines of PERSON,KEY: what your register calls them (a keyed hash of it is kept), and what they read off "
-        "`datasov vault enrolment-key`; a person who stands there already gets the new key, and no second token",
-    )  # fmt: skip
+    rolls.add_options(enrol)
     enrol.add_argument("--city", required=True, metavar="ID", help="the city whose tasks they answer")
-    enrol.add_argument("--strike", action="store_true", help="take people off the roll instead; lines of PERSON alone")
     serve = command("serve", _serve, "run it until it is ended")
     serve.add_argument("folder", type=Path, metavar="FOLDER", help="that `init` made")
     serve.add_argument(
@@ -70,27 +62,11 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _enrol(options: argparse.Namespace) -> int:
-    try:
-        lines = options.file.read_text("utf-8").splitlines()
-    except (OSError, ValueError):
-        raise InvalidDataError(f"{options.file.name} cannot be read: give a text file in UTF-8") from None
-    people = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    if options.strike:
-        places = place.strike(options.folder, options.city, [line for _, line in people])
-    else:
-        places = place.enrol(options.folder, options.city, [_person(line, number) for number, line in people])
-    done = "off" if options.strike else "on"
-    print(f"{len(people)} are {done} the roll now, which has places for {places}.", flush=True)
-    return 0
-
-
-def _person(line: str, number: int) -> tuple[str, bytes]:
-    who, comma, text = line.rpartition(",")
-    with contextlib.suppress(ValueError):
-        key = base64.b64decode(text.strip() + "=", altchars=b"-_", validate=True)
-        if comma and len(key) == 32:
-            return who, key
-    raise InvalidDataError(f"line {number} is not PERSON,KEY: the key has 43 characters; nobody was enrolled")
+    return rolls.changed(
+        options,
+        lambda people: place.enrol(options.folder, options.city, people),
+        lambda people: place.strike(options.folder, options.city, people),
+    )
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -15,13 +15,13 @@ import polars as pl
 from datasov import catalogue
 from datasov.authority import messages, parcel
 from datasov.city import City
-from datasov.commands import approvals, operator, show
-from datasov.errors import DatasovError, InvalidDataError, StoreError
+from datasov.commands import approvals, operator, outgoing, show, trusts
+from datasov.errors import DatasovError, InvalidDataError
 from datasov.model.query import Query
 from datasov.model.release import Release
 from datasov.sql import sql
 
-_ADMIT_AT_ONCE = 512
+_ADMIT_AT_ONCE, _HANDED = 512, "what a resident handed over"
 Command = Callable[..., Any]
 
 
@@ -38,23 +38,46 @@ def add(command: Command) -> None:
 
     asked = command(
         "ask", _ask, "answer a question in SQL with noise, or say what error to expect",
-        "Asked again in the same data epoch, the same question gives the stored answer at no charge. docs/sql.md",
+        "Asked again in the same data epoch, the same question gives the stored answer at no charge. Where devices "
+        "answer (two servers, local trust) `collect` opens it, and this gives the answer after its end. docs/sql.md",
     )  # fmt: skip
-    asked.add_argument("sql", metavar="SQL", help="one SELECT, like 'SELECT district, COUNT(*) FROM trips GROUP BY 1'")
-    asked.add_argument(
-        "--table", action="append", type=Path, default=[], metavar="JSON",
-        help="a table's schema (may be repeated); those of the catalogue are known by their names",
-    )  # fmt: skip
-    asked.add_argument("--rows", type=int, metavar="R", help="at most so many rows of a resident in each key")
-    asked.add_argument("--keys", type=int, metavar="C", help="at most so many keys of a resident")
-    asked.add_argument("--loss", type=approvals.loss, required=True, metavar="LOSS", help="like rho=0.02")
-    asked.add_argument("--purpose", metavar="NAME", help="one that the city declares")
-    asked.add_argument("--programme", metavar="HEX", help="the identity of the programme under which it is asked")
+    question_options(asked)
     asked.add_argument("--preview", action="store_true", help="spend nothing: say what error to expect")
     asked.add_argument(
         "--confidence", type=float, default=0.95, metavar="P", help="of intervals (default: %(default)s)"
     )
     asked.add_argument("--form", choices=["table", "csv", "json"], default="table", help="(default: %(default)s)")
+
+
+def question_options(parser: argparse.ArgumentParser) -> None:
+    """The options from which :func:`question_of` takes a question, and those of its loss, purpose and programme."""
+    option = parser.add_argument
+    option("sql", metavar="SQL", help="one SELECT, like 'SELECT district, COUNT(*) FROM trips GROUP BY 1'")
+    option(
+        "--table", action="append", type=Path, default=[], metavar="JSON",
+        help="a table's schema (may be repeated); those of the catalogue are known by their names",
+    )  # fmt: skip
+    option("--rows", type=int, metavar="R", help="at most so many rows of a resident in each key")
+    option("--keys", type=int, metavar="C", help="at most so many keys of a resident")
+    option("--loss", type=approvals.loss, required=True, metavar="LOSS", help="like rho=0.02")
+    option("--purpose", metavar="NAME", help="one that the city declares")
+    option("--programme", metavar="HEX", help="the identity of the programme under which it is asked")
+
+
+def question_of(options: argparse.Namespace) -> Query:
+    """The question of :func:`question_options`; InvalidQueryError, InvalidDataError, StoreError where it is none."""
+    schemas = [show.schema(path) for path in options.table]
+    known = {s.name for s in schemas}
+    schemas += [catalogue.schema(name) for name in catalogue.names() if name not in known]
+    return sql(options.sql, schemas, rows=options.rows, keys=options.keys)
+
+
+def under(options: argparse.Namespace) -> dict[str, Any]:
+    """The purpose, the loss and the programme of a question that is asked."""
+    if options.purpose is None:
+        raise InvalidDataError("name the purpose with --purpose: `datasov city show` lists those of the city")
+    programme = None if options.programme is None else _identity(options.programme)
+    return {"loss": options.loss, "purpose": options.purpose, "programme": programme}
 
 
 def _admit(options: argparse.Namespace) -> int:
@@ -73,7 +96,7 @@ def _admit_some(city: City, paths: Sequence[Path]) -> int:
     faults: list[tuple[Path, DatasovError]] = []
     for path in paths:
         try:
-            pairs.append(parcel.unparcel(_read(path, parcel.MOST)))
+            pairs.append(parcel.unparcel(outgoing.read(path, parcel.MOST, _HANDED)))
             names.append(path)
         except DatasovError as fault:
             faults.append((path, fault))
@@ -88,7 +111,7 @@ def _revoke(options: argparse.Namespace) -> int:
     with operator.open_city(options.city, options.operator_key_file) as city:
         for path in options.file:
             try:
-                city.revoke(_read(path, messages.MAX_NOTICE + 4096))
+                city.revoke(outgoing.read(path, messages.MAX_NOTICE + 4096, _HANDED))
             except DatasovError as fault:
                 refused += 1
                 print(f"datasov: {path}: {fault}", file=sys.stderr)
@@ -97,21 +120,15 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    schemas = [show.schema(path) for path in options.table]
-    known = {s.name for s in schemas}
-    schemas += [catalogue.schema(name) for name in catalogue.names() if name not in known]
-    question = sql(options.sql, schemas, rows=options.rows, keys=options.keys)
+    question = question_of(options)
     with operator.open_city(options.city, options.operator_key_file) as city:
         if options.preview:
             return _preview(city, question, options)
-        if options.purpose is None:
-            raise InvalidDataError("name the purpose with --purpose: `datasov city show` lists those of the city")
-        release = city.release(
-            question, loss=options.loss, purpose=options.purpose,
-            programme=None if options.programme is None else _identity(options.programme),
-        )  # fmt: skip
+        release = city.release(question, **under(options))
         left = city.remaining
     _show(release, options)
+    if release.trust.name != "central":
+        approvals.say([f"{name}: {text}" for name, text in trusts.lines(release.trust)], to=sys.stderr)
     print(f"{options.loss} was the price, {left} is left.", file=sys.stderr)
     return 0
 
@@ -153,17 +170,6 @@ def _identity(text: str) -> bytes:
     if len(found) != 32:
         raise InvalidDataError("a programme's identity is 64 hexadecimal digits: see `datasov programme check`")
     return found
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as fault:
-        raise StoreError(f"it cannot be read: {fault.strerror or fault}") from None
-    if len(data) > most:
-        raise StoreError("it is longer than what a resident hands over: check which file it is")
-    return data
 
 
 def _progress(done: int, total: int) -> None:

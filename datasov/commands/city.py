@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasov.city import City
-from datasov.commands import asking, operator, show
+from datasov.commands import asking, collecting, operator, outgoing, show, trusts
 from datasov.commands.nested import nested
 from datasov.errors import StoreError
 from datasov.tlog.export import write_log
@@ -36,6 +36,7 @@ def add(commands: Any) -> None:
 
     operator.add_founding(command)
     asking.add(command)
+    collecting.add(command)
 
     shown = command("show", _show, "show the id, the budget and what is left, the purposes, the log and the charter")
     shown.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -80,6 +81,12 @@ def add(commands: Any) -> None:
         "--grace", type=_days, default=GRACE // DAY, metavar="DAYS",
         help="take contributions that are sealed to the old id for so long; 0 after a theft (default: %(default)s)",
     )  # fmt: skip
+
+    told = command(
+        "trust", _trust, "write who adds, signed, to a new file for residents",
+        "`datasov consent grant --trust-file` reads it. Nothing in it is secret; give it to everybody.",
+    )  # fmt: skip
+    told.add_argument("file", type=Path, metavar="FILE", help="a path where nothing is yet")
 
     command(
         "migrate", _migrate, "bring a city that an older version wrote to this version, after a backup beside it",
@@ -127,13 +134,19 @@ def _show(options: argparse.Namespace) -> int:
             "root": head.root.hex(), "verifier": vkey(head.origin, city.log.public),
             "charter": city.charter and city.charter.version,
         }  # fmt: skip
+        trust = city.trust
         programmes = {a.identity.hex(): a.programme.name for a in city.programmes}
         if options.json:
-            _say(json.dumps({**found, "programmes": programmes, "checkpoint": head.note.decode()}, ensure_ascii=False))
+            more = {
+                "programmes": programmes, "checkpoint": head.note.decode(), "trusts": [t.name for t in trust.each],
+                "trusted": trust.trusted, "aggregators": [str(a) for a in trust.aggregators],
+            }  # fmt: skip
+            _say(json.dumps({**found, **more}, ensure_ascii=False))
             return 0
     _say(show.table(["city", city.id.name], [
         ["id", found["id"]], ["budget", found["budget"]], ["left of it", found["remaining"]],
-        ["left in this period", found["allowance"]], ["purposes", ", ".join(city.purposes)], ["trust", found["trust"]],
+        ["left in this period", found["allowance"]], ["purposes", ", ".join(city.purposes)],
+        ["trust", trusts.names(trust)], *trusts.lines(trust, whole=True),
         ["data epoch", str(found["epoch"])], ["answers", str(found["answers"])], ["log", found["origin"]],
         ["its verifier key", found["verifier"]],
         ["leaves in it", str(found["size"])], ["charter", str(found["charter"] or "none")],
@@ -180,6 +193,14 @@ def _rotate(options: argparse.Namespace) -> int:
     new = operator.key_of(options.new_key_file)
     identity = _open(options).rotate(new, grace=options.grace * DAY)
     _say(f"The city has another key. Its id is from now on:\n{identity}")
+    return 0
+
+
+def _trust(options: argparse.Namespace) -> int:
+    with _open(options) as city:
+        outgoing.write(options.file, city.signed_trust())
+        name, trust = city.id.name, city.trust
+    _say(f"{options.file} says who adds for {name} ({trusts.names(trust)}): give it to residents.")
     return 0
 
 

@@ -11,21 +11,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasov.authority import parcel, qr
-from datasov.commands import approvals, secret, show
-from datasov.commands.log_options import Place, place
+from datasov.commands import answering, approvals, outgoing, secret, show, trusts
 from datasov.commands.nested import nested
+from datasov.commands.outgoing import place
 from datasov.errors import ConsentError, InvalidDataError, StoreError
 from datasov.model.consent import CityId, Consent
 from datasov.remote import Remote
 from datasov.resident import Resident
-from datasov.vault import files
 
 _ABOUT = """A consent is signed in your vault and lets one city ask about one table, for one purpose, up to one loss.
 
 `grant` signs one and keeps it: nothing leaves the vault. `contribute` writes what the city needs, the consent with the
 covered columns sealed to the city, into one file: hand that over, and again whenever your rows have changed. `revoke`
 writes the file that ends it. Both send a sealed letter instead where FILE is the address of the city's gateway, like
-https://city.example: what became of it stands in the city's log. IDs are those of `list`; a beginning of one is enough.
+https://city.example: what became of it stands in the city's log.
+
+Under two servers or local trust no row leaves the vault: `answer` answers each task of the city, also where you refuse.
+IDs are those of `list`; a beginning of one is enough.
 
 Exit codes: 0 done; 1 refused or failed; 2 cannot be run as asked."""
 _SHOWN = 16
@@ -62,6 +64,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     granted.add_argument("--jurisdiction", default="JP", metavar="CODE", help="ISO 3166 (default: %(default)s)")
     granted.add_argument("--processing", default="", metavar="CODE", help="only within this place, as JP-10")
+    trusts.add_option(granted)
     granted.add_argument("--yes", action="store_true", help="do not ask")
 
     listed = command("list", _list, "list the consents that were granted and not revoked")
@@ -77,8 +80,12 @@ def add(commands: Any) -> None:
     paper = command("paper", _paper, "print a consent as one text for a QR code, of error correction level M")
     for parser in (told, sent, ended, paper):
         parser.add_argument("id", metavar="ID", help="the consent's, as `list` shows it")
-    for parser in (sent, ended):
-        parser.add_argument("file", type=place, metavar="FILE", help="a path where nothing is yet, or an address")
+    sent.add_argument("file", type=place, metavar="FILE", help="a path where nothing is yet, or an address")
+    ended.add_argument(
+        "file", type=place, metavar="FILE", nargs="?",
+        help="a path where nothing is yet, or an address; only under central trust the city has to be told",
+    )  # fmt: skip
+    answering.add(command, _open)
 
 
 def _vault(parser: argparse.ArgumentParser) -> None:
@@ -94,22 +101,26 @@ def _open(options: argparse.Namespace) -> Resident:
 
 def _grant(options: argparse.Namespace) -> int:
     city = CityId.parse(options.city)
+    trust = trusts.chosen(options, city, options.loss)
     with _open(options) as resident:
         schema = resident.tables().get(options.table)
         if schema is None:
             raise InvalidDataError(f"the vault has no table {options.table!r}: see `datasov vault show`")
+        approvals.say([f"{name}: {text}" for name, text in trusts.lines(trust)])
         if not options.yes:
             columns = "all ordinary columns" if options.column is None else ", ".join(options.column)
             special = f", and of the special class {', '.join(options.special)}" if options.special else ""
             _agreed(
                 f"You are about to let {city.name} ask about {schema.name} ({columns}{special}) for "
-                f"{options.purpose!r} until {options.until}, at {options.loss} at most."
+                f"{options.purpose!r} until {options.until}, at {options.loss} at most. Trust: {trusts.label(trust)}."
             )
         consent = resident.grant(
             city, schema, purpose=options.purpose, loss=options.loss, until=options.until, columns=options.column,
             special=options.special, jurisdiction=options.jurisdiction, processing=options.processing,
+            trust=trust,
         )  # fmt: skip
-    _say(f"{_name(consent)} is granted and kept in the vault. Nothing has left it: see `datasov consent contribute`.")
+    then = "contribute" if trust.name == "central" else "answer"
+    _say(f"{_name(consent)} is granted and kept in the vault. Nothing has left it: see `datasov consent {then}`.")
     return 0
 
 
@@ -128,7 +139,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         _say(json.dumps({"consents": found}, ensure_ascii=False))
     elif found:
-        heads = ["id", "city", "table", "purpose", "loss", "until"]
+        heads = ["id", "city", "table", "purpose", "loss", "until", "trust"]
         _say(show.table(heads, [[row["id"][:_SHOWN], *(row[head] for head in heads[1:])] for row in found]))
     else:
         _say("No consent yet: grant one with `datasov consent grant`.")
@@ -140,7 +151,8 @@ def _told(consent: Consent) -> dict[str, Any]:
     return {
         "id": consent.digest.hex(), "city": CityId.parse(claims.audience).name, "table": claims.coverage[0].table,
         "columns": [f"{c.table}.{name}" for c in claims.coverage for name in c.columns], "purpose": claims.purpose,
-        "loss": str(claims.loss), "until": _date(claims.expires), "delegated": bool(claims.parent),
+        "loss": str(claims.loss), "until": _date(claims.expires),
+        "trust": trusts.label(claims.trust), "commits_to": claims.trust.text, "delegated": bool(claims.parent),
     }  # fmt: skip
 
 
@@ -154,25 +166,31 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _contribute(options: argparse.Namespace) -> int:
-    _free(options.file)
+    outgoing.free(options.file)
     with _open(options) as resident:
         consent = _find(resident, options.id)
         if isinstance(options.file, str):
             return _send(options.file, resident.letter(consent))
         data = parcel.parcel(consent, resident.contribute(consent))
-    _write(options.file, data)
+    outgoing.write(options.file, data)
     city = CityId.parse(consent.claims.audience).name
     _say(f"{options.file} holds the consent and {len(data):,} bytes that only {city} can open: hand it over.")
     return 0
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    _free(options.file)
+    outgoing.free(options.file)
     with _open(options) as resident:
         consent = _find(resident, options.id, resident.revoked)
+        if consent.claims.trust.name != "central":
+            resident.revoke(consent)
+            _say(f"{_name(consent)} is revoked in the vault: from now on it answers for nothing. Nobody is to be told.")
+            return 0
+        if options.file is None:
+            raise InvalidDataError("the city holds rows under this consent: name the FILE that is to end it there")
         if isinstance(options.file, str):
             return _send(options.file, resident.revocation_letter(consent))
-        _write(options.file, resident.revoke(consent))
+        outgoing.write(options.file, resident.revoke(consent))
     _say(f"{_name(consent)} is revoked in the vault. {options.file} tells the city: hand it over.")
     return 0
 
@@ -209,20 +227,6 @@ def _send(address: str, letter: bytes) -> int:
         remote.send(letter)
     _say(f"Sent to {address}. When two ticks of the city are over, its log tells: datasov receipts VAULT --sent.")
     return 0
-
-
-def _free(path: Place) -> None:
-    if isinstance(path, Path) and path.exists():
-        raise StoreError(f"{path} exists already: choose another path")
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        files.create_new(path, data)
-    except OSError as fault:
-        raise StoreError(
-            f"{path} cannot be written: {fault.strerror or fault}; run the command again with another path"
-        ) from None
 
 
 def _say(text: str) -> None:

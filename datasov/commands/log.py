@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from datasov.commands import operator
-from datasov.commands.log_options import Place, add_commands
+from datasov.commands.log_options import add_commands
+from datasov.commands.outgoing import Place
 from datasov.errors import InvalidDataError, InvalidQueryError, ProofError, StoreError
 from datasov.model.consent import CityId
 from datasov.remote import Remote

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from datasov.commands import operator
-from datasov.remote import is_address
+from datasov.commands.outgoing import place
 
-Place: TypeAlias = Path | str
-"""A path, or an address."""
 Run = Callable[[argparse.Namespace], int]
 
 _ABOUT = """A city's log tells everybody what was released. Anybody can read, check and compare it without the city.
@@ -134,11 +132,6 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     judged = command("evidence", "verify evidence that a log forked, offline")
     judged.add_argument("file", type=Path, metavar="FILE", help="what `compare` or a witness kept")
     judged.add_argument("--key", required=True, metavar="KEY", help="the city's id or the log's verifier key")
-
-
-def place(text: str) -> Place:
-    """A log's or a checkpoint's place."""
-    return text if is_address(text) else Path(text)
 
 
 def _seconds(text: str) -> int:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from datasov.city import City
-from datasov.commands import approvals
+from datasov.commands import approvals, trusts
 from datasov.errors import InvalidDataError, StoreError
 from datasov.founding import DEFAULT_PLACE
 from datasov.model.consent import CityId
-from datasov.model.privacy import central
 from datasov.store import place, where
 from datasov.vault import files
 
@@ -88,6 +87,15 @@ def add_founding(command: Callable[..., Any]) -> None:
         "--purpose", action="append", required=True, metavar="NAME",
         help="what may be asked for (may be repeated): a name, or a term like dpv:ImproveTransportMobility",
     )  # fmt: skip
+    found.add_argument(
+        "--trust", action="append", type=trusts.part, metavar="TRUST",
+        help="who adds: central (the default), local, or two-server=LEADER_ID,HELPER_ID with the ids that `datasov "
+        "aggregator init` prints; several of them, one option each, of which each resident accepts one; fixed for good",
+    )  # fmt: skip
+    found.add_argument(
+        "--enrol", action="store_true",
+        help="under local trust: only people on the city's roll (`datasov city enrol`) answer, once each; for good",
+    )  # fmt: skip
     add_store(found)
     found.add_argument("--processing", metavar="PLACE", help=f"where: ISO 3166, like JP-25 (default: {DEFAULT_PLACE})")
     found.add_argument(
@@ -137,9 +145,11 @@ def _found(options: argparse.Namespace) -> int:
     if os.path.lexists(options.city):
         raise StoreError(f"{options.city} exists already: a city is founded where nothing is")
     with City.open(
-        options.city, budget=options.budget, purposes=options.purpose, trust=central(), processing=options.processing,
-        name=_name(options), allowance=options.allowance, period=options.period_days * DAY,
-        erase_within=options.erase_within_days * DAY, operator_key=key_of(options.operator_key_file),
+        options.city, budget=options.budget, purposes=options.purpose, trust=trusts.several(options.trust),
+        enrol=options.enrol,
+        processing=options.processing, name=_name(options), allowance=options.allowance,
+        period=options.period_days * DAY, erase_within=options.erase_within_days * DAY,
+        operator_key=key_of(options.operator_key_file),
         store=store_of(options),
         charter=None if options.charter is None else approvals.read(options.charter),
     ) as city:  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasov import portability
+from datasov import catalogue, portability
 from datasov.commands import secret, show, vault_keys
 from datasov.commands.vault_options import add_commands
 from datasov.crypto import age
@@ -66,6 +66,8 @@ def _put(options: argparse.Namespace) -> int:
         raise InvalidDataError(f"the schema is of table {schema.name!r}, not of {options.table!r}")
     with _open(options) as resident:
         schema = schema or resident.tables().get(options.table)
+        if schema is None and options.table in catalogue.names():
+            schema = catalogue.schema(options.table)
         if schema is None:
             raise InvalidDataError(f"the vault has no table {options.table!r} yet: give its schema with --schema FILE")
         count = resident.put(schema, options.file)

@@ -48,7 +48,12 @@ def add_commands(commands: Any, run: Mapping[str, Run]) -> None:
     )  # fmt: skip
     put.add_argument("table", metavar="TABLE", help="the table's name")
     put.add_argument("file", type=Path, metavar="FILE", help="a .csv or .parquet file")
-    put.add_argument("--schema", type=Path, metavar="JSON", help="the table's schema, at its first rows")
+    put.add_argument(
+        "--schema",
+        type=Path,
+        metavar="JSON",
+        help="the table's schema, at its first rows; one of the catalogue needs none",
+    )
 
     show = command(
         "show", "list the tables with their numbers of rows, or rows of one",

@@ -6,6 +6,7 @@ others, and the log tells everybody alike what became of it. docs/gateway-public
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -32,6 +33,7 @@ _CITY = {
         "log": {"type": "object", "properties": {"origin": _TEXT, "key": _TEXT, "path": _TEXT}},
         "purposes": {"type": "array", "items": {"type": "object"}},
         "trust": _TEXT, "parties": {"type": "object", "description": "the trust, with whom a consent commits to"},
+        "signed_trust": {**_TEXT, "description": "base64 of it, signed: `datasov.authority.signed_trust.read_trust`"},
         "processing": _TEXT, "tick": _WHOLE, "epoch": _WHOLE, "erase_within": _WHOLE,
         "tables": {"type": "array", "items": {"type": "object"}},
     },
@@ -85,7 +87,8 @@ def described(city: City, tables: list[Schema]) -> dict[str, Any]:
         "id": str(city.id), "name": city.id.name,
         "log": {"origin": city.log.origin, "key": vkey(city.log.origin, city.log.public), "path": "/log/"},
         "purposes": [city.purpose(name).document() for name in city.purposes],
-        "trust": city.trust.name, "parties": city.trust.document(), "processing": city.processing,
+        "trust": city.trust.name, "parties": city.trust.document(),
+        "signed_trust": base64.b64encode(city.signed_trust()).decode(), "processing": city.processing,
         "tick": periods.tick, "epoch": periods.epoch,
         "erase_within": periods.erase_within,
         "tables": [{"digest": s.digest.hex(), "schema": s.document()} for s in tables],

@@ -75,7 +75,10 @@ class Answering(Granting):
             report, beside = self._noised(read, now, part, refuse, issued.city)
         else:
             found = None if refuse else self._paid(read, now, part)
-            vectors, beside = found or ([np.zeros(f.entries, dtype=np.int64) for f in read.fits], {})
+            vectors, beside = found or (
+                [np.zeros(f.entries, dtype=np.int64) for f in read.fits],
+                self._unpaid(read),
+            )
             nonce = self._vault.derive(b"datasov report nonce v1 " + read.id)[:NONCE_SIZE]
             (report,) = make_reports(read, [vectors], [issued.servers], [nonce])
         over: dict[str, bytes | None] = {
@@ -113,9 +116,10 @@ class Answering(Granting):
         kept = self._vault.state(asked.note)
         found = None if refuse or kept is not None else self._paid(task, now, part)
         answer, _ = asked.report(kept, None if found is None else found[0])
+        beside = {} if kept is not None else self._unpaid(task) if found is None else found[1]
         tag = self._vault.derive(b"datasov local report v1 " + task.id)[:TAG]
         report = NoisedReport(task.id, tag, answer).with_token(CityId.parse(task.city), token)
-        return report.to_bytes(), {**(found[1] if found else {}), asked.note: answer}
+        return report.to_bytes(), {**beside, asked.note: answer}
 
     def spent(self, consent_loss: Loss, task: bytes) -> Loss:
         """What answers have cost on the account that this task would draw on, in the measure of `consent_loss`."""
@@ -141,6 +145,11 @@ class Answering(Granting):
         nano += int.from_bytes(own[:16], "big") - all_nano
         delta += int.from_bytes(own[16:], "big") - all_delta
         return {name: nano.to_bytes(16, "big") + delta.to_bytes(16, "big")}
+
+    def _unpaid(self, task: Task) -> dict[str, bytes | None]:
+        """The account as it is, written once more: the files of the vault do not show whether it was charged."""
+        account = self._account(task, task.loss.measure)
+        return self._spending(account, *self._spent(account))
 
     def _same(self, task: Task) -> list[Record]:
         """The consents for the task's city, purpose and table, live or not."""
