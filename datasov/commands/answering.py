@@ -18,7 +18,7 @@ from datasov.aggregator.client import over_http, with_city
 from datasov.commands import outgoing
 from datasov.commands.collecting import MOST_REQUEST
 from datasov.commands.outgoing import Place, place
-from datasov.errors import ConsentError, DatasovError, InvalidDataError, VerificationError
+from datasov.errors import ConsentError, DatasovError, InvalidDataError
 from datasov.model.consent import CityId
 from datasov.model.parties import AggregatorId
 from datasov.mpc.noised import NoisedReport
@@ -132,7 +132,7 @@ def _one(resident: Resident, data: bytes, options: argparse.Namespace, to: Place
     if options.later:
         print(f"An answer to the task {whose} is kept in the vault: run this again to let it leave.", flush=True)
         return
-    if not _noised(report, task):
+    if not NoisedReport.is_one(report, task):
         if report:
             over_http(task.trust.aggregators[0], "reports", cbor.encode([report]))
     elif isinstance(to, str):
@@ -193,12 +193,3 @@ def _hold(begun: float, wait: float) -> None:
     while wait and end < spent:
         end *= 2
     time.sleep(max(0.0, end - spent) if wait else 0.0)
-
-
-def _noised(report: bytes, task: Task) -> bool:
-    """Whether a report is one for the city; one that was made before stands under the trust of then."""
-    try:
-        NoisedReport.from_bytes(report).check(task)
-    except VerificationError:
-        return False
-    return True

@@ -71,6 +71,15 @@ class NoisedReport:
         token = fields.octets(sealed[0], SEALED) if sealed else b""
         return NoisedReport(fields.octets(task, 32), fields.octets(tag, TAG), fields.blob(answer, MOST), token)
 
+    @staticmethod
+    def is_one(data: bytes, task: Task) -> bool:
+        """Whether these bytes are a report of this form for the task, and not one to its aggregators."""
+        try:
+            NoisedReport.from_bytes(data).check(task)
+        except VerificationError:
+            return False
+        return True
+
     def check(self, task: Task) -> None:
         """Raise VerificationError unless it is of this task's form, with a sealed token just where it asks for one."""
         if task.asked is None or self.task != task.id:

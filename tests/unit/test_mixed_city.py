@@ -110,6 +110,20 @@ def test_who_changes_their_trust_is_never_in_two_parts(tmp_path, clock, world, m
     who.close()
 
 
+@pytest.mark.parametrize(("first", "then"), [(TRUST, ds.local()), (ds.local(), TRUST)], ids=["servers", "local"])
+def test_a_report_that_stands_goes_where_it_was_made_for(tmp_path, clock, world, first, then):
+    city, servers = world
+    who = person(tmp_path, clock, 1, city, "N", first)
+    task = opened(city, COUNT, clock, LARGE)
+    report = who.answer(task)
+    clock.now += 60
+    grant(who, city, loss=ds.pure(epsilon=1000), trust=then)
+    assert who.answer(task) == report
+    assert who.part(task) == first
+    send(city, servers, [who], task)
+    who.close()
+
+
 def test_who_comes_to_the_pool_after_their_answer_is_in_one_part(tmp_path, clock, world, monkeypatch):
     city, servers = world
     silent(monkeypatch)
