@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from datasov.aggregator.client import KINDS
-from datasov.aggregator.messages import MOST_BODY
+from datasov.aggregator.door import SECONDS, Door, Full
 from datasov.errors import ConflictError, DatasovError, MissingExtraError
 
 PAUSE = 0.2
@@ -22,11 +23,14 @@ SWITCH = 0.0005
 _LOG = logging.getLogger("datasov.aggregator")
 
 
-def app(handle: Callable[[str, bytes], bytes], work: Callable[[], int]) -> Any:
+def app(
+    handle: Callable[[str, bytes], bytes], work: Callable[[], int], door: Door | None = None, seconds: float = SECONDS
+) -> Any:  # fmt: skip
     """An ASGI application.
 
     Args:
         handle: answers a request. work: aggregates what is there; called again and again beside it.
+        door: what is taken in at once. seconds: within which a body has to arrive.
 
     Raises:
         MissingExtraError: Starlette is not installed.
@@ -40,18 +44,25 @@ def app(handle: Callable[[str, bytes], bytes], work: Callable[[], int]) -> Any:
     except ImportError:
         raise MissingExtraError("an aggregator serves over HTTP: pip install 'datasov[two-server]'") from None
 
+    entrance = Door() if door is None else door
+
     async def post(request: Request) -> Response:
-        body = bytearray()
+        path = request.path_params["path"]
         try:
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MOST_BODY:
-                    return _refused(413, "InvalidDataError", "the request is too long: send fewer reports at once")
+            with entrance.request(path) as body:
+                async with asyncio.timeout(seconds):
+                    async for piece in request.stream():
+                        body.add(piece)
+                return await run_in_threadpool(_answer, handle, path, bytes(body.data), Response)
         except ClientDisconnect:
             return Response(status_code=400)
-        return await run_in_threadpool(_answer, handle, request.path_params["path"], bytes(body), Response)
+        except TimeoutError:
+            return refused(408, "the request took too long to arrive: send less at once")
+        except Full as full:
+            return refused(full.status, str(full))
 
-    def _refused(status: int, kind: str, message: str) -> Response:
+    def refused(status: int, message: str) -> Response:
+        kind = "PeerError" if status == 503 else "InvalidDataError"
         return Response(json.dumps({"error": kind, "message": message}), status, media_type="application/json")
 
     @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from datasov.aggregator import app, place
+from datasov.aggregator.door import CONNECTIONS
 from datasov.commands import approvals, rolls
 from datasov.commands.nested import nested
 from datasov.errors import MissingExtraError
@@ -72,8 +73,11 @@ def _enrol(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     try:
         import uvicorn
+
+        from datasov.gateway.protocol import GuardedProtocol
     except ImportError:
         raise MissingExtraError("an aggregator serves over HTTP: pip install 'datasov[two-server]'") from None
+    GuardedProtocol.most, GuardedProtocol.per_address = CONNECTIONS, CONNECTIONS // 4
     opened = place.open_(options.folder, options.city, clock=time.time)
     try:
         where = urlsplit("//" + options.bind if options.bind else opened.aggregator.me.url)
@@ -81,6 +85,7 @@ def _serve(options: argparse.Namespace) -> int:
         uvicorn.run(
             app.app(opened.handle, opened.aggregator.work), host=where.hostname or "127.0.0.1",
             port=where.port or (443 if where.scheme == "https" else 80), log_level="warning", access_log=False,
+            http=GuardedProtocol,
         )  # fmt: skip
     finally:
         opened.close()
