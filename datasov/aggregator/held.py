@@ -67,7 +67,7 @@ class Held:
 
 
 def load(store: Store, task: Task, role: int) -> Held:
-    """A task as the store has it."""
+    """A task as the store has it; without marks where its share is noised, since no batch is added to it any more."""
     held = Held(task, role, sums=[f.vdaf.aggregate([]) for f in task.fits])
     try:
         found = cbor.decode(store.blob("sum/" + held.name))
@@ -75,6 +75,8 @@ def load(store: Store, task: Task, role: int) -> Held:
         return held
     held.jobs, held.uploads, held.reports, held.checksum, held.sums, last = found
     held.last = [(digest, answer) for digest, answer in last]
+    if not held.sums:
+        return held
     for entry in store.read("jobs/" + held.name):
         nonces, nullifiers = cbor.decode(entry)
         held.nonces.add(marks(digests(parted(nonces, NONCE_SIZE))))

@@ -6,6 +6,7 @@ from typing import cast
 
 from datasov.aggregator.held import Held, Store
 from datasov.aggregator.messages import Share, pack_share
+from datasov.aggregator.seen import Seen
 from datasov.crypto.kdf import sha256
 from datasov.crypto.sign import SigningKey
 from datasov.kernel.contribute import add
@@ -51,5 +52,5 @@ def noised(held: Held, ledger: Ledger, key: SigningKey) -> bytes:
 
 def _forget(held: Held, ledger: Ledger) -> None:
     if held.sums:
-        held.sums = []
+        held.sums, held.nonces, held.nullifiers = [], Seen(), Seen()
         cast(Store, ledger.store).append({}, {"sum/" + held.name: held.pack()})

@@ -7,8 +7,10 @@ import pytest
 
 import datasov as ds
 from datasov.model.noise import Noise
+from datasov.mpc.report import make_reports
+from datasov.mpc.task import read_task
 from tests.helpers import PURPOSE, TRIPS
-from tests.servers import LONG, LOSS, grant, opened, resident, silent, two_server_city
+from tests.servers import LONG, LOSS, Servers, grant, made_task, opened, resident, silent, two_server_city, vectors
 from tests.statistical.significance import discrete_gaussian, discrete_laplace
 
 CELL = ds.query(TRIPS).keys("district").bound(rows=1, keys=1).count()
@@ -40,6 +42,26 @@ def test_a_count_comes_out_as_it_is_and_refusals_count_for_nothing(pair, clock, 
     assert release.values[0].tolist() == [2, 3, 1, 0]  # 0, 3 | 1, 4, 7 | 2
     assert city.release(CELL, loss=LOSS, purpose=PURPOSE).digest == release.digest
     assert len(city.releases()) == 1
+
+
+def test_what_was_seen_is_forgotten_once_the_share_is_noised(clock):
+    signed, _ = made_task(CELL, clock)
+    task = read_task(signed)
+    servers = Servers(clock, task.city)
+    servers.leader.handle("tasks", signed)
+    reports = make_reports(task, [vectors(task, [1, 0, 0, 0])] * 3)
+    servers.upload(reports)
+    clock.now += LONG
+    first = servers.leader.handle("collect", task.id)
+
+    def marks() -> list[int]:
+        return [len(who._held[task.id].nonces._runs) for who in servers.both]
+
+    assert marks() == [0, 0]
+    servers.restart()
+    assert servers.leader.work() == 0
+    assert servers.leader.handle("collect", task.id) == first
+    assert marks() == [0, 0]
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999999])
