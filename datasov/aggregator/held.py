@@ -9,12 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from datasov.aggregator.seen import Digests, Seen, digests, marks
+from datasov.crypto.kdf import random
 from datasov.errors import StoreError
 from datasov.mpc.prio3 import NONCE_SIZE
 from datasov.mpc.task import Task
 from datasov.wire import cbor
 
-NULLIFIER = 32
+NULLIFIER, SALT = 32, 32
 
 
 class Store(Protocol):
@@ -62,8 +63,13 @@ class Held:
         return cbor.encode([b"".join(nonces), b"".join(nullifiers)])
 
     def pack(self) -> bytes:
-        """The sums so far, as the blob `sum/TASK` holds them."""
-        return cbor.encode([self.jobs, self.uploads, self.reports, self.checksum, self.sums, self.last])
+        """The sums so far, as the blob `sum/TASK` holds them, with a salt of their own.
+
+        The store's chain keeps a hash of each blob for good. Without a salt, whoever opens the noised share would find
+        the exact one by it, since few values of the noise are likely.
+        """
+        found = [self.jobs, self.uploads, self.reports, self.checksum, self.sums, self.last]
+        return cbor.encode([*found, random(SALT)])
 
 
 def load(store: Store, task: Task, role: int) -> Held:
@@ -73,7 +79,7 @@ def load(store: Store, task: Task, role: int) -> Held:
         found = cbor.decode(store.blob("sum/" + held.name))
     except StoreError:
         return held
-    held.jobs, held.uploads, held.reports, held.checksum, held.sums, last = found
+    held.jobs, held.uploads, held.reports, held.checksum, held.sums, last, *_ = found
     held.last = [(digest, answer) for digest, answer in last]
     if not held.sums:
         return held

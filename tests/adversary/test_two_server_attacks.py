@@ -17,6 +17,7 @@ import datasov as ds
 from datasov.aggregator import leader, noising
 from datasov.aggregator.messages import open_share
 from datasov.aggregator.state import keys
+from datasov.crypto.kdf import sha256
 from datasov.crypto.seal import seal
 from datasov.errors import DatasovError, VerificationError
 from datasov.kernel import noise
@@ -495,6 +496,27 @@ def test_no_sum_without_noise_and_no_report_is_left_once_the_noised_share_stands
     assert servers.leader.work() == 0
     with pytest.raises(DatasovError, match="no reports now"):
         servers.upload(reports)
+
+
+def test_the_hashes_that_the_stores_keep_do_not_tell_the_exact_share_to_who_knows_the_noised_one(clock):
+    """A store's chain keeps the hash of each blob for good, and the city opens the noised share: it tries all noise."""
+    signed, opening = made_task(ds.query(TRIPS).bound(rows=1, keys=1).count(), clock)
+    task, servers = read_task(signed), Servers(clock, read_task(signed).city)
+    servers.leader.handle("tasks", signed)
+    servers.upload(honest(task, 5)[0])
+    clock.now += LONG
+    while servers.leader.work():
+        pass
+    name, size = "sum/" + task.id.hex(), task.fits[0].vdaf.circuit.field.size
+    exact = [store.blobs[name] for store in servers.stores]
+    parts = cbor.decode(servers.leader.handle("collect", task.id))
+    for role, (before, store, part) in enumerate(zip(exact, servers.stores, parts, strict=True)):
+        start, _, end = (cbor.decode(store.blobs[name])[s] for s in (slice(4), 4, slice(5, None)))
+        (noised,) = open_share(part, task, role, opening).shares
+        modulus, told = task.fits[0].vdaf.circuit.field.modulus, int.from_bytes(noised, "little")
+        tried = [((told - n) % modulus).to_bytes(size, "little") for n in range(-2000, 2001)]
+        assert cbor.decode(before)[4][0] in tried, "the right one is among them"
+        assert sha256(before) not in {sha256(cbor.encode([*start, [share], *end])) for share in tried}
 
 
 # --- bias
