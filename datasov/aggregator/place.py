@@ -76,10 +76,15 @@ class Opened:
     _lock: BinaryIO
 
     def handle(self, path: str, body: bytes) -> bytes:
-        """As :meth:`Aggregator.handle`; where a loss was spent, the anchor is written before the answer leaves."""
+        """As :meth:`Aggregator.handle`; where a loss was spent, the anchor is written before the answer leaves.
+
+        And before a noised share leaves, the exact one is gone from the database's write-ahead log too.
+        """
         answer = self.aggregator.handle(path, body)
         if path in ("tasks", "close", "collect"):
             self.anchor()
+        if path in ("close", "collect"):
+            self.store.wipe()
         return answer
 
     def anchor(self) -> None:

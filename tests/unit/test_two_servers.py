@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import datasov as ds
+from datasov.aggregator import place
 from datasov.model.noise import Noise
 from datasov.mpc.report import make_reports
 from datasov.mpc.task import read_task
+from datasov.wire import cbor
 from tests.helpers import PURPOSE, TRIPS
 from tests.servers import LONG, LOSS, Servers, grant, made_task, opened, resident, silent, two_server_city, vectors
 from tests.statistical.significance import discrete_gaussian, discrete_laplace
@@ -62,6 +64,34 @@ def test_what_was_seen_is_forgotten_once_the_share_is_noised(clock):
     assert servers.leader.work() == 0
     assert servers.leader.handle("collect", task.id) == first
     assert marks() == [0, 0]
+
+
+def test_no_file_of_an_aggregator_holds_the_exact_share_once_the_noised_one_left(tmp_path, clock):
+    names, opened_ = ("leader", "helper"), {}
+    made = [place.make(tmp_path / n, name=n, url=f"https://{n}.example", budget=LOSS, tokens=False) for n in names]
+    trust = ds.Trust.from_document({"model": "two_server", "aggregators": [each.document() for each in made]})
+    signed, _ = made_task(ds.query(TRIPS).bound(rows=1, keys=1).count(), clock, trust=trust)
+    task = read_task(signed)
+    for n in names:
+        opened_[n] = place.open_(
+            tmp_path / n, [task.city], clock=lambda: clock.now, post=lambda to, *what: opened_[to.name].handle(*what)
+        )
+    leader = opened_["leader"]
+    leader.handle("tasks", signed)
+    leader.handle("reports", cbor.encode(make_reports(task, [vectors(task, [1])] * 5)))
+    clock.now += LONG
+    while leader.aggregator.work():
+        pass
+    exact = {n: cbor.decode(o.store.blob("sum/" + task.id.hex()))[4][0] for n, o in opened_.items()}
+
+    def found() -> list[bool]:
+        return [any(exact[n] in f.read_bytes() for f in (tmp_path / n).iterdir()) for n in names]
+
+    assert found() == [True, True]
+    leader.handle("collect", task.id)
+    assert found() == [False, False]
+    for each in opened_.values():
+        each.close()
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999999])
