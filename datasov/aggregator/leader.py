@@ -92,7 +92,7 @@ def drive(me: State, task: bytes) -> int:
 def _drive(me: State, held: Held, sender: ThreadPoolExecutor) -> int:
     """Batch after batch: one is begun here, while two that were sent or wait to be are not recorded yet.
 
-    Batch n goes out as soon as the answer to n - 1 is in hand, and once n - 2 is recorded. So whenever this process
+    Batch n goes out as soon as the request with n - 1 is over, and once n - 2 is recorded. So whenever this process
     ends, the helper took at most two batches that are not recorded here, and it answers those two again.
     """
     sent = deque[tuple[Batch, list[str], Future[Any]]]()
