@@ -83,11 +83,15 @@ def _exchanged(
     parts, size = list[bytes](), 0
     try:
         with client.stream(method, address, content=body, headers=headers) as answer:
-            coding, data = answer.headers.get("content-encoding", "identity").strip().lower(), answer.iter_raw()
+            coding = answer.headers.get("content-encoding", "identity").strip().lower()
+            # A transport of the caller's own may give an answer that is in memory already.
+            ready = answer.is_stream_consumed
+            data = answer.iter_bytes() if ready else answer.iter_raw()
             if coding != "identity":
                 if not bounds.encoded or coding != "gzip":
                     raise PeerError(f"{name} compresses its answer, which was not asked for: check its address")
-                data = _unpacked(data, bounds, name)
+                if not ready:
+                    data = _unpacked(data, bounds, name)
             for part in data:
                 size += len(part)
                 if size > bounds.most:
