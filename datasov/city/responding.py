@@ -8,7 +8,8 @@ added, and a second one says that they are gone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -120,7 +121,8 @@ class Responding(Enrolling, Asking):
         while found:
             with self._guard:
                 seen, new = self._read(task), dict[bytes, bytes]()
-                results = [(place, self._refused(task, seen, new, mark, answer)) for place, mark, answer in found]
+                stood = self._stood(task, seen, [mark for _, mark, _ in found])
+                results = [(p, self._refused(task, seen, stood, new, mark, answer)) for p, mark, answer in found]
                 if new:
                     blob = random(_SALT) + b"".join(new.values())
                     try:
@@ -132,15 +134,22 @@ class Responding(Enrolling, Asking):
                 yield from results
                 return
 
+    def _stood(self, task: Task, seen: Seen, marks: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The answers under those of the marks that were kept before. Each entry is read once: many may repeat."""
+        at = [] if seen.over else sorted((seen.marks[mark], mark) for mark in set(marks) if mark in seen.marks)
+        found = dict[bytes, bytes]()
+        for entry, group in itertools.groupby(at, key=lambda each: each[0][0]):
+            answers = self._answers(task, entry)
+            found |= {mark: answers[place] for (_, place), mark in group}
+        return found
+
     def _refused(
-        self, task: Task, seen: Seen, new: dict[bytes, bytes], mark: bytes, answer: bytes
+        self, task: Task, seen: Seen, stood: Mapping[bytes, bytes], new: dict[bytes, bytes], mark: bytes, answer: bytes
     ) -> DatasovError | None:
-        """None where a report is taken, or was, and is then in `new` or stood before; else why it is not."""
+        """None where a report is taken, or was, and is then in `new` or in `stood`; else why it is not."""
         if seen.over:
             return InvalidDataError("the task takes no reports now: ask the city for the tasks that are open")
-        if (before := new.get(mark)) is None and (at := seen.marks.get(mark)) is not None:
-            before = self._answers(task, at[0])[at[1]]
-        if before is not None:
+        if (before := new.get(mark, stood.get(mark))) is not None:
             return None if before == answer else DeniedError("a report of this person or vault was taken: once a task")
         if not task.issuer_key and len(seen.marks) + len(new) >= most(len(answer)):
             return DeniedError("the task has all the reports that a city without a roll keeps: answer the next one")

@@ -127,6 +127,11 @@ def _answer_all(options: argparse.Namespace, address: str, open_: Open) -> int:
 def _one(resident: Resident, data: bytes, options: argparse.Namespace, to: Place | None, reach: Reach) -> None:
     task, begun = read_task(data), time.monotonic()
     report = resident.answer(data, refuse=options.refuse, post=reach)
+    if options.token_request is not None:
+        raise InvalidDataError(
+            "the vault keeps an answer to this task already: name a new file for it with --to, and what the city gave "
+            "with --tokens"
+        )
     _hold(begun, options.wait)
     whose = f"{task.id.hex()[:16]} of {CityId.parse(task.city).name}"
     if options.later:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,9 +20,11 @@ def place(text: str) -> Place:
 
 
 def free(path: Place | None) -> None:
-    """StoreError where something is at the path; an address, or none, is free."""
-    if isinstance(path, Path) and path.exists():
+    """StoreError where something is at the path, or no folder to hold it; an address, or none, is free."""
+    if isinstance(path, Path) and os.path.lexists(path):
         raise StoreError(f"{path} exists already: choose another path")
+    if isinstance(path, Path) and not path.parent.is_dir():
+        raise StoreError(f"{path.parent} is no folder: make it first, or choose another path")
 
 
 def write(path: Path, data: bytes) -> None:

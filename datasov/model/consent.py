@@ -38,7 +38,7 @@ class CityId:
             raw = base64.urlsafe_b64decode(keys + "=" * (-len(keys) % 4))
         except ValueError:
             raw = b""
-        if not plus or len(raw) != 64:
+        if not plus or len(raw) != 64 or len(name) > 64 or not name.isprintable():
             raise InvalidQueryError("not a city's id: copy the whole text that `print(city.id)` shows")
         return CityId(name, raw[:32], raw[32:])
 

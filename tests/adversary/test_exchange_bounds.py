@@ -10,6 +10,8 @@ import json
 import re
 import socket
 import threading
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -136,6 +138,27 @@ def test_an_answer_that_unpacks_to_more_is_not_unpacked():
     assert len(packed) < 128 * 1024
     with host(said(packed, b"content-encoding: gzip")) as to, pytest.raises(PeerError, match="compresses"):
         over_http(to, "collect", b"x")
+
+
+def test_a_gateway_that_packs_twice_or_on_and_on_fills_no_memory():
+    zeros = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(zeros.compress(bytes(1 << 22)) for _ in range(8)) + zeros.flush()
+    packed = b"content-encoding: gzip"
+    for body, head, why in (
+        (gzip.compress(bomb, 9), b"content-encoding: gzip, gzip", "compresses"), (bomb, packed, "without an end"),
+        (gzip.compress(b"x")[:-4], packed, "broke off"), (b"", packed, "broke off"),
+        (bytes(100), packed, "does not unpack"), (gzip.compress(b"x") * 2, packed, "more than its answer"),
+    ):  # fmt: skip
+        with host(said(body, head)) as to, Remote(to.url) as gateway:
+            tracemalloc.start()
+            try:
+                with pytest.raises(PeerError, match=why):
+                    gateway.report(b"x")
+                assert tracemalloc.get_traced_memory()[1] < 4 << 20
+            finally:
+                tracemalloc.stop()
+    with host(said(gzip.compress(b"x" * 60_000), packed)) as to, Remote(to.url) as gateway:
+        assert gateway.tokens("tokens", b"x") == b"x" * 60_000
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,22 @@ def tags(city: ds.City, task: bytes) -> list[bytes]:
     return [body[at : at + 16] for body in bodies for at in range(0, len(body), 16)]
 
 
+def test_reports_that_come_again_together_are_read_once_together(asked, monkeypatch):
+    city, _, task, report, _ = asked
+    mine, read = NoisedReport.from_bytes(report), []
+    answers = responding.Responding._answers
+    monkeypatch.setattr(
+        responding.Responding, "_answers", lambda self, t, entry: read.append(entry) or answers(self, t, entry)
+    )
+    many = [NoisedReport(mine.task, bytes([n]) * 16, mine.answer).to_bytes() for n in range(30)]
+    assert city.take_many(many[:20]) + city.take_many(many[20:]) == [None] * 30
+    assert not read
+    other = NoisedReport(mine.task, bytes(16), bytes([mine.answer[0] ^ 1]) + mine.answer[1:]).to_bytes()
+    assert [type(each) for each in city.take_many([other, *many])] == [ds.DeniedError, *[type(None)] * 30]
+    assert read == [0, 1]
+    assert len(tags(city, task)) == 30
+
+
 def test_a_tag_that_is_known_gets_the_answer_of_one_that_is_not(asked):
     city, client, task, report, _ = asked
     mine = NoisedReport.from_bytes(report)

@@ -292,10 +292,16 @@ def test_a_task_that_cannot_be_answered_says_why_before_the_vault_is_open(run, c
     assert "a duration is" in collect(run, *RHO, "--for", "soon", code=1)
     assert "--purpose" in run("city", "collect", "lake.city", "t", *QUESTION[:-2], *RHO, "--for", "1h", code=1)
     assert "exists already" in collect(run, *RHO, "--for", "1h", task="key", code=1)
+    assert "is no folder" in collect(run, *RHO, "--for", "1h", task="nowhere/task", code=1)
+    Path("link").symlink_to("nowhere/task")
+    assert "exists already" in collect(run, *RHO, "--for", "1h", task="link", code=1)
     assert "rho = 1" in run("city", "show", "lake.city"), "nothing was spent"
     collect(run, "--loss", "epsilon=0.5", "--for", "1h")
     strange = str(ds.CityId("lake", bytes(31) + b"\x01", ds.CityId.parse(city).seal_key))
     assert "another city's" in answer(run, "nobody", "--city", strange, code=1)
+    for name in ("lake\x1b[2J", "la\rke", "lake\u202e", "l" * 65):
+        with pytest.raises(InvalidQueryError, match="not a city's id"):
+            ds.CityId.parse(strange.replace("lake", name))
     assert "does not verify" in answer(run, "nobody", task="lake.trust", code=1)
     assert "datasov vault create" in answer(run, "nobody", code=1)
     Path("long").write_bytes(bytes(2**21))

@@ -94,6 +94,9 @@ def test_a_token_travels_by_files_where_there_is_no_gateway(run, clock, monkeypa
     answer(run, "eve", "--tokens", "ann.tok", "--to", "eve.rep", code=1)
     assert not Path("eve.rep").exists()
     assert "2 taken, 0 refused" in run("city", "take", "lake.city", "ann.rep", "ben.rep")
+    again = answer(run, "ann", "--token-request", "again", code=1)
+    assert "keeps an answer" in again
+    assert not Path("again").exists()
     Path("people").write_text("ben\n")
     assert "1 are off the roll now" in run("city", "enrol", "lake.city", "people", "--strike")
     clock.now += 3600
