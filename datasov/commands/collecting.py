@@ -1,4 +1,4 @@
-"""`datasov city collect` and `take`: a question to devices, and what they noised themselves."""
+"""`datasov city collect`, `take`, `enrol` and `issue`: a question to devices, and what they are given and give."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_REQUEST = 64 * 1024
 
 
 def add(command: Callable[..., Any]) -> None:
-    """Add `collect` and `take` to the commands of `datasov city`."""
+    """Add `collect`, `take`, `enrol` and `issue` to the commands of `datasov city`."""
     opened = command(
         "collect", _collect, "open a question to devices, and write its task to a new file for all of them",
         "For a city of two servers, of local trust, or of several trusts. The loss is spent at once, here and at both "
@@ -44,6 +44,7 @@ def add(command: Callable[..., Any]) -> None:
         "Of one vault one report to a task counts, the first; given again, it changes nothing. Where one is refused "
         "the others are taken all the same, and the exit code is 1.",
     )  # fmt: skip
+    taken.add_argument("file", nargs="+", type=Path, metavar="REPORT", help="what a resident handed over")
     enrolled = command(
         "enrol", _enrol, "put residents on the city's roll, from a file, where it was founded with --enrol", rolls.WHO
     )
@@ -54,7 +55,6 @@ def add(command: Callable[..., Any]) -> None:
     )  # fmt: skip
     issued.add_argument("request", type=Path, metavar="REQUEST", help="what `--token-request` wrote")
     issued.add_argument("tokens", type=Path, metavar="FILE", help="a path where nothing is yet, for `--tokens`")
-    taken.add_argument("file", nargs="+", type=Path, metavar="REPORT", help="what a resident handed over")
 
 
 def _collect(options: argparse.Namespace) -> int:

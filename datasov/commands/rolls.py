@@ -21,7 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, metavar="FILE",
         help="lines of PERSON,KEY: what your register calls them (a keyed hash of it is kept), and what they read off "
-        "`datasov vault enrolment-key`; a person who stands there already gets the new key, and no second token",
+        "`datasov vault enrolment-key`; a person who stands there already gets the new key, and no second token. "
+        "Lines that begin with # are left out",
     )  # fmt: skip
     parser.add_argument("--strike", action="store_true", help="take people off the roll instead; lines of PERSON alone")
 
